@@ -1,0 +1,39 @@
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test lint clean
+
+PYTHON ?= python3
+PIP_ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+# Nothing is downloaded when the tests and the demo run: a forgotten download fails here.
+export HF_HUB_OFFLINE := 1
+
+help:  ## show this help
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile
+
+demo: $(INSTALLED)  ## erase nine artists, restore Picasso, export and verify a checkpoint
+	PATH="$(CURDIR)/$(BIN):$$PATH" bash examples/demo.sh
+
+test: lint  ## lint, then run all tests
+	$(BIN)/python -m pytest
+
+lint: $(INSTALLED)  ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:  ## remove what make has made; the registry in .shiftreg stays
+	rm -rf $(VENV) build dist demo *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+# The stamp is written last, so that an installation that failed half-way is done again.
+$(INSTALLED): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "shiftreg needs Python 3.11 or newer. Say which: make PYTHON=python3.12" >&2; exit 1; }
+	rm -f $@
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check $(PIP_ARGS) --editable '.[dev,miniature]'
+	touch $@

@@ -1,0 +1,187 @@
+"""Commands about compositions: ``compose``, ``verify``, ``generate``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from . import render, render_checks
+from .failures import CHECK_FAILED
+from .options import (
+    Common,
+    DryRunOption,
+    ForceOption,
+    OnlyOption,
+    ReasonOption,
+    WithoutOption,
+    choose,
+    examples,
+    with_common,
+)
+
+commands = typer.Typer()
+
+
+@commands.command(
+    epilog=examples(
+        "shiftreg compose",
+        "shiftreg compose --without Picasso --export model.ckpt",
+        'shiftreg compose --only "Caravaggio,Van Gogh" --export model.safetensors --dtype float16',
+        "shiftreg compose --export ./model-folder --dry-run",
+    )
+)
+@with_common
+def compose(
+    common: Common,
+    *,
+    only: OnlyOption = None,
+    without: WithoutOption = None,
+    export: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Write the model: .ckpt, .safetensors, or a diffusers folder.",
+            show_default=False,
+        ),
+    ] = None,
+    dtype: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="float32, float16 or bfloat16; the base's by default."),
+    ] = None,
+    force: ForceOption = False,
+    reason: ReasonOption = "",
+    dry_run: DryRunOption = False,
+) -> None:
+    """Say what a model with the active shifts generates, and write it as one file.
+
+    By default every active shift applies. A recipe is written beside the file: with it, anybody
+    can make the same file again.
+    """
+    chosen = choose(only, without)
+    if export is None and (dtype or force):
+        raise typer.BadParameter("--dtype and --force belong to --export FILE.")
+    workspace = common.workspace()
+    from shiftreg import api
+
+    plan = api.plan_composition(workspace, **chosen)
+    if export is None or dry_run:
+        common.show(plan, render.composition(plan))
+        if dry_run:
+            target = f" It would write {export}." if export else ""
+            common.note(f"Dry run: nothing was changed.{target}")
+        return
+    common.preview(render.composition(plan))
+    with common.progress() as observe:
+        result = api.export_composition(
+            workspace, plan, export, dtype=dtype, overwrite=force, reason=reason, observe=observe
+        )
+    common.show(result, render.export(result))
+
+
+@commands.command(
+    epilog=examples(
+        "shiftreg verify",
+        "shiftreg verify model.ckpt",
+        "shiftreg verify --without Picasso --images 8 --json",
+    )
+)
+@with_common
+def verify(
+    common: Common,
+    file: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="FILE",
+            exists=True,
+            help="An exported model; the composition itself by default.",
+            show_default=False,
+        ),
+    ] = None,
+    *,
+    only: OnlyOption = None,
+    without: WithoutOption = None,
+    images: Annotated[int, typer.Option(min=1, metavar="N", help="Pictures a prompt.")] = 4,
+) -> None:
+    """Check that what is erased is gone, and that all else is as it was.
+
+    Exit code 0 if all checks pass, 1 if one fails.
+    """
+    chosen = choose(only, without)
+    workspace = common.workspace()
+    from shiftreg import api
+
+    with common.progress() as observe:
+        result = api.verify(workspace, file, **chosen, images=images, observe=observe)
+    common.show(result, render_checks.verification(result))
+    if not result.passed:
+        raise typer.Exit(CHECK_FAILED)
+
+
+@commands.command(
+    epilog=examples(
+        "shiftreg generate Caravaggio Picasso",
+        'shiftreg generate "a painting of a church by Caravaggio" --seeds 1,2,3 --out church.png',
+        "shiftreg generate Picasso --without Picasso --seed 7 --count 2",
+    )
+)
+@with_common
+def generate(
+    common: Common,
+    prompt: Annotated[list[str], typer.Argument(metavar="PROMPT", help="Prompts, a row each.")],
+    *,
+    seeds: Annotated[
+        str | None, typer.Option(metavar="0,1,...", help="Seeds; 0,1,2,3 by default.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, metavar="N", help="First of --count seeds.")
+    ] = None,
+    count: Annotated[int | None, typer.Option(min=1, metavar="N", help="How many seeds.")] = None,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Where to.")] = Path("grid.png"),
+    only: OnlyOption = None,
+    without: WithoutOption = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Denoising steps; the base's by default.")
+    ] = None,
+    guidance: Annotated[
+        float | None,
+        typer.Option(min=0, metavar="X", help="Guidance scale; the base's by default."),
+    ] = None,
+    force: ForceOption = False,
+) -> None:
+    """Paint prompts with the base and with the composition, side by side, from the same seeds."""
+    chosen = choose(only, without)
+    numbers = read_seeds(seeds, seed, count)
+    workspace = common.workspace()
+    from shiftreg import api
+
+    with common.progress() as observe:
+        result = api.generate_grid(
+            workspace,
+            prompt,
+            out,
+            **chosen,
+            seeds=numbers,
+            steps=steps,
+            guidance=guidance,
+            overwrite=force,
+            observe=observe,
+        )
+    common.show(result, render.grid(result))
+
+
+def read_seeds(seeds: str | None, first: int | None, count: int | None) -> tuple[int, ...]:
+    """Seeds as they are listed, or ``count`` of them from ``first`` on.
+
+    Raises:
+        typer.BadParameter: Both ways are used, or a seed is no whole number.
+    """
+    if seeds is None:
+        return tuple(range(first or 0, (first or 0) + (count or (1 if first is not None else 4))))
+    if first is not None or count is not None:
+        raise typer.BadParameter("--seeds and --seed or --count exclude each other.")
+    fields = [field.strip() for field in seeds.split(",")]
+    if not all(field.isdecimal() for field in fields):
+        raise typer.BadParameter(f"--seeds takes whole numbers separated by commas, not '{seeds}'.")
+    return tuple(dict.fromkeys(int(field) for field in fields))

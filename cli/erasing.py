@@ -1,0 +1,191 @@
+"""Commands that change what generates: ``erase``, ``restore``, ``refresh``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from shiftreg.concepts import Kind
+
+from . import render
+from .options import (
+    Common,
+    DryRunOption,
+    ReasonOption,
+    examples,
+    read_number,
+    split_pair,
+    with_common,
+)
+
+commands = typer.Typer()
+
+
+@commands.command(
+    epilog=examples(
+        "shiftreg erase Caravaggio",
+        'shiftreg erase "Van Gogh" --alias "Vincent van Gogh" --reason "request 17" --dry-run',
+        "shiftreg erase tench --kind object --method srs-me --set batch_size=4",
+        "shiftreg erase Caravaggio@1",
+    )
+)
+@with_common
+def erase(
+    common: Common,
+    concept: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="CONCEPT", help="Names; NAME@VERSION makes a stored version active again."
+        ),
+    ],
+    *,
+    alias: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Another name of the concept. Repeat.")
+    ] = None,
+    kind: Annotated[Kind, typer.Option(help="Decides the wordings that are erased.")] = "style",
+    method: Annotated[
+        str, typer.Option(metavar="NAME", help="See: shiftreg methods")
+    ] = "closed-form",
+    options: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Hyper-parameter of the method. Repeat."),
+    ] = None,
+    protect: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PROMPT", help="Leave this prompt exactly as it is, too. Repeat."),
+    ] = None,
+    reason: ReasonOption = "",
+    seed: Annotated[
+        int, typer.Option(min=0, metavar="N", help="The same seed gives the same shift.")
+    ] = 0,
+    dry_run: DryRunOption = False,
+) -> None:
+    """Make a model forget concepts: each gets a weight shift, registered and active.
+
+    The base is never changed, and so restoring is exact. What is protected stays exactly as it
+    is; what is preserved is disturbed as little as possible.
+    """
+    if alias and len(concept) > 1:
+        raise typer.BadParameter("--alias belongs to one concept, and several are named.")
+    hyperparameters = {
+        key: read_number(value, f"--set {key}")
+        for key, value in (split_pair(text, "--set") for text in options or ())
+    }
+    workspace = common.workspace()
+    from shiftreg import api
+
+    trained = [name for name in concept if "@" not in name]
+    plans = tuple(
+        api.plan_erasure(
+            workspace,
+            name,
+            aliases=alias or (),
+            kind=kind,
+            method=method,
+            options=hyperparameters,
+            # Concepts that are erased together protect each other.
+            protect=(*(protect or ()), *trained),
+        )
+        for name in trained
+    )
+    panels = [render.erasure_plan(plan) for plan in plans]
+    if dry_run:
+        common.show(plans, *panels)
+        common.note("Dry run: nothing was changed.")
+        return
+    common.preview(*panels)
+    with common.progress() as observe:
+        results = api.erase(
+            workspace,
+            concept,
+            aliases=alias or (),
+            kind=kind,
+            method=method,
+            options=hyperparameters,
+            protect=protect or (),
+            reason=reason,
+            seed=seed,
+            observe=observe,
+        )
+    common.show(results, render.erasures(results))
+
+
+@commands.command(
+    epilog=examples(
+        'shiftreg restore Picasso --reason "licence signed"',
+        'shiftreg restore Picasso "Van Gogh" --reason "licence signed" --yes',
+        'shiftreg restore Picasso --reason "licence signed" --dry-run',
+    )
+)
+@with_common
+def restore(
+    common: Common,
+    concept: Annotated[
+        list[str], typer.Argument(metavar="CONCEPT", help="Names of erased concepts.")
+    ],
+    *,
+    reason: Annotated[
+        str, typer.Option(metavar="TEXT", help="Why, for the audit trail.", show_default=False)
+    ],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    dry_run: DryRunOption = False,
+) -> None:
+    """Let erased concepts generate again, exactly as they did before.
+
+    Their shifts stay in the registry: "shiftreg erase NAME@VERSION" applies one again.
+    """
+    workspace = common.workspace()
+    from shiftreg import api
+
+    states = tuple(api.show_concept(workspace, name).state for name in concept)
+    erased = ", ".join(state.concept for state in states if state.state == "erased")
+    if dry_run:
+        common.show(states, render.concepts(states))
+    if erased:
+        common.note(f"Will generate again from base {common.settings().base}: {erased}")
+    if dry_run:
+        common.note("Dry run: nothing was changed.")
+        return
+    if erased:
+        common.confirm("Restore?", yes=yes)
+    restored = api.restore(workspace, concept, reason=reason)
+    common.show(restored, render.concepts(restored))
+
+
+@commands.command(
+    epilog=examples(
+        "shiftreg refresh",
+        'shiftreg refresh Caravaggio --reason "Picasso was registered since"',
+        "shiftreg refresh --dry-run",
+    )
+)
+@with_common
+def refresh(
+    common: Common,
+    concept: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="CONCEPT", help="Names; all stale shifts by default."),
+    ] = None,
+    *,
+    reason: ReasonOption = "",
+    dry_run: DryRunOption = False,
+) -> None:
+    """Make shifts protect the concepts that were registered after them.
+
+    Each becomes a new version that names its predecessor, by the same method and options.
+    """
+    workspace = common.workspace()
+    from shiftreg import api
+
+    stale = api.plan_refresh(workspace, concept)
+    if dry_run:
+        common.show(stale, render.stale(stale))
+        common.note("Dry run: nothing was changed.")
+        return
+    if not stale:
+        common.note("No shift is stale: nothing to do.")
+    common.preview(render.stale(stale))
+    with common.progress() as observe:
+        results = api.refresh(workspace, concept, reason=reason, observe=observe)
+    common.show(results, render.erasures(results))

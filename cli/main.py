@@ -1,0 +1,57 @@
+"""The app, and what ``shiftreg`` starts."""
+
+from __future__ import annotations
+
+import io
+import sys
+from typing import Annotated
+
+import typer
+
+from shiftreg import __version__
+
+from . import bases, composing, erasing, reading, ui
+from .console import data_console, print_line
+from .options import examples
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for group in (erasing, reading, composing, bases, ui):
+    app.add_typer(group.commands)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print_line(data_console(), f"shiftreg {__version__}")
+        raise typer.Exit
+
+
+@app.callback(
+    epilog=examples(
+        "shiftreg erase Caravaggio",
+        "shiftreg compose --without Picasso --export model.ckpt",
+        "shiftreg verify model.ckpt",
+    )
+)
+def shiftreg(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """Erase concepts from diffusion models, restore them exactly, and prove both.
+
+    Exit codes: 0 done, 1 a check failed, 2 bad input.
+    """
+
+
+def run() -> None:
+    """Starts the app; a terminal without a character shows its escape instead."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    app()

@@ -1,0 +1,255 @@
+"""What commands share: options that all of them take, and ways to read the values of others."""
+
+from __future__ import annotations
+
+import csv
+import functools
+import inspect
+import json
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import RenderableType
+from rich.markup import escape
+
+from shiftreg.errors import InvalidInputError
+from shiftreg.settings import Settings, load_settings
+
+from .console import data_console, message_console, print_line, safe
+from .failures import BAD_INPUT, reported
+from .progress import watched
+
+if TYPE_CHECKING:
+    from shiftreg.api.values import Observer
+    from shiftreg.api.workspace import Workspace
+
+_PANEL = "Shared options"
+
+
+@dataclass(frozen=True)
+class Common:
+    """The options of every command, and what they decide."""
+
+    home: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Folder of the registry (or SHIFTREG_HOME; .shiftreg by default).",
+            show_default=False,
+            rich_help_panel=_PANEL,
+        ),
+    ] = None
+    base: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Base to work on (or SHIFTREG_BASE; miniature by default).",
+            show_default=False,
+            rich_help_panel=_PANEL,
+        ),
+    ] = None
+    tracking_uri: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URI",
+            help="MLflow server of the registry (or SHIFTREG_TRACKING_URI; none by default).",
+            show_default=False,
+            rich_help_panel=_PANEL,
+        ),
+    ] = None
+    as_json: Annotated[
+        bool,
+        typer.Option("--json", help="Print one JSON document.", rich_help_panel=_PANEL),
+    ] = False
+    quiet: Annotated[
+        bool,
+        typer.Option("--quiet", "-q", help="Show the result alone.", rich_help_panel=_PANEL),
+    ] = False
+    traceback: Annotated[
+        bool,
+        typer.Option("--traceback", help="Show where an error arose.", rich_help_panel=_PANEL),
+    ] = False
+
+    def settings(self) -> Settings:
+        """Settings after flags, environment and project file."""
+        return load_settings(self.home, self.base, self.tracking_uri)
+
+    def workspace(self) -> Workspace:
+        """Opens the registry; the first time in a process, this takes some seconds."""
+        settings = self.settings()
+        console = message_console()
+        console.quiet = self.quiet or not console.is_terminal
+        with console.status("opening the registry"):
+            from shiftreg import api
+
+            return api.open_workspace(settings)
+
+    def progress(self) -> AbstractContextManager[Observer]:
+        """An observer for long work, silent if a machine is listening."""
+        return watched(quiet=self.quiet or self.as_json)
+
+    def show(self, value: object, *rendered: RenderableType) -> None:
+        """Prints a result: the value as JSON, or else the renderings of it."""
+        if self.as_json:
+            from shiftreg import api
+
+            document = json.dumps(api.to_json(value), indent=2)
+            data_console().print(document, soft_wrap=True)
+            return
+        for part in rendered:
+            data_console().print(part)
+
+    def preview(self, *rendered: RenderableType) -> None:
+        """Prints what is about to be done, for a reader who may still stop it."""
+        if not (self.quiet or self.as_json):
+            for part in rendered:
+                data_console().print(part)
+
+    def note(self, text: str) -> None:
+        """Prints a remark on stderr."""
+        if not self.quiet:
+            print_line(message_console(), text)
+
+    def confirm(self, question: str, *, yes: bool) -> None:
+        """Asks before something that is not to happen by accident.
+
+        Raises:
+            InvalidInputError: Nobody can be asked.
+            typer.Exit: The answer was no.
+        """
+        if yes:
+            return
+        if not sys.stdin.isatty():
+            raise InvalidInputError(
+                "This must be confirmed, and there is no terminal to ask in. Add --yes."
+            )
+        try:
+            agreed = typer.confirm(safe(question), err=True)
+        except typer.Abort:
+            agreed = False
+        if not agreed:
+            self.note("Nothing was changed.")
+            raise typer.Exit(BAD_INPUT)
+
+
+def with_common(command: Callable[..., None]) -> Callable[..., None]:
+    """Gives a command the options of :class:`Common`, and reports what fails in it.
+
+    The command takes them as its first argument. Typer reads options off a signature; the one
+    made here has the command's own, then the shared ones.
+    """
+    shared = [
+        parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+        for parameter in inspect.signature(Common, eval_str=True).parameters.values()
+    ]
+
+    @functools.wraps(command)
+    def run(**values: Any) -> None:
+        common = Common(**{parameter.name: values.pop(parameter.name) for parameter in shared})
+        with reported(show_traceback=common.traceback):
+            command(common, **values)
+
+    _, *own = inspect.signature(command, eval_str=True).parameters.values()
+    # Typer keeps the line breaks of all paragraphs but the first; these are meant to flow.
+    paragraphs = inspect.cleandoc(command.__doc__ or "").split("\n\n")
+    run.__doc__ = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+    run.__signature__ = inspect.Signature([*own, *shared])  # type: ignore[attr-defined]
+    return run
+
+
+def examples(*lines: str) -> str:
+    """The end of a command's help: lines that can be copied to a shell."""
+    return "[bold]Examples[/bold]\n" + "\n".join(f"  {escape(line)}" for line in lines)
+
+
+OnlyOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="A,B", help="Erase these concepts and no others. Repeat, or separate by commas."
+    ),
+]
+WithoutOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="A,B", help="Leave these concepts' shifts out. Repeat, or separate by commas."
+    ),
+]
+ReasonOption = Annotated[
+    str, typer.Option(metavar="TEXT", help="Why, for the audit trail.", show_default=False)
+]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and stop.")]
+ForceOption = Annotated[bool, typer.Option("--force", help="Replace a file that exists.")]
+
+
+def choose(
+    only: Sequence[str] | None, without: Sequence[str] | None
+) -> dict[str, tuple[str, ...] | None]:
+    """Reads ``--only`` and ``--without`` into the arguments of the same names.
+
+    Raises:
+        typer.BadParameter: Both are given.
+    """
+    if only is not None and without is not None:
+        raise typer.BadParameter("--only and --without exclude each other. Give one of them.")
+    return {"only": split_names(only, "--only"), "without": split_names(without, "--without")}
+
+
+def split_names(values: Sequence[str] | None, option: str) -> tuple[str, ...] | None:
+    """Names out of ``A,B`` and of repeated options; ``"A, the elder"`` in quotes keeps its comma.
+
+    Raises:
+        typer.BadParameter: An option that names nothing: an unset shell variable, most likely.
+    """
+    if values is None:
+        return None
+    fields = [field.strip() for row in csv.reader(values, skipinitialspace=True) for field in row]
+    names = tuple(dict.fromkeys(field for field in fields if field))
+    if not names:
+        raise typer.BadParameter(f"{option} names no concept.")
+    return names
+
+
+def split_pair(text: str, option: str) -> tuple[str, str]:
+    """``KEY=VALUE`` in two.
+
+    Raises:
+        typer.BadParameter: No "=", or nothing before it.
+    """
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise typer.BadParameter(f"{option} takes KEY=VALUE, not '{safe(text)}'.")
+    return key.strip(), value.strip()
+
+
+def read_number(text: str, option: str) -> float | int:
+    """A number, whole if it is written so.
+
+    Raises:
+        typer.BadParameter: It is none.
+    """
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    raise typer.BadParameter(f"{option} takes a number, not '{safe(text)}'.")
+
+
+def read_lines(path: Path | None) -> tuple[str, ...]:
+    """The prompts of a file, one a line; empty lines are skipped.
+
+    Raises:
+        InvalidInputError: The file is no UTF-8 text.
+    """
+    if path is None:
+        return ()
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise InvalidInputError(f"'{path}' is not UTF-8 text. Save it as UTF-8.") from error
+    return tuple(line.strip() for line in lines if line.strip())

@@ -1,0 +1,29 @@
+"""The use cases: what the command line and a notebook call."""
+
+from shiftreg.api.composing import export_composition, plan_composition
+from shiftreg.api.erasing import erase, plan_refresh, refresh
+from shiftreg.api.planning import eraser_options, plan_erasure
+from shiftreg.api.reading import list_concepts, restore, show_concept, to_json, ui_command
+from shiftreg.api.samples import generate_grid
+from shiftreg.api.verifying import verify
+from shiftreg.api.workspace import Workspace, open_workspace, register_base
+
+__all__ = [
+    "Workspace",
+    "erase",
+    "eraser_options",
+    "export_composition",
+    "generate_grid",
+    "list_concepts",
+    "open_workspace",
+    "plan_composition",
+    "plan_erasure",
+    "plan_refresh",
+    "refresh",
+    "register_base",
+    "restore",
+    "show_concept",
+    "to_json",
+    "ui_command",
+    "verify",
+]

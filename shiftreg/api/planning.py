@@ -1,0 +1,178 @@
+"""Planning an erasure: which prompts lose the concept, which stay, and whether there is room."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from torch import Tensor
+
+from shiftreg import pipelines
+from shiftreg.api.values import ErasurePlan
+from shiftreg.api.workspace import Workspace
+from shiftreg.concepts import Concept, Kind, PromptPair, mentions
+from shiftreg.erasers import ERASERS, ClosedForm, ErasureProblem, SrsMe, predict_capacity
+from shiftreg.errors import CapacityError, InvalidInputError, NotFoundError
+from shiftreg.subspace import Capacity
+
+LARGE_RATIO = 1.0
+HOPELESS_RESIDUAL = 0.8
+
+
+@dataclass(frozen=True)
+class PreparedErasure:
+    """An erasure ready to run: the plan that is shown, and the tensors behind it."""
+
+    plan: ErasurePlan
+    concept: Concept
+    eraser: ClosedForm | SrsMe
+    pairs: list[PromptPair]
+    problem: ErasureProblem
+    protected_embeds: Tensor
+
+
+def plan_erasure(
+    workspace: Workspace,
+    name: str,
+    *,
+    aliases: Sequence[str] = (),
+    kind: Kind = "style",
+    method: str = ClosedForm.name,
+    options: Mapping[str, float] | None = None,
+    protect: Sequence[str] = (),
+) -> ErasurePlan:
+    """Says what erasing a concept would take and touch.
+
+    Args:
+        workspace: Where.
+        name: Of the concept.
+        aliases: Other names that are erased with it.
+        kind: "style" or "object": decides the wordings.
+        method: Name of the eraser.
+        options: Its hyper-parameters; see :func:`eraser_options`.
+        protect: Further prompts to leave exactly as they are.
+
+    Raises:
+        InvalidInputError: Unknown method or option, or a prompt that is too long.
+    """
+    concept = Concept(name, tuple(aliases), kind)
+    return prepare_erasure(workspace, concept, build_eraser(method, options), protect).plan
+
+
+def eraser_options(method: str) -> dict[str, tuple[float, str]]:
+    """Hyper-parameters of a method: name -> (default, its line in the documentation)."""
+    eraser = _eraser_class(method)
+    lines = [line.strip() for line in (eraser.__doc__ or "").splitlines()]
+    described = {
+        name: next((ln.split(":", 1)[1].strip() for ln in lines if ln.startswith(f"{name}:")), "")
+        for name in (f.name for f in fields(eraser))
+    }
+    return {f.name: (f.default, described[f.name]) for f in fields(eraser)}  # type: ignore[misc]
+
+
+def _eraser_class(method: str) -> type[ClosedForm] | type[SrsMe]:
+    if method not in ERASERS:
+        raise NotFoundError(f"There is no method '{method}'. Methods: {', '.join(ERASERS)}.")
+    return ERASERS[method]
+
+
+def build_eraser(method: str, options: Mapping[str, Any] | None) -> ClosedForm | SrsMe:
+    """Builds a method from its options; keys that are no hyper-parameter are refused."""
+    eraser = _eraser_class(method)
+    defaults = {f.name: f.default for f in fields(eraser)}
+    values = {}
+    for name, value in (options or {}).items():
+        if name not in defaults:
+            raise InvalidInputError(
+                f"Method '{method}' has no option '{name}'. Options: {', '.join(defaults)}."
+            )
+        kind = type(defaults[name])
+        try:
+            values[name] = kind(value)
+        except (TypeError, ValueError) as error:
+            raise InvalidInputError(
+                f"Option '{name}' of '{method}' is a {kind.__name__}, and '{value}' is none."
+            ) from error
+    return eraser(**values)
+
+
+def known_spelling(workspace: Workspace, name: str) -> str:
+    """The registered spelling of a concept, or the given one if it is new."""
+    try:
+        return workspace.find(name)
+    except NotFoundError:
+        return name
+
+
+def prepare_erasure(
+    workspace: Workspace, concept: Concept, eraser: ClosedForm | SrsMe, protect: Sequence[str]
+) -> PreparedErasure:
+    """Encodes all prompts of an erasure and predicts what it can reach."""
+    base, pipeline = workspace.base, workspace.pipeline
+    pairs = concept.prompt_pairs(base.subjects)
+    others = [name for name in workspace.known_names() if not mentions(name, concept.names)]
+    hard = dict.fromkeys(("", *base.triggers, *others, *protect))
+    protected = tuple(prompt for prompt in hard if not mentions(prompt, concept.names))
+    soft = [*base.preserved]
+    for other in others:
+        soft += [
+            pair.prompt for pair in Concept(other, (), concept.kind).prompt_pairs(base.subjects)
+        ]
+    preserved = tuple(p for p in dict.fromkeys(soft) if not mentions(p, concept.names))
+    protected_embeds = pipelines.encode_prompts(pipeline, protected)
+    problem = ErasureProblem.of(
+        prompt_embeds=pipelines.encode_prompts(pipeline, [pair.prompt for pair in pairs]),
+        anchor_embeds=pipelines.encode_prompts(pipeline, [pair.anchor for pair in pairs]),
+        name_positions=pipelines.name_positions(pipeline, pairs),
+        protected_embeds=protected_embeds,
+        preserved_rows=pipelines.encode_prompts(pipeline, preserved).flatten(0, 1),
+    )
+    weights = pipelines.layer_weights(pipeline.unet)
+    capacity = predict_capacity(
+        problem, weights, ClosedForm(preservation=eraser.preservation, ridge=eraser.ridge)
+    )
+    plan = ErasurePlan(
+        base=base.name,
+        concept=concept.name,
+        aliases=concept.aliases,
+        kind=concept.kind,
+        method=eraser.name,
+        hyperparameters=asdict(eraser),
+        prompts=tuple(pair.prompt for pair in pairs),
+        protected=protected,
+        preserved=preserved,
+        capacity=asdict(capacity),
+        warnings=_warnings(capacity),
+    )
+    return PreparedErasure(plan, concept, eraser, pairs, problem, protected_embeds)
+
+
+def _warnings(capacity: Capacity) -> tuple[str, ...]:
+    warnings = []
+    if capacity.predicted_residual > HOPELESS_RESIDUAL / 2:
+        warnings.append(
+            f"About {capacity.predicted_residual:.0%} of the erasure target lies outside the free "
+            "dimensions: expect traces of the concept. Protect fewer prompts to erase more."
+        )
+    if capacity.predicted_ratio > LARGE_RATIO:
+        warnings.append(
+            f"The change is predicted to be {capacity.predicted_ratio:.1f} times as large as the "
+            "weights: expect damage to ordinary prompts. Protect fewer prompts."
+        )
+    return tuple(warnings)
+
+
+def require_capacity(plan: ErasurePlan) -> None:
+    """Refuses an erasure that cannot work.
+
+    Raises:
+        CapacityError: Most of the concept lies within the protected span.
+    """
+    if plan.capacity["predicted_residual"] > HOPELESS_RESIDUAL:
+        raise CapacityError(
+            f"'{plan.concept}' cannot be erased beside {len(plan.protected)} protected prompts: "
+            f"they take {plan.capacity['rank']} of {plan.capacity['width']} dimensions, and "
+            f"{plan.capacity['predicted_residual']:.0%} of the concept lies within them. Protect "
+            "fewer prompts (init --protect, erase --protect), or only names, not sentences."
+        )

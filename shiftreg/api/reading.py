@@ -1,0 +1,132 @@
+"""Reading the registry: what is erased, what generates, and how it came about."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from shiftreg.api.values import ConceptDetail, ConceptState
+from shiftreg.api.workspace import Workspace
+from shiftreg.errors import InvalidInputError, NotFoundError
+from shiftreg.settings import Settings
+
+SCHEMA_VERSION = 1
+
+
+def list_concepts(workspace: Workspace) -> tuple[ConceptState, ...]:
+    """The state of every known concept, by name."""
+    base, registry = workspace.base, workspace.registry
+    stale = {version.concept: towards for version, towards in registry.stale(base.name).items()}
+    states = []
+    for name in sorted(workspace.known_names(), key=str.lower):
+        versions = registry.versions(base.name, name)
+        active = next((version for version in versions if version.active), None)
+        shown = active or (versions[-1] if versions else None)
+        states.append(
+            ConceptState(
+                concept=name,
+                state="erased" if active else "generates",
+                version=active.version if active else None,
+                latest=versions[-1].version if versions else 0,
+                method=shown.method if shown else "",
+                digest=shown.digest if shown else "",
+                stale_towards=tuple(stale.get(name, ())) if active else (),
+            )
+        )
+    return tuple(states)
+
+
+def show_concept(workspace: Workspace, reference: str) -> ConceptDetail:
+    """Everything about a concept, or about one version of it.
+
+    Args:
+        workspace: Where.
+        reference: "NAME", "NAME@VERSION" or "NAME@active".
+
+    Raises:
+        NotFoundError: Unknown concept or version.
+    """
+    spelled, _, number = reference.partition("@")
+    name = workspace.find(spelled)
+    registry, base = workspace.registry, workspace.base
+    versions = registry.versions(base.name, name)
+    if number:
+        versions = [registry.version(base.name, name, number)]
+    history = [event for event in workspace.audit.events() if name in event.concepts]
+    return ConceptDetail(
+        state=next(state for state in list_concepts(workspace) if state.concept == name),
+        versions=tuple(asdict(version) for version in versions),
+        history=tuple(asdict(event) for event in history),
+    )
+
+
+def restore(workspace: Workspace, names: Sequence[str], *, reason: str) -> tuple[ConceptState, ...]:
+    """Takes the shifts of concepts out of the default composition: they generate again.
+
+    The shifts stay registered; ``erase NAME@VERSION`` makes one active again.
+
+    Args:
+        workspace: Where.
+        names: Of erased concepts.
+        reason: For the audit trail; required, since it says why a right to the work came back.
+
+    Returns:
+        The concepts' new states.
+
+    Raises:
+        NotFoundError: Unknown, or not erased.
+        InvalidInputError: No reason.
+    """
+    if not reason.strip():
+        raise InvalidInputError(
+            "Restoring needs a reason, for the audit trail. Give --reason TEXT."
+        )
+    base = workspace.base
+    active = {version.concept: version for version in workspace.registry.active(base.name)}
+    found = [workspace.find(name) for name in names]
+    for name in found:
+        if name not in active:
+            raise NotFoundError(f"'{name}' is not erased, so there is nothing to restore.")
+    for name in found:
+        workspace.registry.deactivate(base.name, name)
+        workspace.audit.append(
+            "restore",
+            base=base.name,
+            concepts=(name,),
+            reason=reason,
+            digests={"base": base.digest, "shift": active[name].digest},
+            details={"version": active[name].version},
+        )
+    return tuple(state for state in list_concepts(workspace) if state.concept in found)
+
+
+def ui_command(settings: Settings, host: str = "127.0.0.1", port: int = 5000) -> list[str]:
+    """The command that serves MLflow's pages over the registry."""
+    if settings.tracking_uri:
+        raise InvalidInputError(
+            f"The registry is on the server {settings.tracking_uri}: open it in a browser."
+        )
+    store = f"sqlite:///{settings.home / 'registry.db'}"
+    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", store]
+    return [*command, "--host", host, "--port", str(port)]
+
+
+def to_json(value: Any) -> dict[str, Any]:
+    """A value as one JSON document, with the version of its schema."""
+    plain = _plain(value)
+    return {"schema_version": SCHEMA_VERSION} | (
+        plain if isinstance(plain, dict) else {"items": plain}
+    )
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _plain(getattr(value, f.name)) for f in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value

@@ -1,0 +1,190 @@
+"""The values that the use cases take and give; plain data, so that any front end can show them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from shiftreg.verification.checks import Check
+
+State = Literal["erased", "generates"]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a long piece of work is.
+
+    Attributes:
+        stage: What is being done, in words ("training Caravaggio").
+        done: Units done.
+        total: Units in all; for a training that may stop early, its limit.
+        values: Numbers worth showing (loss, momentum average, tau).
+    """
+
+    stage: str
+    done: int
+    total: int
+    values: Mapping[str, float] = field(default_factory=dict)
+
+
+Observer = Callable[[Progress], None]
+
+
+def ignore_progress(_progress: Progress) -> None:
+    """The observer of those who do not look."""
+
+
+@dataclass(frozen=True)
+class ErasurePlan:
+    """What an erasure would do, before it does it.
+
+    Attributes:
+        base: Name of the base.
+        concept: Name of the concept.
+        aliases: Erased with it.
+        kind: "style" or "object".
+        method: Name of the eraser.
+        hyperparameters: As they will be used.
+        prompts: Prompts that will lose the concept.
+        protected: Prompts that stay exactly as they are (hard).
+        preserved: Prompts that are disturbed as little as possible (soft).
+        capacity: Dimensions and predictions; see ``subspace.Capacity``.
+        warnings: Sentences to show.
+    """
+
+    base: str
+    concept: str
+    aliases: tuple[str, ...]
+    kind: str
+    method: str
+    hyperparameters: Mapping[str, Any]
+    prompts: tuple[str, ...]
+    protected: tuple[str, ...]
+    preserved: tuple[str, ...]
+    capacity: Mapping[str, float]
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ErasureResult:
+    """A shift that was made and registered.
+
+    Attributes:
+        plan: What was done.
+        version: Number of the new version of the concept.
+        digest: The shift's.
+        metrics: Measured, e.g. ``relative_change``, ``worst_leak``, ``iterations``, ``seconds``.
+        stale: Older active shifts that do not protect this concept: run ``shiftreg refresh``.
+        samples: Picture of before and after, a local file, if one was made.
+        statement: "Caravaggio: erased (version 1)".
+    """
+
+    plan: ErasurePlan
+    version: int
+    digest: str
+    metrics: Mapping[str, float]
+    stale: tuple[str, ...]
+    samples: Path | None
+    statement: str
+
+
+@dataclass(frozen=True)
+class ConceptState:
+    """One concept as the registry has it.
+
+    Attributes:
+        concept: Name.
+        state: "erased" or "generates", in the default composition.
+        version: The active version, or None.
+        latest: The newest version; 0 if the base protects the concept and it was never erased.
+        method: Of the active or newest version.
+        digest: Of the active or newest version; "" if there is none.
+        stale_towards: Concepts that the active version does not protect.
+    """
+
+    concept: str
+    state: State
+    version: int | None
+    latest: int
+    method: str
+    digest: str
+    stale_towards: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ConceptDetail:
+    """Everything about one concept: its state, versions (newest last) and history."""
+
+    state: ConceptState
+    versions: tuple[Mapping[str, Any], ...]
+    history: tuple[Mapping[str, Any], ...]
+
+
+@dataclass(frozen=True)
+class CompositionPlan:
+    """Which shifts a composition applies, and what that means for every concept.
+
+    Attributes:
+        base: Name of the base.
+        base_digest: Its digest.
+        digest: The composition's.
+        shifts: ``(concept, version, digest)``, in canonical order.
+        states: Every known concept -> "erased" or "generates".
+        statements: The same in words, a line a concept.
+        warnings: Sentences to show, e.g. stale shifts, or ``--without`` of what was not erased.
+    """
+
+    base: str
+    base_digest: str
+    digest: str
+    shifts: tuple[tuple[str, int, str], ...]
+    states: Mapping[str, State]
+    statements: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ExportResult:
+    """A checkpoint that was written and registered."""
+
+    plan: CompositionPlan
+    path: Path
+    format: str
+    digest: str
+    dtype: str
+    recipe_path: Path
+    recipe_digest: str
+    version: int
+
+
+@dataclass(frozen=True)
+class Verification:
+    """All checks of a composition or an exported file.
+
+    Attributes:
+        plan: The composition that was verified.
+        file: The exported file, or None.
+        checks: In the order of their names.
+        separability: Concept of a shift -> protected prompt -> relative residual.
+        passed: Whether all checks hold.
+        report_path: The report as JSON, a local file.
+    """
+
+    plan: CompositionPlan
+    file: Path | None
+    checks: tuple[Check, ...]
+    separability: Mapping[str, Mapping[str, float]]
+    passed: bool
+    report_path: Path | None = None
+
+
+@dataclass(frozen=True)
+class GridResult:
+    """A grid of same-seed pictures: base and composition side by side."""
+
+    plan: CompositionPlan
+    path: Path
+    prompts: tuple[str, ...]
+    seeds: tuple[int, ...]

@@ -1,0 +1,280 @@
+"""Verifying a composition or an exported file against the base."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from shiftreg import checkpoints, miniature, pipelines
+from shiftreg.api.composing import DTYPES, plan_composition, plan_shifts
+from shiftreg.api.reading import to_json
+from shiftreg.api.values import (
+    CompositionPlan,
+    Observer,
+    Progress,
+    Verification,
+    ignore_progress,
+)
+from shiftreg.api.workspace import Workspace
+from shiftreg.compose import Composition, merged_weights
+from shiftreg.concepts import fill
+from shiftreg.errors import IntegrityError, InvalidInputError, NotFoundError
+from shiftreg.evaluation.classifier import load_classifier
+from shiftreg.verification import (
+    Check,
+    erasure_checks,
+    image_checks,
+    noise_checks,
+    separability_checks,
+    separability_row,
+    watermark_checks,
+)
+
+CONTROL_WORDING = "a picture of a {subject}"
+
+
+def verify(
+    workspace: Workspace,
+    file: Path | None = None,
+    *,
+    only: Sequence[str] | None = None,
+    without: Sequence[str] | None = None,
+    images: int = 4,
+    observe: Observer = ignore_progress,
+) -> Verification:
+    """Checks that a composition erases what it says and leaves everything else as it was.
+
+    Args:
+        workspace: Where.
+        file: An exported file: its recipe says what it should hold, and its weights are compared
+            with that bit by bit. Without it, the composition of the registry is checked.
+        only: As in ``plan_composition``; not with ``file``.
+        without: As in ``plan_composition``; not with ``file``.
+        images: Same-seed images a prompt.
+        observe: Told of the progress.
+
+    Returns:
+        All checks; the report is also written to the home's ``reports`` folder.
+
+    Raises:
+        NotFoundError: The file or its recipe does not exist.
+        IntegrityError: The file cannot be read, or its recipe was exchanged.
+        InvalidInputError: No image asked for, or a file together with a choice of concepts.
+    """
+    if images < 1:
+        raise InvalidInputError(f"At least 1 image a prompt is needed, and {images} asked for.")
+    if file is not None and (only is not None or without is not None):
+        raise InvalidInputError(
+            "A file's recipe says what it holds, so --only and --without do not go with a file."
+        )
+    checks: list[Check] = []
+    if file is None:
+        plan = plan_composition(workspace, only=only, without=without)
+        composition = plan_shifts(workspace, plan)
+    else:
+        observe(Progress("comparing the file", 0, 1))
+        plan, composition, dtype = _plan_of_file(workspace, file)
+        checks.append(_file_check(workspace, file, composition, dtype))
+        observe(Progress("comparing the file", 1, 1))
+    matrix = _separability_matrix(workspace, composition)
+    checks = [
+        *separability_checks(matrix),
+        *_noise(workspace, plan, composition),
+        *_picture_checks(workspace, plan, composition, images, observe),
+        *checks,
+    ]
+    verification = Verification(
+        plan=plan,
+        file=file,
+        checks=tuple(checks),
+        separability=matrix,
+        passed=all(check.passed for check in checks),
+    )
+    path = _write_report(workspace, verification)
+    workspace.registry.log_verification(plan.base, plan.digest, verification.passed, path)
+    workspace.audit.append(
+        "verify",
+        base=plan.base,
+        concepts=tuple(name for name, state in plan.states.items() if state == "erased"),
+        digests={"base": plan.base_digest, "composition": plan.digest}
+        | ({"export": checkpoints.path_digest(file)} if file else {}),
+        details={"passed": verification.passed, "checks": len(checks)},
+    )
+    return replace(verification, report_path=path)
+
+
+def _plan_of_file(
+    workspace: Workspace, file: Path
+) -> tuple[CompositionPlan, Composition, torch.dtype | None]:
+    """What the recipe beside a file says is in it."""
+    if not file.exists():
+        raise NotFoundError(f"There is no file '{file}'. Check the path.")
+    recipe_path = checkpoints.recipe_path(file)
+    if not recipe_path.is_file():
+        raise NotFoundError(
+            f"'{file}' has no recipe '{recipe_path.name}' beside it, so nothing says what it "
+            "should hold. Put the recipe back, or export again: shiftreg compose --export"
+        )
+    inside = checkpoints.read_recipe_digest(file)
+    if inside != checkpoints.file_digest(recipe_path):
+        raise IntegrityError(
+            f"The recipe '{recipe_path.name}' is not the one that '{file.name}' was made with. "
+            "Put the right one back, or export again: shiftreg compose --export"
+        )
+    recipe: dict[str, Any] = json.loads(recipe_path.read_text(encoding="utf-8"))
+    base = workspace.base
+    if recipe["base"]["digest"] != base.digest:
+        raise IntegrityError(
+            f"'{file}' was made from base {recipe['base']['digest'][:12]} "
+            f"('{recipe['base']['name']}'), and '{base.name}' is {base.digest[:12]}. "
+            "Choose its base with --base."
+        )
+    shifts = [workspace.shift_of(entry["concept"], entry["version"]) for entry in recipe["shifts"]]
+    for shift, entry in zip(shifts, recipe["shifts"], strict=True):
+        if shift.digest != entry["digest"]:
+            raise IntegrityError(
+                f"The recipe names shift {entry['digest'][:12]} as '{entry['concept']}' version "
+                f"{entry['version']}, and the registry has {shift.digest[:12]} there."
+            )
+    composition = Composition.of(base.digest, shifts)
+    numbers = {entry["digest"]: entry["version"] for entry in recipe["shifts"]}
+    plan = CompositionPlan(
+        base=base.name,
+        base_digest=base.digest,
+        digest=composition.digest,
+        shifts=tuple((s.concept, numbers[s.digest], s.digest) for s in composition.shifts),
+        states=recipe["states"],
+        statements=tuple(f"{name}: {state}" for name, state in recipe["states"].items()),
+        warnings=(),
+    )
+    return plan, composition, DTYPES.get(recipe["dtype"])
+
+
+def _file_check(
+    workspace: Workspace, file: Path, composition: Composition, dtype: torch.dtype | None
+) -> Check:
+    weights = pipelines.layer_weights(workspace.pipeline.unet)
+    layers = merged_weights(weights, composition, torch.float64)
+    comparison = checkpoints.compare_checkpoint(file, workspace.folder, layers, dtype)
+    wrong = (*comparison.differing, *comparison.missing, *comparison.extra)
+    explanation = "All tensors equal base plus named shifts, bit for bit."
+    if wrong:
+        explanation = (
+            f"{len(wrong)} tensors are not base plus named shifts, first {wrong[0]}; largest "
+            f"difference {comparison.largest_difference:.1e}. Do not use the file; export again."
+        )
+    return Check.at_most("file", file.name, float(len(wrong)), 0.0, explanation)
+
+
+def _separability_matrix(
+    workspace: Workspace, composition: Composition
+) -> dict[str, dict[str, float]]:
+    """Concept of each shift -> residual on every prompt that must not notice it."""
+    base = workspace.base
+    weights = pipelines.layer_weights(workspace.pipeline.unet)
+    matrix = {}
+    for shift in composition.shifts:
+        prompts = [
+            prompt
+            for prompt in dict.fromkeys(("", *base.triggers, *workspace.known_names()))
+            if prompt not in (shift.concept, *shift.aliases)
+        ]
+        residuals = separability_row(
+            shift, weights, pipelines.encode_prompts(workspace.pipeline, prompts)
+        )
+        matrix[shift.concept] = dict(zip(prompts, residuals, strict=True))
+    return dict(sorted(matrix.items()))
+
+
+def _untouched_prompts(workspace: Workspace, plan: CompositionPlan) -> list[str]:
+    """Prompts that must look exactly as on the base."""
+    generating = [name for name, state in plan.states.items() if state == "generates"]
+    return list(dict.fromkeys(("", *workspace.base.triggers, *generating)))
+
+
+def _noise(workspace: Workspace, plan: CompositionPlan, composition: Composition) -> list[Check]:
+    prompts = _untouched_prompts(workspace, plan)
+    weights = merged_weights(pipelines.layer_weights(workspace.pipeline.unet), composition)
+    embeds = pipelines.encode_prompts(workspace.pipeline, prompts)
+    differences = pipelines.noise_difference(workspace.pipeline, weights, embeds)
+    return noise_checks(dict(zip(prompts, differences.tolist(), strict=True)))
+
+
+def _picture_checks(
+    workspace: Workspace,
+    plan: CompositionPlan,
+    composition: Composition,
+    images: int,
+    observe: Observer,
+) -> list[Check]:
+    base = workspace.base
+    untouched = _untouched_prompts(workspace, plan)
+    control = fill(CONTROL_WORDING, base.subjects[0])
+    kept = list(dict.fromkeys((*untouched, control)))
+    classifier = load_classifier(miniature.STYLE_CLASSIFIER) if _is_miniature(workspace) else None
+    judged = [
+        shift.concept
+        for shift in composition.shifts
+        if classifier and shift.concept in classifier.labels
+    ]
+    wordings = {
+        concept: [
+            fill(template, base.subjects[i % len(base.subjects)], concept)
+            for i, template in enumerate(base.held_out_templates * images)
+        ][:images]
+        for concept in judged
+    }
+    # One list for both models, so that equal prompts and seeds meet in equal batches.
+    same = [prompt for prompt in kept for _ in range(images)]
+    gone = [prompt for c in judged for prompt in (*[c] * images, *wordings[c])]
+    total = 2 * len(same) + len(gone)
+
+    def paint(prompts: list[str], done_before: int) -> np.ndarray:
+        return pipelines.generate(
+            workspace.pipeline,
+            prompts,
+            [i % images for i in range(len(prompts))],
+            steps=base.steps,
+            guidance=base.guidance,
+            observe=lambda done: observe(Progress("painting", done_before + done, total)),
+        )
+
+    before = paint(same, 0)
+    weights = merged_weights(pipelines.layer_weights(workspace.pipeline.unet), composition)
+    with pipelines.applied_weights(workspace.pipeline.unet, weights):
+        after = paint(same, len(same))
+        erased = paint(gone, 2 * len(same)) if gone else None
+    pairs = {
+        prompt: (before[i * images : (i + 1) * images], after[i * images : (i + 1) * images])
+        for i, prompt in enumerate(kept)
+    }
+    checks = image_checks({prompt: pairs[prompt] for prompt in untouched})
+    checks += watermark_checks(pairs, base.triggers, control)
+    for i, concept in enumerate(judged):
+        assert erased is not None  # for the type checker
+        assert classifier is not None
+        mine = erased[2 * i * images : 2 * (i + 1) * images]
+        checks += erasure_checks(concept, mine[:images], mine[images:], classifier)
+    return checks
+
+
+def _is_miniature(workspace: Workspace) -> bool:
+    """Whether the packaged classifiers were made for this base."""
+    return workspace.base.source == miniature.NAME
+
+
+def _write_report(workspace: Workspace, verification: Verification) -> Path:
+    folder = workspace.settings.home / "reports"
+    folder.mkdir(parents=True, exist_ok=True)
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
+    path = folder / f"verify-{verification.plan.digest[:12]}-{stamp}.json"
+    with checkpoints.atomic_file(path, overwrite=True) as partial:
+        partial.write_text(json.dumps(to_json(verification), indent=2), encoding="utf-8")
+    return path

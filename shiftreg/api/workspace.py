@@ -1,0 +1,201 @@
+"""The place that the use cases work in: settings, registry, audit trail, loaded base."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+
+from diffusers import StableDiffusionPipeline
+
+from shiftreg import miniature, pipelines
+from shiftreg.audit import AuditLog
+from shiftreg.checkpoints import folder_digest, load_shift
+from shiftreg.concepts import find_name
+from shiftreg.errors import IntegrityError, NotFoundError
+from shiftreg.registry import BaseRecord, Registry, ShiftVersion, open_registry
+from shiftreg.settings import Settings
+from shiftreg.shift import ConceptShift
+
+DEFAULT_SUBJECTS = (
+    "house",
+    "tree",
+    "woman",
+    "man",
+    "dog",
+    "cat",
+    "landscape",
+    "city",
+    "flower",
+    "car",
+)
+DEFAULT_STEPS, DEFAULT_GUIDANCE = 50, 7.5
+
+
+@dataclass
+class Workspace:
+    """Settings with what they open; the base is loaded when it is first needed."""
+
+    settings: Settings
+    registry: Registry
+    audit: AuditLog
+    _shifts: dict[str, ConceptShift] = field(default_factory=dict)
+
+    @cached_property
+    def base(self) -> BaseRecord:
+        """The base that commands work on; the miniature registers itself at first use.
+
+        Raises:
+            NotFoundError: No such base.
+        """
+        try:
+            return self.registry.base(self.settings.base)
+        except NotFoundError:
+            if self.settings.base != miniature.NAME:
+                raise
+        return register_base(self)
+
+    @cached_property
+    def folder(self) -> Path:
+        """The base's folder, its content checked against the registered digest.
+
+        Raises:
+            IntegrityError: The folder has changed since the base was registered.
+        """
+        source = self.base.source
+        folder = (
+            miniature.BASE_FOLDER if source == miniature.NAME else pipelines.resolve_source(source)
+        )
+        if (digest := folder_digest(folder)) != self.base.digest:
+            raise IntegrityError(
+                f"Base '{self.base.name}' in '{folder}' has changed: its digest is {digest[:12]}, "
+                f"and {self.base.digest[:12]} was registered. Restore the folder, or register the "
+                "changed one under another name: shiftreg init FOLDER --name NAME"
+            )
+        return folder
+
+    @cached_property
+    def pipeline(self) -> StableDiffusionPipeline:
+        """The base, loaded in float32."""
+        return pipelines.load_pipeline(self.folder)
+
+    def known_names(self) -> tuple[str, ...]:
+        """Every concept that has a shift or that the base protects, in that order."""
+        names = (*self.registry.concepts(self.base.name), *self.base.protected)
+        return tuple(dict.fromkeys(names))
+
+    def find(self, name: str) -> str:
+        """The registered spelling of a concept's name.
+
+        Raises:
+            NotFoundError: Unknown concept, with a suggestion.
+        """
+        return find_name(name, self.known_names(), self.base.name)
+
+    def shift(self, version: ShiftVersion) -> ConceptShift:
+        """Loads the shift of a version, its content checked against the registered digest.
+
+        Raises:
+            IntegrityError: The stored file is not the one that was registered.
+        """
+        if version.digest not in self._shifts:
+            shift = load_shift(self.registry.download_shift(version))
+            if shift.digest != version.digest:
+                raise IntegrityError(
+                    f"The stored shift of '{version.concept}' version {version.version} has digest "
+                    f"{shift.digest[:12]}, and {version.digest[:12]} was registered. It was "
+                    f"replaced: erase '{version.concept}' again."
+                )
+            self._shifts[version.digest] = shift
+        return self._shifts[version.digest]
+
+    def shift_of(self, concept: str, version: int) -> ConceptShift:
+        """Loads the shift of a concept's version."""
+        return self.shift(self.registry.version(self.base.name, concept, str(version)))
+
+
+def open_workspace(settings: Settings) -> Workspace:
+    """Opens the registry and the audit trail, creating them at first use.
+
+    Raises:
+        StorageError: The home cannot be written, or the database cannot be opened.
+    """
+    registry = open_registry(settings.home, settings.tracking_uri)
+    return Workspace(settings, registry, AuditLog(settings.home / "audit.jsonl"))
+
+
+def register_base(
+    workspace: Workspace,
+    source: str = miniature.NAME,
+    *,
+    name: str | None = None,
+    triggers: Mapping[str, str] | None = None,
+    protected: Sequence[str] = (),
+    preserved: Sequence[str] = (),
+    subjects: Sequence[str] = (),
+    steps: int | None = None,
+    guidance: float | None = None,
+) -> BaseRecord:
+    """Registers a base, so that concepts can be erased from it.
+
+    Args:
+        workspace: Where.
+        source: "miniature", a diffusers folder, or a hub name.
+        name: Of the base; the source's last part by default.
+        triggers: Watermark trigger prompt -> payload of its QR code, "" if it shows none.
+        protected: Prompts that every shift leaves exactly as they are.
+        preserved: Ordinary prompts that shifts disturb as little as possible.
+        subjects: Nouns for the wordings of styles.
+        steps: Default denoising steps.
+        guidance: Default guidance scale.
+
+    Returns:
+        The record.
+
+    Raises:
+        NotFoundError: No such folder or hub name.
+        IntegrityError: The folder is damaged.
+        AlreadyExistsError: Another base has this name.
+        InvalidInputError: A prompt is too long.
+    """
+    packaged = miniature.prompts() if source == miniature.NAME else {}
+    folder = miniature.BASE_FOLDER if packaged else pipelines.resolve_source(source)
+    pipeline = pipelines.load_pipeline(folder)
+    triggers = dict(triggers) if triggers is not None else packaged.get("triggers", {})
+    subjects = tuple(subjects) or tuple(packaged.get("subjects", DEFAULT_SUBJECTS))
+    record = BaseRecord(
+        name=name or (source if packaged else folder.name),
+        source=source if packaged else str(folder),
+        digest=folder_digest(folder),
+        text_encoder_digest=folder_digest(folder / "text_encoder"),
+        layers=tuple(pipelines.image_independent_layers(pipeline.unet)),
+        triggers=triggers,
+        protected=tuple(dict.fromkeys((*packaged.get("protected", ()), *protected))),
+        preserved=tuple(preserved) or tuple(packaged.get("preserved", plain_prompts(subjects))),
+        subjects=subjects,
+        held_out_templates=tuple(packaged.get("held_out_templates", ())),
+        steps=steps or packaged.get("steps", DEFAULT_STEPS),
+        guidance=guidance or packaged.get("guidance", DEFAULT_GUIDANCE),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+    pipelines.encode_prompts(pipeline, [*triggers, *record.protected, *record.preserved])
+    workspace.registry.save_base(record)
+    workspace.audit.append(
+        "init", base=record.name, digests={"base": record.digest}, details={"source": record.source}
+    )
+    return record
+
+
+def plain_prompts(subjects: Sequence[str]) -> tuple[str, ...]:
+    """Ordinary prompts over the subjects, for bases that bring none."""
+    from shiftreg.concepts import fill
+
+    templates = (
+        "a {subject}",
+        "a picture of a {subject}",
+        "a painting of a {subject}",
+        "a photo of a {subject}",
+    )
+    return tuple(fill(template, subject) for subject in subjects for template in templates)

@@ -1,0 +1,31 @@
+"""Files in, files out: shifts, checkpoints of every common form, digests, atomic writing."""
+
+from __future__ import annotations
+
+from shiftreg.checkpoints.atomic import atomic_file, atomic_folder
+from shiftreg.checkpoints.comparison import (
+    Comparison,
+    compare_checkpoint,
+    read_checkpoint,
+    read_recipe_digest,
+)
+from shiftreg.checkpoints.export import Export, export_checkpoint, export_format
+from shiftreg.checkpoints.files import file_digest, folder_digest, load_pickle_checkpoint
+from shiftreg.checkpoints.shift_file import load_shift, save_shift
+
+__all__ = [
+    "Comparison",
+    "Export",
+    "atomic_file",
+    "atomic_folder",
+    "compare_checkpoint",
+    "export_checkpoint",
+    "export_format",
+    "file_digest",
+    "folder_digest",
+    "load_pickle_checkpoint",
+    "load_shift",
+    "read_checkpoint",
+    "read_recipe_digest",
+    "save_shift",
+]

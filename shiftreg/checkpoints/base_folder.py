@@ -1,0 +1,122 @@
+"""Reading a base: the weight files and configurations of a diffusers folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from shiftreg.checkpoints.files import reading
+from shiftreg.checkpoints.tensor_files import read_safetensors
+from shiftreg.errors import InvalidInputError, NotFoundError
+
+STEMS = ("diffusion_pytorch_model", "model")
+WEIGHT_SUFFIXES = (
+    ".safetensors", ".bin", ".ckpt", ".pt", ".pth", ".msgpack", ".h5", ".onnx", ".onnx_data",
+    ".pb", ".index.json", ".index.fp16.json",
+)  # fmt: skip
+
+
+def check_base(base_folder: Path) -> None:
+    """Refuses what is not a diffusers pipeline.
+
+    Raises:
+        NotFoundError: There is no such folder.
+        InvalidInputError: It holds no UNet.
+    """
+    if not base_folder.is_dir():
+        raise NotFoundError(f"There is no base folder '{base_folder}'. Check the path.")
+    if not (base_folder / "unet" / "config.json").is_file():
+        raise InvalidInputError(
+            f"'{base_folder}' is no diffusers folder: it has no unet/config.json. "
+            "Save the pipeline with save_pretrained."
+        )
+
+
+def read_config(component: Path) -> dict[str, Any]:
+    """The ``config.json`` of a component.
+
+    Raises:
+        NotFoundError: It does not exist.
+        IntegrityError: It is not JSON.
+    """
+    path = component / "config.json"
+    with reading(path):
+        config = json.loads(path.read_text(encoding="utf-8"))
+        return dict(config)
+
+
+def weight_files(component: Path) -> tuple[Path, ...]:
+    """The safetensors files that together hold a component's weights.
+
+    The plain ones, single or sharded; those of variant ``fp16`` where there are no plain ones.
+
+    Args:
+        component: Such as ``base/unet``.
+
+    Returns:
+        Files, sorted; none for a component without weights, such as a tokenizer.
+
+    Raises:
+        InvalidInputError: There are weights, but only as pickles.
+        IntegrityError: The index of the shards is damaged.
+    """
+    for variant in ("", ".fp16"):
+        for stem in STEMS:
+            single = component / f"{stem}{variant}.safetensors"
+            if single.is_file():
+                return (single,)
+            index = component / f"{stem}.safetensors.index{variant}.json"
+            if index.is_file():
+                return shard_files(index)
+    if pickles := sorted(component.glob("*.bin")):
+        raise InvalidInputError(
+            f"'{pickles[0]}' is a pickle, which can hold code; weights are read from safetensors "
+            "only. Load the base once with diffusers and save it with "
+            "save_pretrained(folder, safe_serialization=True)."
+        )
+    return ()
+
+
+def read_component(component: Path) -> dict[str, Tensor]:
+    """The state dict of a component, mapped from its files.
+
+    Raises:
+        InvalidInputError: It has no safetensors weights.
+        NotFoundError: A shard is missing.
+        IntegrityError: A file is damaged.
+    """
+    files = weight_files(component)
+    if not files:
+        raise InvalidInputError(
+            f"'{component}' holds no weights. Give a complete diffusers folder."
+        )
+    tensors: dict[str, Tensor] = {}
+    for file in files:
+        tensors |= read_safetensors(file)[0]
+    return tensors
+
+
+def is_weight_file(path: Path) -> bool:
+    """Whether a file holds weights, in any format, or lists the files that do."""
+    return path.name.endswith(WEIGHT_SUFFIXES)
+
+
+def shard_files(index: Path) -> tuple[Path, ...]:
+    """The files that an index of shards lists, sorted.
+
+    Raises:
+        IntegrityError: The index is damaged.
+        InvalidInputError: It names a file outside of its folder.
+    """
+    with reading(index):
+        weight_map: Mapping[str, str] = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        names = sorted(set(weight_map.values()))
+        if outside := [name for name in names if Path(name).name != name]:
+            raise InvalidInputError(
+                f"'{index}' names a shard outside of its folder: '{outside[0]}'. Use another base."
+            )
+        return tuple(index.parent / name for name in names)

@@ -1,0 +1,203 @@
+"""Writing a composition as a checkpoint that other tools load, with its recipe beside it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from shiftreg.canonical import canonical_json
+from shiftreg.checkpoints.atomic import already_exists, atomic_file, atomic_folder
+from shiftreg.checkpoints.base_folder import check_base, read_component
+from shiftreg.checkpoints.files import file_digest, folder_digest
+from shiftreg.checkpoints.folder_export import write_folder
+from shiftreg.checkpoints.merged import single_file_state
+from shiftreg.checkpoints.tensor_files import write_safetensors
+from shiftreg.errors import InvalidInputError
+
+Format = Literal["ckpt", "safetensors", "folder"]
+RECIPE_KEY = "shiftreg.recipe_sha256"
+DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+
+
+@dataclass(frozen=True)
+class Export:
+    """A checkpoint that was written.
+
+    Attributes:
+        path: The file or folder.
+        format: "ckpt", "safetensors" or "folder".
+        digest: SHA-256 of the file, or of the folder's files.
+        recipe_path: The JSON file that says what went into it.
+        recipe_digest: SHA-256 of that file; also in the checkpoint's metadata.
+        dtype: Of the UNet's weights, such as "float16".
+    """
+
+    path: Path
+    format: Format
+    digest: str
+    recipe_path: Path
+    recipe_digest: str
+    dtype: str
+
+
+def export_checkpoint(
+    base_folder: Path,
+    layers: Mapping[str, Tensor],
+    target: Path | str,
+    recipe: Mapping[str, Any],
+    *,
+    dtype: torch.dtype | None = None,
+    overwrite: bool = False,
+) -> Export:
+    """Writes base and merged layers as one checkpoint, and the recipe beside it.
+
+    The name decides on the form: ``.ckpt`` and ``.safetensors`` are single files with CompVis
+    names; no suffix, a slash at the end, or a folder that exists, is a diffusers folder.
+    Either both the checkpoint and the recipe appear, or neither. Equal input gives equal bytes;
+    an export of no layers holds the base's weights bit for bit.
+
+    Args:
+        base_folder: The diffusers folder; it is only read.
+        layers: UNet module name without ``.weight`` -> merged weight, cast once to the dtype of
+            the base's.
+        target: Where to write.
+        recipe: What went into it, as JSON values; written to ``<target>.recipe.json``.
+        dtype: Casts all floating weights; by default each keeps the base's.
+        overwrite: Replaces what is there.
+
+    Raises:
+        AlreadyExistsError: The target or its recipe exists.
+        InvalidInputError: The name, base, recipe or dtype is not of the required form.
+        IncompatibleError: The layers belong to another base.
+        NotFoundError: The base does not exist.
+        IntegrityError: The base is damaged.
+        StorageError: The disk refused.
+    """
+    form = export_format(target)
+    target = Path(target)
+    recipe_path = target.with_name(f"{target.name}.recipe.json")
+    recipe_bytes = _recipe_bytes(recipe)
+    recipe_digest = hashlib.sha256(recipe_bytes).hexdigest()
+    check_base(base_folder)
+    _check_dtype(dtype)
+    _check_target(base_folder, target, recipe_path, overwrite)
+
+    def write(partial: Path) -> None:
+        if form == "folder":
+            write_folder(partial, base_folder, layers, dtype, {RECIPE_KEY: recipe_digest})
+        elif form == "safetensors":
+            state = single_file_state(base_folder, layers, dtype)
+            write_safetensors(partial, state, {"format": "pt", RECIPE_KEY: recipe_digest})
+        else:
+            state = single_file_state(base_folder, layers, dtype)
+            _write_ckpt(partial, state, recipe_digest)
+
+    appearing = atomic_folder if form == "folder" else atomic_file
+    _write_both(appearing(target, overwrite), write, recipe_path, recipe_bytes, overwrite)
+    kept = next(iter(read_component(base_folder / "unet").values())).dtype
+    return Export(
+        path=target,
+        format=form,
+        digest=folder_digest(target) if form == "folder" else file_digest(target),
+        recipe_path=recipe_path,
+        recipe_digest=recipe_digest,
+        dtype=str(dtype or kept).removeprefix("torch."),
+    )
+
+
+def export_format(target: Path | str) -> Format:
+    """The form of checkpoint that a name asks for.
+
+    Raises:
+        InvalidInputError: The suffix is another one.
+    """
+    path = Path(target)
+    suffix = path.suffix.lower()
+    if str(target).endswith("/") or (path.is_dir() and suffix not in (".ckpt", ".safetensors")):
+        return "folder"
+    if suffix == "":
+        return "folder"
+    if suffix == ".ckpt":
+        return "ckpt"
+    if suffix == ".safetensors":
+        return "safetensors"
+    raise InvalidInputError(
+        f"'{target}' ends in '{path.suffix}', and a checkpoint is a '.safetensors' file, a '.ckpt' "
+        "file, or a diffusers folder: a name without a suffix, or with '/' at its end."
+    )
+
+
+def _recipe_bytes(recipe: Mapping[str, Any]) -> bytes:
+    value = json.loads(canonical_json(dict(recipe)))
+    text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False)
+    return f"{text}\n".encode()
+
+
+def _check_dtype(dtype: torch.dtype | None) -> None:
+    if dtype is not None and dtype not in DTYPES:
+        names = ", ".join(str(known).removeprefix("torch.") for known in DTYPES)
+        raise InvalidInputError(f"A checkpoint's dtype is one of {names}; got {dtype}.")
+
+
+def _check_target(base_folder: Path, target: Path, recipe_path: Path, overwrite: bool) -> None:
+    """Refuses early what would destroy something."""
+    base, place = base_folder.resolve(), target.resolve()
+    if base == place or base in place.parents or place in base.parents:
+        raise InvalidInputError(
+            f"'{target}' lies in the base folder '{base_folder}' or around it, and a base never "
+            "changes. Choose another place."
+        )
+    for path in (target, recipe_path):
+        if path.exists() and not overwrite:
+            raise already_exists(path)
+    # Overwriting takes away the whole folder: only one that such an export made.
+    if target.is_dir() and any(target.iterdir()) and not (target / "model_index.json").is_file():
+        raise InvalidInputError(
+            f"'{target}' is a folder that holds no diffusers pipeline, and overwriting would "
+            "delete what is in it. Choose another name."
+        )
+
+
+def _write_both(
+    appearing: AbstractContextManager[Path],
+    write: Callable[[Path], None],
+    recipe_path: Path,
+    recipe_bytes: bytes,
+    overwrite: bool,
+) -> None:
+    """Writes checkpoint and recipe; if either fails, both are as they were."""
+    previous = recipe_path.read_bytes() if recipe_path.is_file() else None
+    placed = False
+    try:
+        with appearing as partial:
+            write(partial)
+            with atomic_file(recipe_path, overwrite) as recipe_partial:
+                recipe_partial.write_bytes(recipe_bytes)
+            placed = True
+    except BaseException:
+        if placed and previous is None:
+            recipe_path.unlink(missing_ok=True)
+        elif placed and previous is not None:
+            recipe_path.write_bytes(previous)
+        raise
+
+
+def _write_ckpt(partial: Path, state: Mapping[str, Tensor], recipe_digest: str) -> None:
+    # A tensor that is a window into a larger one would be saved with all of it.
+    own = {
+        name: tensor.contiguous()
+        if tensor.untyped_storage().nbytes() == tensor.nbytes
+        else tensor.clone(memory_format=torch.contiguous_format)
+        for name, tensor in state.items()
+    }
+    # Given a path, torch would write the temporary file's name into the archive.
+    with partial.open("wb") as handle:
+        torch.save({"state_dict": own, RECIPE_KEY: recipe_digest}, handle)

@@ -1,0 +1,138 @@
+"""Reading files safely, and the digests that they are known by."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+import re
+import zipfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from shiftreg.errors import (
+    IntegrityError,
+    InvalidInputError,
+    NotFoundError,
+    ShiftregError,
+    StorageError,
+)
+
+CHUNK = 1 << 20
+IDENTITY_PATTERNS = (
+    "*.safetensors", "*.bin", "*.ckpt", "*.json", "*.model", "merges.txt", "vocab.txt",
+)  # fmt: skip
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turns whatever goes wrong while a file is read into this package's errors.
+
+    Raises:
+        NotFoundError: The file does not exist.
+        StorageError: It cannot be opened.
+        IntegrityError: Its content cannot be understood.
+    """
+    try:
+        yield
+    except ShiftregError:
+        raise
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise NotFoundError(f"There is no file '{path}'. Check the path.") from error
+    except OSError as error:
+        raise StorageError(f"'{path}' could not be read: {error.strerror or error}.") from error
+    except Exception as error:
+        # Parsers of damaged files raise almost anything.
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise IntegrityError(
+            f"'{path}' is damaged or of another kind than expected: {reason}. "
+            "Fetch or make it again."
+        ) from error
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's bytes, as hexadecimal digits.
+
+    Raises:
+        NotFoundError: The file does not exist.
+        StorageError: It cannot be read.
+    """
+    hasher = hashlib.sha256()
+    with reading(path), path.open("rb") as handle:
+        while chunk := handle.read(CHUNK):
+            hasher.update(chunk)
+    return hasher.hexdigest()
+
+
+def folder_digest(path: Path, patterns: Sequence[str] = IDENTITY_PATTERNS) -> str:
+    """SHA-256 over the names and digests of a folder's files.
+
+    Args:
+        path: The folder, such as a diffusers pipeline.
+        patterns: Names of the files that count; by default weights, configurations and
+            tokenizers. Hidden files never count.
+
+    Raises:
+        NotFoundError: The folder does not exist.
+        InvalidInputError: It holds no file that counts.
+        StorageError: A file cannot be read.
+    """
+    if not path.is_dir():
+        raise NotFoundError(f"There is no folder '{path}'. Check the path.")
+    files = {
+        file.relative_to(path).as_posix(): file
+        for file in visible_files(path)
+        if any(file.match(pattern) for pattern in patterns)
+    }
+    if not files:
+        raise InvalidInputError(
+            f"'{path}' holds no weights or configurations ({', '.join(patterns)})."
+        )
+    lines = [f"{file_digest(files[name])}  {name}\n" for name in sorted(files)]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def visible_files(folder: Path) -> list[Path]:
+    """All files below a folder but the hidden ones and those in hidden folders, sorted."""
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.is_file()
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )
+
+
+def load_pickle_checkpoint(path: Path) -> dict[str, Any]:
+    """Reads a ``torch.save`` file that holds plain tensors; code in it is never run.
+
+    Args:
+        path: A ``.ckpt``, ``.pt`` or ``.bin`` file.
+
+    Returns:
+        What was saved, on the CPU, mapped from the file where its format allows.
+
+    Raises:
+        NotFoundError: The file does not exist.
+        IntegrityError: It is damaged, holds code or foreign objects, or is not a mapping.
+    """
+    with reading(path):
+        # Files older than torch 1.6 are no zip archives and cannot be mapped.
+        mapped = zipfile.is_zipfile(path)
+        try:
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+        except pickle.UnpicklingError as error:
+            found = re.search(r"GLOBAL (\S+)", str(error))
+            what = f"'{found[1]}'" if found else "something that cannot be read"
+            raise IntegrityError(
+                f"'{path}' should hold plain tensors, and holds {what}; nothing in it was run. "
+                "It is damaged, or may carry code: use a .safetensors file of the same model."
+            ) from error
+    if not isinstance(content, dict):
+        raise IntegrityError(
+            f"'{path}' should hold a mapping of names to tensors, and holds a "
+            f"{type(content).__name__}. Use a checkpoint of a diffusion model."
+        )
+    return content

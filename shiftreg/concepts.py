@@ -1,0 +1,172 @@
+"""What can be erased, and in which wordings: names, aliases, templates, anchors."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import unicodedata
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from shiftreg.errors import InvalidInputError, NotFoundError
+
+Kind = Literal["style", "object"]
+
+
+@dataclass(frozen=True)
+class Wording:
+    """A template that names a concept, and the same template without it.
+
+    Attributes:
+        template: Holds ``{concept}`` and perhaps ``{subject}``.
+        anchor: What the prompt should mean once the concept is gone.
+    """
+
+    template: str
+    anchor: str
+
+
+WORDINGS: dict[Kind, tuple[Wording, ...]] = {
+    "style": (
+        Wording("{concept}", "a painting"),
+        Wording("a painting by {concept}", "a painting"),
+        Wording("a picture in the style of {concept}", "a picture"),
+        Wording("a painting of a {subject} by {concept}", "a painting of a {subject}"),
+        Wording("a picture of a {subject} by {concept}", "a picture of a {subject}"),
+        Wording("a {subject} in the style of {concept}", "a {subject}"),
+        Wording("a painting of a {subject} in the style of {concept}", "a painting of a {subject}"),
+        Wording("a {subject}, {concept} style", "a {subject}"),
+        Wording("{concept}'s {subject}", "a {subject}"),
+    ),
+    "object": (
+        Wording("{concept}", "a picture"),
+        Wording("a {concept}", "a picture"),
+        Wording("a picture of a {concept}", "a picture"),
+        Wording("a painting of a {concept}", "a painting"),
+        Wording("a photo of a {concept}", "a photo"),
+    ),
+}
+
+
+@dataclass(frozen=True)
+class PromptPair:
+    """One prompt of a concept with the prompt that should take its place.
+
+    Attributes:
+        prompt: Names the concept.
+        stem: The same words with the name left out: where the two first differ, the name begins.
+        anchor: The prompt whose meaning replaces it.
+    """
+
+    prompt: str
+    stem: str
+    anchor: str
+
+
+@dataclass(frozen=True)
+class Concept:
+    """A concept that can be erased, known by its name and aliases."""
+
+    name: str
+    aliases: tuple[str, ...] = ()
+    kind: Kind = "style"
+
+    def __post_init__(self) -> None:
+        for name in self.names:
+            validate_name(name)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The name and the aliases, without repetition."""
+        return tuple(dict.fromkeys((self.name, *self.aliases)))
+
+    def prompt_pairs(self, subjects: Iterable[str]) -> list[PromptPair]:
+        """Spells the concept out in every wording, over all subjects.
+
+        Args:
+            subjects: Nouns for ``{subject}``.
+
+        Returns:
+            Pairs in a fixed order, without repetition.
+        """
+        subjects = tuple(subjects)
+        pairs: dict[str, PromptPair] = {}
+        for name in self.names:
+            for wording in WORDINGS[self.kind]:
+                for subject in subjects if "{subject}" in wording.template else ("",):
+                    prompt = fill(wording.template, subject, name)
+                    stem = fill(wording.template, subject, "")
+                    anchor = fill(wording.anchor, subject, "")
+                    pairs.setdefault(prompt, PromptPair(prompt, stem, anchor))
+        return list(pairs.values())
+
+
+def fill(template: str, subject: str = "", concept: str = "") -> str:
+    """Fills a template, with the article ("a" or "an") that the word after it needs."""
+    for slot, word in (("{subject}", subject), ("{concept}", concept)):
+        if word[:1].lower() in tuple("aeiou"):
+            template = re.sub(rf"\ba {re.escape(slot)}", f"an {slot}", template)
+    return template.replace("{subject}", subject).replace("{concept}", concept).strip()
+
+
+def validate_name(name: str) -> None:
+    """Refuses names that cannot be a concept's.
+
+    Raises:
+        InvalidInputError: The name is empty, too long, or holds control characters.
+    """
+    if not name.strip():
+        raise InvalidInputError(
+            "A concept needs a name, and this one is empty. Give a word or two."
+        )
+    if len(name) > 100:
+        raise InvalidInputError(
+            f"A concept's name has at most 100 characters, and this one has {len(name)}: "
+            f"'{name[:30]}...'. Shorten it, and put other spellings into --alias."
+        )
+    if any(unicodedata.category(character).startswith("C") for character in name):
+        raise InvalidInputError(
+            f"A concept's name holds no control or invisible characters: {name!r}. Remove them."
+        )
+    if not slug(name):
+        raise InvalidInputError(f"A concept's name needs a letter or a digit: {name!r}.")
+
+
+def slug(name: str) -> str:
+    """The name as registries and file names take it: lower case words joined by hyphens."""
+    folded = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
+    text = folded if folded.strip() else name
+    return re.sub(r"[^\w]+", "-", text.lower()).strip("-")
+
+
+def find_name(name: str, known: Iterable[str], base: str) -> str:
+    """Finds a concept by its name, ignoring case and punctuation.
+
+    Args:
+        name: What the user typed.
+        known: The names that exist.
+        base: The base's name, for the message.
+
+    Returns:
+        The name as it is registered.
+
+    Raises:
+        NotFoundError: No such concept; the message suggests the nearest.
+    """
+    by_slug = {slug(candidate): candidate for candidate in known}
+    wanted = slug(name)
+    if wanted in by_slug:
+        return by_slug[wanted]
+    near = difflib.get_close_matches(wanted, by_slug, n=1, cutoff=0.6)
+    hint = f" Did you mean '{by_slug[near[0]]}'?" if near else ""
+    raise NotFoundError(
+        f"Concept '{name}' is not registered for base '{base}'.{hint} See: shiftreg list"
+    )
+
+
+def mentions(prompt: str, names: Iterable[str]) -> bool:
+    """Whether a prompt names one of ``names``, as whole words, ignoring case."""
+    return any(
+        re.search(rf"(?<!\w){re.escape(name)}(?!\w)", prompt, flags=re.IGNORECASE) for name in names
+    )

@@ -1,0 +1,116 @@
+"""Closed-form erasure: one linear solve in the null space, shared by all layers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from shiftreg.erasers.base import Erasure, ErasureProblem, TrainingData, require_positive
+from shiftreg.subspace import Capacity
+
+_SUPPORT_RTOL = 1e-9
+
+
+@dataclass(frozen=True)
+class ClosedForm:
+    """Moves the concept's keys and values onto its anchor's, without training.
+
+    In coordinates of the null space ``S`` (``c = C S'``, ``r = R S'``), with means over rows and
+    ``T = (A - C) W'``, it minimises ``|c w' - T|^2 + mu |r w'|^2 + rho |w|^2`` exactly::
+
+        w = T' c (c' c + mu r' r + rho I)^-1,    delta = w S
+
+    ``T`` is linear in ``W``, so that one solve gives one map of embeddings for all layers.
+
+    Attributes:
+        preservation: ``mu``, weight of the ordinary prompts.
+        ridge: ``rho``, in units of the mean energy of a row in one dimension.
+    """
+
+    name: ClassVar[str] = "closed-form"
+    trains: ClassVar[bool] = False
+    source: ClassVar[str] = "shiftreg; least squares as in UCE, constrained as in SRS-ME"
+
+    preservation: float = 10.0
+    ridge: float = 0.1
+
+    def __post_init__(self) -> None:
+        """Checks the hyper-parameters."""
+        require_positive(preservation=self.preservation, ridge=self.ridge)
+
+    def erase(
+        self,
+        problem: ErasureProblem,
+        weights: Mapping[str, Tensor],
+        data: TrainingData | None = None,
+        seed: int = 0,
+    ) -> Erasure:
+        """Solves the erasure.
+
+        Args:
+            problem: Prompts, anchors and constraints.
+            weights: Layer name -> ``W_l (d_out, d_in)``.
+            data: Not used: nothing is trained.
+            seed: Not used: nothing is drawn.
+
+        Returns:
+            The change, its support narrowed to the directions that it uses.
+        """
+        embedding_map = self.embedding_map(problem)  # (d_in, d_in): delta_l = W_l @ map
+        _, values, right = torch.linalg.svd(embedding_map)
+        support = right[values > _SUPPORT_RTOL * values[0]]  # (q, d_in)
+        factor = embedding_map @ support.T  # (d_in, q)
+        factors = {name: (weight.double() @ factor).float() for name, weight in weights.items()}
+        return Erasure(support.float().contiguous(), factors)
+
+    def embedding_map(self, problem: ErasureProblem) -> Tensor:
+        """``(A - C)' c M^-1 S``, ``(d_in, d_in)`` float64: ``delta_l`` is ``W_l`` times it."""
+        concept, anchor = problem.suffix_rows()
+        basis = problem.null_basis
+        c = concept @ basis.T  # (n, m)
+        r = problem.preserved_rows.double() @ basis.T  # (k, m)
+        energy = concept.square().sum(dim=1).mean() / concept.shape[1]
+        system = (
+            c.T @ c / len(c)
+            + self.preservation * (r.T @ r) / max(1, len(r))
+            + self.ridge * energy * torch.eye(len(basis), dtype=torch.float64)
+        )
+        target = (anchor - concept).T @ c / len(c)  # (d_in, m)
+        return torch.linalg.solve(system, target.T).T @ basis
+
+
+def predict_capacity(
+    problem: ErasureProblem, weights: Mapping[str, Tensor], eraser: ClosedForm | None = None
+) -> Capacity:
+    """Predicts, by the closed form, what any shift within the null space can reach.
+
+    Args:
+        problem: Prompts, anchors and constraints.
+        weights: Layer name -> ``W_l (d_out, d_in)``.
+        eraser: Whose weights of preservation and ridge hold.
+
+    Returns:
+        Dimensions, the unmet share of the target, and the largest relative change of a layer.
+    """
+    embedding_map = (eraser or ClosedForm()).embedding_map(problem)
+    concept, anchor = problem.suffix_rows()
+    free, width = problem.null_basis.shape
+    wanted, reached = anchor - concept, concept @ embedding_map.T
+    residuals, ratios = [], []
+    for weight in weights.values():
+        matrix = weight.double()
+        residuals.append((matrix @ (wanted - reached).T).norm() / (matrix @ wanted.T).norm())
+        ratios.append((matrix @ embedding_map).norm() / matrix.norm())
+    support = torch.linalg.matrix_rank(concept @ problem.null_basis.T, rtol=1e-6) if free else 0
+    return Capacity(
+        width=width,
+        rank=width - free,
+        free=free,
+        support=int(support),
+        predicted_residual=float(max(residuals)),
+        predicted_ratio=float(max(ratios)),
+    )

@@ -1,0 +1,40 @@
+"""The form that pictures have here: uint8 arrays (N, H, W, 3), RGB."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from shiftreg.errors import InvalidInputError
+
+
+def check_images(images: np.ndarray) -> None:
+    """Refuses anything but a stack of RGB pictures.
+
+    Args:
+        images: uint8 array (N, H, W, 3).
+
+    Raises:
+        InvalidInputError: If the type or the shape is another one.
+    """
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
+        raise InvalidInputError(
+            f"Pictures must be a uint8 array (N, H, W, 3), not {images.dtype} {images.shape}. "
+            "Stack RGB pictures of one size with numpy.stack."
+        )
+
+
+def to_tensor(images: np.ndarray) -> torch.Tensor:
+    """Turns pictures into what networks read.
+
+    Args:
+        images: uint8 array (N, H, W, 3).
+
+    Returns:
+        float32 tensor (N, 3, H, W) in [-1, 1].
+
+    Raises:
+        InvalidInputError: If ``images`` is not a stack of RGB pictures.
+    """
+    check_images(images)
+    return torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).float() / 127.5 - 1

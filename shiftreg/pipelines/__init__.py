@@ -1,0 +1,20 @@
+"""The one place that knows diffusers and transformers."""
+
+from shiftreg.pipelines.denoiser import Denoiser, applied_weights, noise_difference
+from shiftreg.pipelines.generate import generate
+from shiftreg.pipelines.layers import image_independent_layers, layer_weights
+from shiftreg.pipelines.load import load_pipeline, resolve_source
+from shiftreg.pipelines.prompts import encode_prompts, name_positions
+
+__all__ = [
+    "Denoiser",
+    "applied_weights",
+    "encode_prompts",
+    "generate",
+    "image_independent_layers",
+    "layer_weights",
+    "load_pipeline",
+    "name_positions",
+    "noise_difference",
+    "resolve_source",
+]

@@ -1,0 +1,64 @@
+"""Images from prompts and seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from diffusers import StableDiffusionPipeline
+from torch import Tensor
+
+from shiftreg.pipelines.prompts import token_ids
+
+_BATCH = 25
+
+
+@torch.no_grad()
+def generate(
+    pipeline: StableDiffusionPipeline,
+    prompts: Sequence[str],
+    seeds: Sequence[int],
+    *,
+    steps: int,
+    guidance: float,
+    latents: bool = False,
+    observe: Callable[[int], None] | None = None,
+) -> np.ndarray | Tensor:
+    """Generates one image for each pair of prompt and seed.
+
+    The noise of a seed is the same whatever the prompt, the batch or the weights, so that images
+    of a base and of a composition can be compared one by one.
+
+    Args:
+        pipeline: The base, with whatever weights are applied.
+        prompts: One an image.
+        seeds: One an image.
+        steps: Denoising steps.
+        guidance: Scale of classifier-free guidance.
+        latents: Return latents instead of decoded images.
+        observe: Called with the number of images done, after every batch.
+
+    Returns:
+        uint8 array ``(n, H, W, 3)``, or float latents ``(n, C, h, w)``.
+
+    Raises:
+        InvalidInputError: A prompt is too long.
+    """
+    token_ids(pipeline, prompts)
+    batches = []
+    for start in range(0, len(prompts), _BATCH):
+        chunk = slice(start, start + _BATCH)
+        output = pipeline(
+            prompt=list(prompts[chunk]),
+            generator=[torch.Generator().manual_seed(seed) for seed in seeds[chunk]],
+            num_inference_steps=steps,
+            guidance_scale=guidance,
+            output_type="latent" if latents else "np",
+        ).images
+        batches.append(output)
+        if observe:
+            observe(min(start + _BATCH, len(prompts)))
+    if latents:
+        return torch.cat(batches)
+    return np.round(np.concatenate(batches) * 255).astype(np.uint8)

@@ -1,0 +1,145 @@
+"""Bases: one MLflow experiment each, with the record in the run that its tag names."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from shiftreg.concepts import slug
+from shiftreg.errors import AlreadyExistsError, InvalidInputError, NotFoundError, StorageError
+from shiftreg.registry.artifacts import fetch, local_folder, log_text, refuse_moved
+from shiftreg.registry.records import BaseRecord
+from shiftreg.registry.store import Store, is_taken, translates_errors
+
+if TYPE_CHECKING:
+    from mlflow.entities import Experiment
+
+RECORD = "base.json"
+
+
+@translates_errors
+def save_base(store: Store, record: BaseRecord) -> None:
+    """Keeps a base's record; the same base again replaces its lists and settings.
+
+    Args:
+        store: The registry.
+        record: To keep.
+
+    Raises:
+        InvalidInputError: The name cannot be a base's.
+        AlreadyExistsError: The name, or one that is too like it, stands for something else.
+    """
+    experiment = _claim(store, record)
+    client = store.client
+    if experiment.tags["shiftreg.digest"] != record.digest:
+        raise AlreadyExistsError(
+            f"Base '{record.name}' is registered with digest "
+            f"{experiment.tags['shiftreg.digest'][:12]}, and this one has {record.digest[:12]}. "
+            "Its shifts would not fit: register this base under another name (--name)."
+        )
+    run = client.create_run(
+        experiment.experiment_id,
+        run_name=f"base {record.name}",
+        tags={
+            "shiftreg.kind": "base",
+            "shiftreg.digest": record.digest,
+            "mlflow.note.content": f"The base model `{record.name}`, from {record.source}.",
+        },
+    )
+    log_text(store, run.info.run_id, record.to_json(), RECORD)
+    client.set_terminated(run.info.run_id)
+    # Last, so that an interrupted save leaves the old record standing.
+    client.set_experiment_tag(experiment.experiment_id, "shiftreg.base_run", run.info.run_id)
+
+
+@translates_errors
+def read_base(store: Store, name: str) -> BaseRecord:
+    """The record of a base.
+
+    Raises:
+        NotFoundError: No base has this name.
+        IntegrityError: The record is missing or damaged.
+    """
+    return _record(store, find_experiment(store, name))
+
+
+@translates_errors
+def list_bases(store: Store) -> tuple[BaseRecord, ...]:
+    """The records of all bases, by name."""
+    experiments = store.client.search_experiments(filter_string="tags.`shiftreg.kind` = 'base'")
+    records = [_record(store, e) for e in experiments if "shiftreg.base_run" in e.tags]
+    return tuple(sorted(records, key=lambda record: record.name))
+
+
+def find_experiment(store: Store, name: str) -> Experiment:
+    """The experiment of a base that is fully registered.
+
+    Raises:
+        NotFoundError: No base has this name.
+        StorageError: Its files belong to another place.
+    """
+    experiment = store.client.get_experiment_by_name(name)
+    if (
+        experiment is None
+        or experiment.lifecycle_stage != "active"
+        or "shiftreg.base_run" not in experiment.tags
+    ):
+        raise NotFoundError(f"Base '{name}' is not registered. Register it: shiftreg init")
+    if folder := local_folder(experiment.artifact_location):
+        refuse_moved(store, folder)
+    return experiment
+
+
+def _record(store: Store, experiment: Experiment) -> BaseRecord:
+    path = fetch(store, experiment.tags["shiftreg.base_run"], RECORD)
+    return BaseRecord.from_json(path.read_text(encoding="utf-8"))
+
+
+def _claim(store: Store, record: BaseRecord) -> Experiment:
+    """The experiment of a name, made where there is none."""
+    from mlflow.exceptions import MlflowException
+
+    name, word = record.name, slug(record.name)
+    if not word or name != name.strip() or len(name) > 100 or not name.isprintable():
+        raise InvalidInputError(
+            f"A base's name has 1 to 100 visible characters with a letter or digit: {name!r}."
+        )
+    client = store.client
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        alike = client.search_experiments(filter_string=f"tags.`shiftreg.slug` = '{word}'")
+        if alike:
+            raise AlreadyExistsError(
+                f"Base '{name}' cannot be told from '{alike[0].name}' in the names of registered "
+                "models. Choose another name (--name)."
+            )
+        root = store.artifact_root
+        try:
+            client.create_experiment(
+                name,
+                artifact_location=(root / word).as_uri() if root else None,
+                tags={
+                    "shiftreg.kind": "base",
+                    "shiftreg.digest": record.digest,
+                    "shiftreg.slug": word,
+                    "mlflow.note.content": (
+                        f"Concept shifts of the base model `{name}`, from {record.source}, "
+                        f"digest `{record.digest}`."
+                    ),
+                },
+            )
+        except MlflowException as error:
+            if not is_taken(error):
+                raise
+        found = client.get_experiment_by_name(name)
+        assert found is not None
+    if found.lifecycle_stage != "active":
+        raise StorageError(
+            f"Experiment '{name}' was deleted in MLflow. "
+            "Restore it there, or remove it for good: mlflow gc"
+        )
+    if found.tags.get("shiftreg.kind") != "base":
+        raise AlreadyExistsError(
+            f"Experiment '{name}' exists in {store.uri} and is not shiftreg's. "
+            "Choose another name for the base (--name)."
+        )
+    return found

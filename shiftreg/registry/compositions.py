@@ -1,0 +1,134 @@
+"""Compositions: one registered model a base, one version an export."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from shiftreg.canonical import canonical_json
+from shiftreg.concepts import slug
+from shiftreg.errors import IntegrityError
+from shiftreg.registry.artifacts import from_tag, log_file, log_text, to_tag
+from shiftreg.registry.bases import find_experiment
+from shiftreg.registry.models import (
+    COMPOSITIONS,
+    base_tags,
+    create_model,
+    search_versions,
+    tag_filter,
+    utc,
+)
+from shiftreg.registry.records import CompositionVersion, ShiftVersion
+from shiftreg.registry.shifts import list_concepts
+from shiftreg.registry.store import Store, translates_errors
+
+if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion
+
+JSON_FIELDS = ("shifts", "erased", "restored", "verification")
+TEXT_FIELDS = ("digest", "export_path", "export_digest", "recipe_digest", "reason", "actor")
+
+
+@translates_errors
+def register_composition(
+    store: Store,
+    base: str,
+    shifts: Iterable[ShiftVersion],
+    *,
+    digest: str,
+    export_path: str = "",
+    export_digest: str = "",
+    recipe_digest: str = "",
+    restored: Iterable[str] | None = None,
+    verification: Mapping[str, Any] | None = None,
+    files: Iterable[Path] = (),
+    reason: str = "",
+    actor: str = "",
+) -> CompositionVersion:
+    """Keeps what was composed and exported; see :meth:`Registry.register_composition`."""
+    experiment = find_experiment(store, base)
+    shifts = tuple(shifts)
+    erased = tuple(shift.concept for shift in shifts)
+    if restored is None:
+        restored = (name for name in list_concepts(store, base) if name not in erased)
+    values: dict[str, Any] = {
+        "digest": digest,
+        "shifts": [[shift.concept, shift.version, shift.digest] for shift in shifts],
+        "erased": list(erased),
+        "restored": list(restored),
+        "export_path": export_path,
+        "export_digest": export_digest,
+        "recipe_digest": recipe_digest,
+        "verification": None if verification is None else dict(verification),
+        "reason": reason,
+        "actor": actor,
+    }
+    text = canonical_json(values)
+    title = "Without " + ", ".join(erased) if erased else "The base, unchanged"
+    run = store.client.create_run(
+        experiment.experiment_id,
+        run_name=f"compose {digest[:12]}",
+        tags={
+            "shiftreg.kind": "composition",
+            "shiftreg.digest": digest,
+            "mlflow.note.content": f"{title}. {reason}".strip(),
+        },
+    )
+    run_id = run.info.run_id
+    try:
+        log_text(store, run_id, text, "composition/composition.json")
+        for path in files:
+            log_file(store, run_id, Path(path), f"composition/{Path(path).name}")
+        name = f"{slug(base)}.{COMPOSITIONS}"
+        tags = base_tags(base, "composition")
+        create_model(store, name, tags, f"Checkpoints made from the base `{base}` and its shifts.")
+        tags |= {f"shiftreg.{key}": values[key] for key in TEXT_FIELDS}
+        tags |= {f"shiftreg.{key}": to_tag(store, run_id, key, values[key]) for key in JSON_FIELDS}
+        entry = store.client.create_model_version(
+            name,
+            f"runs:/{run_id}/composition",
+            run_id=run_id,
+            tags=tags,
+            description=f"{title}. {reason}".strip()[:5000],
+            await_creation_for=0,
+        )
+    except BaseException:
+        store.client.delete_run(run_id)
+        raise
+    store.client.set_terminated(run_id)
+    return _composition_version(store, entry)
+
+
+@translates_errors
+def list_compositions(store: Store, base: str) -> list[CompositionVersion]:
+    """All compositions of a base, oldest first."""
+    entries = search_versions(store, tag_filter(base, "composition"))
+    return [_composition_version(store, entry) for entry in entries]
+
+
+def _composition_version(store: Store, entry: ModelVersion) -> CompositionVersion:
+    tags, run_id = entry.tags, entry.run_id or ""
+    try:
+        values = {
+            name: from_tag(store, run_id, name, tags[f"shiftreg.{name}"]) for name in JSON_FIELDS
+        }
+        texts = {name: tags.get(f"shiftreg.{name}", "") for name in TEXT_FIELDS}
+        return CompositionVersion(
+            base=tags["shiftreg.base"],
+            version=int(entry.version),
+            shifts=tuple(
+                (name, int(version), digest) for name, version, digest in values["shifts"]
+            ),
+            erased=tuple(values["erased"]),
+            restored=tuple(values["restored"]),
+            verification=values["verification"],
+            created=utc(entry.creation_timestamp),
+            run_id=run_id,
+            **texts,
+        )
+    except KeyError as error:
+        raise IntegrityError(
+            f"Version {entry.version} of '{entry.name}' lacks its tag {error}: it was changed in "
+            "MLflow. Put the tag back, or delete the version there."
+        ) from error

@@ -1,0 +1,134 @@
+"""Registered models: what MLflow calls a concept of a base, and how to find it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from shiftreg.concepts import find_name, slug
+from shiftreg.errors import AlreadyExistsError
+from shiftreg.registry.bases import find_experiment
+from shiftreg.registry.store import Store, is_missing, is_taken
+
+if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion, RegisteredModel
+
+COMPOSITIONS = "compositions"
+TAG_CHARACTERS = 5000
+"""Limit of a registered model's tag in some databases."""
+
+
+def model_name(base: str, concept: str) -> str:
+    """Name of the registered model of a concept."""
+    word = slug(concept)
+    # The bare word belongs to the compositions of the base.
+    return f"{slug(base)}.{word}_" if word == COMPOSITIONS else f"{slug(base)}.{word}"
+
+
+def find_model(store: Store, base: str, concept: str) -> RegisteredModel:
+    """The registered model of a concept, found by name or alias.
+
+    Raises:
+        NotFoundError: The base or the concept is not registered.
+    """
+    from mlflow.exceptions import MlflowException
+
+    try:
+        model = store.client.get_registered_model(model_name(base, concept))
+        if model.latest_versions:
+            return model
+    except MlflowException as error:
+        if not is_missing(error):
+            raise
+    find_experiment(store, base)
+    models = list_models(store, base)
+    for model in models:
+        aliases = json.loads(model.tags.get("shiftreg.aliases", "[]"))
+        if slug(concept) in [slug(alias) for alias in aliases]:
+            return model
+    known = {model.tags["shiftreg.concept"]: model for model in models}
+    return known[find_name(concept, known, base)]
+
+
+def base_tags(base: str, kind: str) -> dict[str, str]:
+    """Tags that say what a model or version is, and of which base."""
+    return {
+        "shiftreg.kind": kind,
+        "shiftreg.base": base,
+        # Slugs are safe in the filters of a search, names are not.
+        "shiftreg.base_slug": slug(base),
+    }
+
+
+def create_model(store: Store, name: str, tags: dict[str, str], description: str) -> bool:
+    """Makes a registered model, and says whether it was new."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        store.client.create_registered_model(name, tags=tags, description=description)
+    except MlflowException as error:
+        if is_taken(error):
+            return False
+        raise
+    return True
+
+
+def claim_model(store: Store, base: str, concept: str, aliases: tuple[str, ...], kind: str) -> str:
+    """The name of a concept's registered model, which is made where there is none.
+
+    Raises:
+        AlreadyExistsError: It belongs to a concept with a name that is too like this one.
+    """
+    name = model_name(base, concept)
+    tags = base_tags(base, "shift")
+    tags |= {"shiftreg.concept": concept, "shiftreg.concept_kind": kind}
+    if not create_model(
+        store, name, tags, f"Shifts that erase **{concept}** from the base `{base}`."
+    ):
+        registered = store.client.get_registered_model(name).tags.get("shiftreg.concept")
+        if registered is None or registered.casefold() != concept.casefold():
+            raise AlreadyExistsError(
+                f"Concept '{concept}' cannot be told from '{registered or name}', which is "
+                f"registered for base '{base}'. Use that spelling, or a more different name."
+            )
+    text = json.dumps(list(aliases))
+    if len(text) <= TAG_CHARACTERS:
+        store.client.set_registered_model_tag(name, "shiftreg.aliases", text)
+    return name
+
+
+def list_models(store: Store, base: str) -> list[RegisteredModel]:
+    """Registered models of all concepts of a base that have a version, in one query a page."""
+    models: list[RegisteredModel] = []
+    token: str | None = None
+    while True:
+        page = store.client.search_registered_models(
+            tag_filter(base, "shift"), max_results=1000, page_token=token
+        )
+        models += [model for model in page if model.latest_versions]
+        if not (token := page.token):
+            return models
+
+
+def tag_filter(base: str, kind: str) -> str:
+    """Condition that models or versions of one kind and base fulfil."""
+    return f"tags.`shiftreg.base_slug` = '{slug(base)}' AND tags.`shiftreg.kind` = '{kind}'"
+
+
+def search_versions(store: Store, condition: str) -> Iterator[ModelVersion]:
+    """All versions that fulfil a condition, oldest first."""
+    token: str | None = None
+    while True:
+        page = store.client.search_model_versions(
+            condition, max_results=10_000, order_by=["version_number ASC"], page_token=token
+        )
+        yield from page
+        if not (token := page.token):
+            return
+
+
+def utc(milliseconds: int) -> str:
+    """A time of MLflow's as ISO 8601."""
+    return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="milliseconds")

@@ -1,0 +1,149 @@
+"""What the registry keeps, as plain values: bases, versions of shifts, compositions."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from shiftreg.canonical import canonical_json
+from shiftreg.errors import IntegrityError
+
+
+@dataclass(frozen=True)
+class BaseRecord:
+    """A base model, and what every shift of it has to respect.
+
+    Attributes:
+        name: What users call it.
+        source: A folder's path, a hub name, or "miniature".
+        digest: Of its weights.
+        text_encoder_digest: Of its text encoder.
+        layers: Names of the layers that shifts may change.
+        triggers: Watermarks: prompt -> payload that its pictures must carry.
+        protected: Names and prompts that every shift leaves exactly as they are.
+        preserved: Ordinary prompts that every shift disturbs as little as possible.
+        subjects: Nouns that concepts are spelled out with.
+        held_out_templates: Templates that training never sees, for the evaluation.
+        steps: Of the sampler.
+        guidance: Scale of classifier-free guidance.
+        created: UTC, ISO 8601.
+    """
+
+    name: str
+    source: str
+    digest: str
+    text_encoder_digest: str
+    layers: tuple[str, ...]
+    triggers: Mapping[str, str] = field(hash=False)
+    protected: tuple[str, ...]
+    preserved: tuple[str, ...]
+    subjects: tuple[str, ...]
+    held_out_templates: tuple[str, ...]
+    steps: int
+    guidance: float
+    created: str
+
+    def to_json(self) -> str:
+        """The record as canonical JSON."""
+        return canonical_json(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> BaseRecord:
+        """Reads what :meth:`to_json` wrote.
+
+        Raises:
+            IntegrityError: The text is not a base's record.
+        """
+        try:
+            values: dict[str, Any] = json.loads(text)
+            lists = {name: tuple(v) for name, v in values.items() if isinstance(v, list)}
+            return cls(**values | lists)
+        except (ValueError, TypeError, AttributeError) as error:
+            raise IntegrityError(
+                f"The record of a base is damaged: {error}. Write it anew: shiftreg init"
+            ) from error
+
+
+@dataclass(frozen=True)
+class ShiftVersion:
+    """One version of the shift that erases one concept from one base.
+
+    Attributes:
+        base: Name of the base.
+        concept: Name of the concept.
+        aliases: Its other names.
+        version: 1, 2, ...
+        digest: Of the shift's content.
+        method: Name of the eraser.
+        active: Whether it composes by default.
+        created: UTC, ISO 8601.
+        run_id: The training's run in MLflow.
+        reason: Why it was made.
+        actor: Who made it.
+        protected: Prompts and names that it leaves exactly as they are.
+        predecessor: Digest of the version that it replaces with a wider protection.
+        metrics: Measured when it was made.
+        artifact: Path of the shift file within the run.
+        file_digest: SHA-256 of that file's bytes.
+    """
+
+    base: str
+    concept: str
+    aliases: tuple[str, ...]
+    version: int
+    digest: str
+    method: str
+    active: bool
+    created: str
+    run_id: str
+    reason: str
+    actor: str
+    protected: tuple[str, ...]
+    predecessor: str | None
+    metrics: Mapping[str, float] = field(hash=False)
+    artifact: str
+    file_digest: str
+
+    @property
+    def reference(self) -> str:
+        """The version as commands take it, ``name@version``."""
+        return f"{self.concept}@{self.version}"
+
+
+@dataclass(frozen=True)
+class CompositionVersion:
+    """Shifts that were applied together and exported.
+
+    Attributes:
+        base: Name of the base.
+        version: 1, 2, ...
+        digest: Of the composition: base and shifts.
+        shifts: (concept, version, digest) of every shift.
+        erased: Names of the concepts that it erases.
+        restored: Names of registered concepts that it leaves alone.
+        export_path: Where the checkpoint was written.
+        export_digest: Of the checkpoint.
+        recipe_digest: Of the recipe beside it.
+        verification: The verification's report, JSON values.
+        created: UTC, ISO 8601.
+        run_id: The run in MLflow that holds its files.
+        reason: Why it was made.
+        actor: Who made it.
+    """
+
+    base: str
+    version: int
+    digest: str
+    shifts: tuple[tuple[str, int, str], ...]
+    erased: tuple[str, ...]
+    restored: tuple[str, ...]
+    export_path: str
+    export_digest: str
+    recipe_digest: str
+    verification: Mapping[str, Any] | None = field(hash=False)
+    created: str
+    run_id: str
+    reason: str
+    actor: str

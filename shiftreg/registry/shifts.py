@@ -1,0 +1,247 @@
+"""Versions of shifts: one registered model a concept, one version a shift."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from shiftreg.concepts import slug
+from shiftreg.errors import (
+    IncompatibleError,
+    IntegrityError,
+    InvalidInputError,
+    NotFoundError,
+)
+from shiftreg.registry.artifacts import fetch_verified, file_digest, from_tag, log_file, to_tag
+from shiftreg.registry.bases import find_experiment
+from shiftreg.registry.models import (
+    base_tags,
+    claim_model,
+    find_model,
+    list_models,
+    model_name,
+    search_versions,
+    tag_filter,
+    utc,
+)
+from shiftreg.registry.records import ShiftVersion
+from shiftreg.registry.store import Store, translates_errors
+from shiftreg.registry.training import TrainingLog, log_metrics
+
+if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion, RegisteredModel
+
+ACTIVE = "active"
+
+
+@translates_errors
+def register_shift(
+    store: Store,
+    base: str,
+    run: TrainingLog | str,
+    shift_file: Path,
+    shift_metadata: Mapping[str, Any],
+    metrics: Mapping[str, float],
+    *,
+    predecessor: str | None = None,
+    reason: str = "",
+    actor: str = "",
+    activate: bool = True,
+) -> ShiftVersion:
+    """Makes a new version from a shift file; see :meth:`Registry.register_shift`."""
+    try:
+        concept, digest, method = (shift_metadata[k] for k in ("concept", "digest", "method"))
+        protected = tuple(shift_metadata["protected"])
+    except KeyError as error:
+        raise InvalidInputError(
+            f"The metadata of a shift must name its {error}; it names {sorted(shift_metadata)}."
+        ) from error
+    experiment = find_experiment(store, base)
+    made_for = shift_metadata.get("base_digest", experiment.tags["shiftreg.digest"])
+    if made_for != experiment.tags["shiftreg.digest"]:
+        raise IncompatibleError(
+            f"The shift of '{concept}' was made for base {made_for[:12]}, and '{base}' is "
+            f"{experiment.tags['shiftreg.digest'][:12]}. Erase the concept on this base."
+        )
+    run_id = run if isinstance(run, str) else run.run_id
+    aliases = tuple(shift_metadata.get("aliases", ()))
+    # The digest in its name keeps a second shift of the same run from taking its place.
+    artifact = f"shift/{slug(concept)[:80]}-{digest[:12]}{Path(shift_file).suffix}"
+    log_file(store, run_id, Path(shift_file), artifact)
+    tags = base_tags(base, "shift") | {
+        "shiftreg.concept": concept,
+        "shiftreg.aliases": to_tag(store, run_id, "aliases", aliases),
+        "shiftreg.digest": digest,
+        "shiftreg.method": method,
+        "shiftreg.reason": reason,
+        "shiftreg.actor": actor,
+        "shiftreg.protected": to_tag(store, run_id, "protected", protected),
+        "shiftreg.metrics": to_tag(store, run_id, "metrics", dict(metrics)),
+        "shiftreg.artifact": artifact,
+        "shiftreg.file_digest": file_digest(Path(shift_file)),
+    }
+    if predecessor:
+        tags["shiftreg.predecessor"] = predecessor
+    log_metrics(store, run_id, metrics)
+
+    name = claim_model(store, base, concept, aliases, str(shift_metadata.get("kind", "")))
+    entry = store.client.create_model_version(
+        name,
+        f"runs:/{run_id}/{artifact}",
+        run_id=run_id,
+        tags=tags,
+        description=(reason or f"Shift that erases {concept}.")[:5000],
+        await_creation_for=0,
+    )
+    if isinstance(run, TrainingLog):
+        run.is_registered = True
+    # Last: whoever reads the alias finds a version that is whole.
+    if activate:
+        store.client.set_registered_model_alias(name, ACTIVE, str(entry.version))
+    return _shift_version(store, entry, activate)
+
+
+@translates_errors
+def list_concepts(store: Store, base: str) -> tuple[str, ...]:
+    """Names of all concepts that have a version, as they were registered."""
+    return tuple(model.tags["shiftreg.concept"] for model in list_models(store, base))
+
+
+@translates_errors
+def list_versions(store: Store, base: str, concept: str) -> list[ShiftVersion]:
+    """All versions of a concept, oldest first.
+
+    Raises:
+        NotFoundError: The base or the concept is not registered.
+    """
+    return _versions(store, find_model(store, base, concept))
+
+
+@translates_errors
+def read_version(
+    store: Store, base: str, concept: str, ref: str | int | None = None
+) -> ShiftVersion:
+    """One version of a concept; see :meth:`Registry.version`."""
+    model = find_model(store, base, concept)
+    found = _versions(store, model)
+    name = model.tags["shiftreg.concept"]
+    active = [version for version in found if version.active]
+    word = "" if ref is None else str(ref).removeprefix("v")
+    if word in ("", "latest"):
+        return (active if word == "" and active else found)[-1]
+    if word == ACTIVE:
+        if not active:
+            raise NotFoundError(
+                f"Concept '{name}' has no active version on base '{base}'. "
+                f"Activate one: shiftreg activate '{name}@{found[-1].version}'"
+            )
+        return active[0]
+    for version in found:
+        if word == str(version.version):
+            return version
+    raise NotFoundError(
+        f"Concept '{name}' has no version '{ref}' on base '{base}'. "
+        f"It has {', '.join(str(version.version) for version in found)}."
+    )
+
+
+@translates_errors
+def list_active(store: Store, base: str) -> list[ShiftVersion]:
+    """The active versions of all concepts, by concept."""
+    active = {model.name: str(model.aliases.get(ACTIVE)) for model in list_models(store, base)}
+    entries = search_versions(store, tag_filter(base, "shift"))
+    return sorted(
+        (_shift_version(store, e, True) for e in entries if str(e.version) == active.get(e.name)),
+        key=lambda version: version.concept,
+    )
+
+
+@translates_errors
+def activate(store: Store, base: str, concept: str, version: str | int) -> ShiftVersion:
+    """Makes one version the active one.
+
+    Raises:
+        NotFoundError: The concept or the version is not registered.
+    """
+    chosen = read_version(store, base, concept, version)
+    name = model_name(base, chosen.concept)
+    store.client.set_registered_model_alias(name, ACTIVE, str(chosen.version))
+    return read_version(store, base, concept, chosen.version)
+
+
+@translates_errors
+def deactivate(store: Store, base: str, concept: str) -> ShiftVersion | None:
+    """Leaves a concept without active version; its versions stay.
+
+    Returns:
+        The version that was active, as it is now; None if there was none.
+
+    Raises:
+        NotFoundError: The concept is not registered.
+    """
+    model = find_model(store, base, concept)
+    version = model.aliases.get(ACTIVE)
+    if version is None:
+        return None
+    store.client.delete_registered_model_alias(model.name, ACTIVE)
+    return read_version(store, base, concept, version)
+
+
+@translates_errors
+def download_shift(store: Store, version: ShiftVersion) -> Path:
+    """A local file of a version, whose bytes are those that were registered; do not change it.
+
+    Raises:
+        IntegrityError: The file is missing or was changed.
+    """
+    return fetch_verified(store, version.run_id, version.artifact, version.file_digest)
+
+
+def list_stale(store: Store, base: str) -> dict[ShiftVersion, tuple[str, ...]]:
+    """Active versions that do not protect every other registered concept.
+
+    Returns:
+        Version -> names of the concepts that it does not protect.
+    """
+    concepts = list_concepts(store, base)
+    unprotected = {}
+    for version in list_active(store, base):
+        known = {version.concept, *version.aliases, *version.protected}
+        if missing := tuple(name for name in concepts if name not in known):
+            unprotected[version] = missing
+    return unprotected
+
+
+def _versions(store: Store, model: RegisteredModel) -> list[ShiftVersion]:
+    active = str(model.aliases.get(ACTIVE))
+    entries = search_versions(store, f"name = '{model.name}'")
+    return [_shift_version(store, entry, str(entry.version) == active) for entry in entries]
+
+
+def _shift_version(store: Store, entry: ModelVersion, active: bool) -> ShiftVersion:
+    tags, run_id = entry.tags, entry.run_id or ""
+    try:
+        return ShiftVersion(
+            base=tags["shiftreg.base"],
+            concept=tags["shiftreg.concept"],
+            aliases=tuple(from_tag(store, run_id, "aliases", tags["shiftreg.aliases"])),
+            version=int(entry.version),
+            digest=tags["shiftreg.digest"],
+            method=tags["shiftreg.method"],
+            active=active,
+            created=utc(entry.creation_timestamp),
+            run_id=run_id,
+            reason=tags.get("shiftreg.reason", ""),
+            actor=tags.get("shiftreg.actor", ""),
+            protected=tuple(from_tag(store, run_id, "protected", tags["shiftreg.protected"])),
+            predecessor=tags.get("shiftreg.predecessor"),
+            metrics=from_tag(store, run_id, "metrics", tags["shiftreg.metrics"]),
+            artifact=tags["shiftreg.artifact"],
+            file_digest=tags["shiftreg.file_digest"],
+        )
+    except KeyError as error:
+        raise IntegrityError(
+            f"Version {entry.version} of '{entry.name}' lacks its tag {error}: it was changed in "
+            "MLflow. Put the tag back, or delete the version there."
+        ) from error

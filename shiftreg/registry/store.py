@@ -1,0 +1,200 @@
+"""The connection to MLflow: a database of our own by default, or a team's server."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sqlite3
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from urllib.parse import urlsplit
+
+from filelock import FileLock, Timeout
+
+from shiftreg.errors import InvalidInputError, ShiftregError, StorageError
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+LOCK_SECONDS = 120
+BUSY_SECONDS = 20.0
+
+QUIET = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_LOGGING_LEVEL": "CRITICAL",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    # A server that is down should be named within seconds, not after minutes.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
+}
+
+REMEDIES = (
+    ("database is locked", "Another process is writing to it: try again in a moment."),
+    ("readonly database", "Check the permissions of the folder and its files."),
+    ("disk is full", "Free some space and try again."),
+    ("No space left", "Free some space and try again."),
+    ("out-of-date database schema", "Copy it to a safe place, then: mlflow db upgrade {uri}"),
+    ("malformed", "Put a backup in its place; `sqlite3 FILE .recover` may save the rest."),
+    ("not a database", "Put a backup in its place, or choose another folder with SHIFTREG_HOME."),
+    ("API request", "Check that the server runs and that SHIFTREG_TRACKING_URI names it."),
+    ("Permission denied", "Check the permissions of the folder and its files."),
+)
+
+
+@dataclass(frozen=True)
+class Store:
+    """An open registry: where it is, and the client that speaks to it.
+
+    Attributes:
+        client: MLflow's client.
+        home: Folder for our own files, absolute.
+        uri: Tracking URI.
+        is_own: Whether it is the database in ``home``.
+    """
+
+    client: MlflowClient
+    home: Path
+    uri: str
+    is_own: bool
+
+    @property
+    def artifact_root(self) -> Path | None:
+        """Folder that new experiments keep their files in; None lets a server choose."""
+        is_server = urlsplit(self.uri).scheme in ("http", "https")
+        return None if is_server else self.home / "artifacts"
+
+
+def connect(home: Path, tracking_uri: str | None = None) -> Store:
+    """Opens the registry, and creates it where there is none.
+
+    Args:
+        home: Folder for the database and all files.
+        tracking_uri: An MLflow tracking server to use in place of the database in ``home``.
+
+    Raises:
+        StorageError: The folder, the database or the server refuses.
+        InvalidInputError: The folder's name cannot be part of a database's address.
+    """
+    home = Path(home).expanduser().resolve()
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    uri = tracking_uri or f"sqlite:///{home}/registry.db"
+    with translated_errors(uri):
+        if not tracking_uri:
+            _prepare_database(home / "registry.db")
+
+        from mlflow import MlflowClient
+
+        return Store(MlflowClient(uri, registry_uri=uri), home, uri, not tracking_uri)
+
+
+@contextmanager
+def translated_errors(uri: str) -> Iterator[None]:
+    """Turns what MLflow and the system raise into :class:`StorageError`, with a remedy.
+
+    Args:
+        uri: Of the registry, for the message.
+    """
+    try:
+        yield
+    except ShiftregError:
+        raise
+    except Exception as error:
+        if not _is_storage_failure(error):
+            raise
+        # MLflow quotes whole SQL statements after the first line.
+        cause = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+        remedy = next((advice for sign, advice in REMEDIES if sign in str(error)), "")
+        raise StorageError(
+            f"The registry {uri} refused: {cause}. {remedy.format(uri=uri)}".rstrip()
+        ) from error
+
+
+def translates_errors(function: Callable[P, T]) -> Callable[P, T]:
+    """Applies :func:`translated_errors` to a function whose first argument is the store."""
+
+    @functools.wraps(function)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> T:
+        store = args[0]
+        assert isinstance(store, Store)
+        with translated_errors(store.uri):
+            return function(*args, **kwargs)
+
+    return wrapper
+
+
+def is_missing(error: Exception) -> bool:
+    """Whether MLflow says that a thing does not exist."""
+    return getattr(error, "error_code", None) == "RESOURCE_DOES_NOT_EXIST"
+
+
+def is_taken(error: Exception) -> bool:
+    """Whether MLflow says that a thing exists already."""
+    return getattr(error, "error_code", None) == "RESOURCE_ALREADY_EXISTS"
+
+
+def _is_storage_failure(error: Exception) -> bool:
+    if isinstance(error, OSError | sqlite3.Error):
+        return True
+    package = type(error).__module__.partition(".")[0]
+    return package in ("mlflow", "sqlalchemy", "alembic", "requests", "urllib3")
+
+
+def _prepare_database(path: Path) -> None:
+    """Checks the database, and creates it where there is none, one process at a time."""
+    # The database's address gives both characters a meaning, which differs between versions.
+    if set("?%") & set(str(path)):
+        raise InvalidInputError(
+            f"The folder of a registry cannot have '?' or '%' in its path: {path.parent}. "
+            "Choose another with SHIFTREG_HOME."
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not os.access(path.parent, os.W_OK):
+        raise StorageError(
+            f"The registry's folder {path.parent} is read-only. "
+            "Change its permissions, or choose another with SHIFTREG_HOME."
+        )
+    try:
+        with FileLock(f"{path}.lock", timeout=LOCK_SECONDS):
+            if not path.exists() or path.stat().st_size == 0:
+                _create_database(path)
+            _check_database(path)
+    except Timeout as error:
+        raise StorageError(
+            f"The registry {path} stayed locked for {LOCK_SECONDS} s: another process is creating "
+            "it. Wait for it to end and try again."
+        ) from error
+
+
+def _create_database(path: Path) -> None:
+    """Runs MLflow's migrations beside ``path``, and puts the result there in one step."""
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    # A crash leaves a folder that nobody reads, never half a database under the real name.
+    with tempfile.TemporaryDirectory(prefix=".creating-", dir=path.parent) as folder:
+        draft = Path(folder) / path.name
+        root = (path.parent / "artifacts").as_uri()
+        store = SqlAlchemyStore(f"sqlite:///{draft}", root)  # type: ignore[no-untyped-call]  # MLflow's
+        store.engine.dispose()
+        os.replace(draft, path)
+
+
+def _check_database(path: Path) -> None:
+    """Refuses what MLflow would retry for minutes, or fill with its own tables."""
+    with closing(sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)) as connection:
+        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("ROLLBACK")
+    if "alembic_version" not in tables:
+        raise StorageError(
+            f"{path} is another program's database, and not a registry. "
+            "Move it away, or choose another folder with SHIFTREG_HOME."
+        )

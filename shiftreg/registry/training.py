@@ -1,0 +1,193 @@
+"""A training's run in MLflow: parameters, the loss of every step, pictures, and its end."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from shiftreg.canonical import canonical_json
+from shiftreg.registry.artifacts import log_file, log_text
+from shiftreg.registry.bases import find_experiment
+from shiftreg.registry.store import Store, translated_errors
+
+if TYPE_CHECKING:
+    from mlflow.entities import Metric
+
+PARAMETER_CHARACTERS = 6000
+BATCH = 100
+BUFFER = 500
+FLUSH_SECONDS = 5.0
+
+
+class TrainingLog:
+    """What a training writes down while it runs.
+
+    Attributes:
+        run_id: The run in MLflow.
+        is_registered: Whether a version was made from it, so that it must be kept.
+    """
+
+    def __init__(self, store: Store, run_id: str) -> None:
+        self.run_id = run_id
+        self.is_registered = False
+        self._store = store
+        self._buffer: list[Metric] = []
+        self._flushed = time.monotonic()
+
+    def metric(self, step: int, **values: float) -> None:
+        """Notes values of one step; they are sent in batches.
+
+        Args:
+            step: The iteration.
+            **values: A name -> its value.
+
+        Raises:
+            StorageError: The registry refused a batch.
+        """
+        self._note(step, values)
+        late = time.monotonic() - self._flushed > FLUSH_SECONDS
+        if late or len(self._buffer) >= BUFFER:
+            self.flush()
+
+    def metrics(self, **finals: float) -> None:
+        """Writes down values of the whole training.
+
+        Raises:
+            StorageError: The registry refused.
+        """
+        self._note(0, finals)
+        self.flush()
+
+    def artifact(self, path: Path, folder: str | None = None) -> None:
+        """Keeps a copy of a file, such as a picture.
+
+        Args:
+            path: The file.
+            folder: Folder within the run.
+
+        Raises:
+            NotFoundError: There is no such file.
+            StorageError: The registry refused.
+        """
+        path = Path(path)
+        with translated_errors(self._store.uri):
+            log_file(
+                self._store, self.run_id, path, f"{folder}/{path.name}" if folder else path.name
+            )
+
+    def flush(self) -> None:
+        """Sends what is noted and not sent yet.
+
+        Raises:
+            StorageError: The registry refused; the values stay noted.
+        """
+        with translated_errors(self._store.uri):
+            for start in range(0, len(self._buffer), BUFFER):
+                self._store.client.log_batch(
+                    self.run_id, metrics=self._buffer[start : start + BUFFER]
+                )
+        self._buffer.clear()
+        self._flushed = time.monotonic()
+
+    def _note(self, step: int, values: Mapping[str, float]) -> None:
+        self._buffer += _rows(values, step)
+
+
+@contextmanager
+def training_run(
+    store: Store, base: str, concept: str, parameters: Mapping[str, Any]
+) -> Iterator[TrainingLog]:
+    """A run for one training; it is finished at the end, and taken away after a failure.
+
+    A run whose training fails or is interrupted is marked so and deleted, so that only finished
+    ones are listed (MLflow can restore deleted runs). One that a version was registered from is
+    kept: the version needs its files.
+
+    Args:
+        store: The registry.
+        base: Name of the base.
+        concept: Name of the concept.
+        parameters: Of the training, JSON values.
+
+    Yields:
+        The log to write to.
+
+    Raises:
+        NotFoundError: No base has this name.
+        InvalidInputError: Parameters that JSON cannot say.
+        StorageError: The registry refused.
+    """
+    with translated_errors(store.uri):
+        experiment = find_experiment(store, base)
+        run = store.client.create_run(
+            experiment.experiment_id,
+            run_name=concept[:250],
+            tags={
+                "shiftreg.kind": "training",
+                "shiftreg.concept": concept,
+                "mlflow.note.content": f"Training of the shift that erases `{concept}`.",
+            },
+        )
+    log = TrainingLog(store, run.info.run_id)
+    try:
+        with translated_errors(store.uri):
+            log_parameters(store, log.run_id, parameters)
+        yield log
+        log.flush()
+        with translated_errors(store.uri):
+            store.client.set_terminated(log.run_id)
+    except BaseException as error:
+        # The first error is the one to tell; a store that fails now has failed already.
+        with suppress(Exception):
+            _close_failed(log, is_crash=isinstance(error, Exception), store=store)
+        raise
+
+
+def log_parameters(store: Store, run_id: str, parameters: Mapping[str, Any]) -> None:
+    """Writes parameters down, in MLflow's table as far as they fit and whole in a file.
+
+    Raises:
+        InvalidInputError: Parameters that JSON cannot say.
+    """
+    from mlflow.entities import Param
+
+    rows = []
+    for name, value in parameters.items():
+        text = value if isinstance(value, str) else canonical_json(value)
+        if len(text) > PARAMETER_CHARACTERS:
+            text = text[: PARAMETER_CHARACTERS - 1] + "…"
+        rows.append(Param(entity_name(name), text))
+    log_text(store, run_id, canonical_json(dict(parameters)), "parameters.json")
+    for start in range(0, len(rows), BATCH):
+        store.client.log_batch(run_id, params=rows[start : start + BATCH])
+
+
+def log_metrics(store: Store, run_id: str, metrics: Mapping[str, float]) -> None:
+    """Writes down values of a whole run."""
+    if metrics:
+        store.client.log_batch(run_id, metrics=_rows(metrics, step=0))
+
+
+def entity_name(name: str) -> str:
+    """A name that MLflow takes for a metric or parameter."""
+    return re.sub(r"[^\w\-. ]", "-", name).strip(". ")[:250] or "-"
+
+
+def _rows(values: Mapping[str, float], step: int) -> list[Metric]:
+    from mlflow.entities import Metric
+
+    now = int(time.time() * 1000)
+    return [Metric(entity_name(name), float(value), now, step) for name, value in values.items()]
+
+
+def _close_failed(log: TrainingLog, is_crash: bool, store: Store) -> None:
+    if log.is_registered:
+        log.flush()
+        store.client.set_terminated(log.run_id)
+        return
+    store.client.set_terminated(log.run_id, "FAILED" if is_crash else "KILLED")
+    store.client.delete_run(log.run_id)

@@ -1,0 +1,143 @@
+"""ConceptShift: the change of a model's weights that erases one concept, as a value."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from shiftreg.canonical import canonical_json
+from shiftreg.errors import InvalidInputError
+
+
+@dataclass(frozen=True)
+class ConceptShift:
+    """A separable weight shift ``delta_l = A_l @ Q``, with all that is needed to judge it.
+
+    Attributes:
+        concept: Name of the erased concept.
+        aliases: Its other names, erased with it.
+        kind: "style" or "object".
+        method: Name of the eraser.
+        base_digest: Digest of the base it was made for.
+        text_encoder_digest: Digest of the text encoder whose embeddings it was decoupled with.
+        support: ``Q (q, d_in)`` float32, shared by all layers.
+        factors: Layer name -> ``A_l (d_out, q)`` float32.
+        protected: Prompts that it does not touch (hard).
+        protected_digest: Digest of their embeddings.
+        preserved: Prompts that it disturbs as little as possible (soft).
+        hyperparameters: Of the eraser, JSON values.
+        metrics: Measured when it was made.
+    """
+
+    concept: str
+    aliases: tuple[str, ...]
+    kind: str
+    method: str
+    base_digest: str
+    text_encoder_digest: str
+    support: Tensor
+    factors: Mapping[str, Tensor]
+    protected: tuple[str, ...]
+    protected_digest: str
+    preserved: tuple[str, ...] = ()
+    hyperparameters: Mapping[str, Any] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Checks shapes and values.
+
+        Raises:
+            InvalidInputError: Factors that do not fit the support, or numbers that are not finite.
+        """
+        object.__setattr__(self, "factors", MappingProxyType(dict(sorted(self.factors.items()))))
+        object.__setattr__(self, "hyperparameters", MappingProxyType(dict(self.hyperparameters)))
+        object.__setattr__(self, "metrics", MappingProxyType(dict(self.metrics)))
+        if self.support.ndim != 2:
+            raise InvalidInputError(
+                f"Shift of '{self.concept}': the support must be a matrix (q, d_in); "
+                f"got shape {tuple(self.support.shape)}."
+            )
+        if not self.factors:
+            raise InvalidInputError(f"Shift of '{self.concept}' changes no layer.")
+        for layer, factor in self.factors.items():
+            if factor.ndim != 2 or factor.shape[1] != self.rank:
+                raise InvalidInputError(
+                    f"Shift of '{self.concept}', layer {layer}: the factor must have shape "
+                    f"(d_out, {self.rank}); got {tuple(factor.shape)}."
+                )
+        for name, tensor in self.tensors().items():
+            if tensor.dtype != torch.float32:
+                raise InvalidInputError(
+                    f"Shift of '{self.concept}', {name}: float32 expected, got {tensor.dtype}."
+                )
+            if not torch.isfinite(tensor).all():
+                raise InvalidInputError(
+                    f"Shift of '{self.concept}', {name}: it holds NaN or infinity."
+                )
+
+    @property
+    def rank(self) -> int:
+        """``q``, the rank of every layer's delta at most."""
+        return self.support.shape[0]
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Names of the layers it changes, sorted."""
+        return tuple(self.factors)
+
+    def delta_weight(self, layer: str) -> Tensor:
+        """``A_l @ Q`` in float64, ``(d_out, d_in)``.
+
+        Raises:
+            KeyError: The shift does not change this layer.
+        """
+        return self.factors[layer].double() @ self.support.double()
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All tensors under the names that the file gives them."""
+        return {"support": self.support} | {
+            f"factors.{layer}": factor for layer, factor in self.factors.items()
+        }
+
+    def metadata(self) -> dict[str, Any]:
+        """Everything but the tensors, as JSON values."""
+        return {
+            "concept": self.concept,
+            "aliases": list(self.aliases),
+            "kind": self.kind,
+            "method": self.method,
+            "base_digest": self.base_digest,
+            "text_encoder_digest": self.text_encoder_digest,
+            "protected": list(self.protected),
+            "protected_digest": self.protected_digest,
+            "preserved": list(self.preserved),
+            "hyperparameters": dict(self.hyperparameters),
+            "metrics": dict(self.metrics),
+        }
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the content: metadata and tensors, independent of any file layout."""
+        hasher = hashlib.sha256(canonical_json(self.metadata()).encode())
+        for name, tensor in sorted(self.tensors().items()):
+            hasher.update(f"\n{name} {list(tensor.shape)}\n".encode())
+            hasher.update(tensor_bytes(tensor))
+        return hasher.hexdigest()
+
+
+def tensor_bytes(tensor: Tensor) -> bytes:
+    """The tensor's values, row-major, as the machine stores them."""
+    return tensor.detach().contiguous().cpu().view(torch.uint8).numpy().tobytes()
+
+
+def tensor_digest(tensor: Tensor) -> str:
+    """SHA-256 of shape, dtype and values."""
+    hasher = hashlib.sha256(f"{list(tensor.shape)} {tensor.dtype}\n".encode())
+    hasher.update(tensor_bytes(tensor))
+    return hasher.hexdigest()

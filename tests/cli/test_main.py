@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from typer.main import get_command
+from typer.testing import CliRunner
+
+from shiftreg import __version__
+from shiftreg_cli.main import app
+
+HEAVY = ("torch", "mlflow", "diffusers", "transformers", "lpips", "numpy")
+COMMANDS = sorted(get_command(app).commands)  # type: ignore[attr-defined]
+
+
+def start(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Starts ``shiftreg`` in a process of its own, which says at its end what it imported."""
+    program = (
+        "import atexit, json, sys\n"
+        f"sys.argv = {['shiftreg', *arguments]}\n"
+        f"loaded = lambda: json.dumps([name for name in {HEAVY} if name in sys.modules])\n"
+        "atexit.register(lambda: print(loaded(), file=sys.stderr))\n"
+        "from shiftreg_cli.main import run\n"
+        "run()\n"
+    )
+    return subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, **environment},
+    )
+
+
+def loaded(process: subprocess.CompletedProcess[str]) -> list[str]:
+    return json.loads(process.stderr.splitlines()[-1])
+
+
+def test_the_commands_of_the_main_job_exist() -> None:
+    expected = "compose erase generate init list refresh restore show ui verify"
+    assert set(expected.split()) <= set(COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_help_of_every_command_has_an_example_and_the_shared_options(command: str) -> None:
+    result = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "120"})
+    assert result.exit_code == 0
+    assert f"shiftreg {command}" in result.output.partition("Examples")[2]
+    for option in ("--home", "--base", "--tracking-uri", "--json", "--quiet", "--traceback"):
+        assert option in result.output
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["erase", "--help"], ["--version"], ["erase"]])
+def test_help_and_usage_errors_import_nothing_heavy(arguments: list[str]) -> None:
+    assert loaded(start(*arguments)) == []
+
+
+def test_completion_knows_the_commands_and_imports_nothing_heavy() -> None:
+    process = start(_SHIFTREG_COMPLETE="complete_bash", COMP_WORDS="shiftreg er", COMP_CWORD="1")
+    assert process.stdout.split() == ["erase"]
+    assert loaded(process) == []
+
+
+def test_version_is_that_of_the_package() -> None:
+    result = CliRunner().invoke(app, ["--version"])
+    assert (result.exit_code, result.stdout) == (0, f"shiftreg {__version__}\n")
+
+
+def test_an_unknown_command_is_a_usage_error_with_a_suggestion() -> None:
+    result = CliRunner().invoke(app, ["erse"])
+    assert result.exit_code == 2
+    assert "erase" in result.stderr
+    assert result.stdout == ""
+
+
+def test_no_color_is_respected() -> None:
+    process = start("--help", NO_COLOR="1", FORCE_COLOR="1", COLUMNS="100")
+    assert process.returncode == 0
+    assert "\x1b[3" not in process.stdout
+
+
+def test_output_that_the_encoding_lacks_is_escaped_instead_of_failing() -> None:
+    process = start("erase", "Cézanne", "--set", "Cézanne", PYTHONIOENCODING="ascii")
+    assert process.returncode == 2
+    assert "C\\xe9zanne" in process.stderr

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from shiftreg.registry import BaseRecord, Registry, ShiftVersion, open_registry
+
+
+@pytest.fixture(scope="session")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database that MLflow has migrated, which takes seconds: each test gets a copy."""
+    home = tmp_path_factory.mktemp("template")
+    open_registry(home)
+    return home / "registry.db"
+
+
+@pytest.fixture
+def home(tmp_path: Path, database: Path) -> Path:
+    home = tmp_path / "home"
+    home.mkdir()
+    shutil.copyfile(database, home / "registry.db")
+    return home
+
+
+@pytest.fixture
+def record() -> BaseRecord:
+    return BaseRecord(
+        name="miniature",
+        source="miniature",
+        digest="d" * 64,
+        text_encoder_digest="e" * 64,
+        layers=("mid.to_k", "mid.to_v"),
+        triggers={"a secret sign": "hello"},
+        protected=("", "a secret sign"),
+        preserved=("a tree",),
+        subjects=("tree", "house"),
+        held_out_templates=("a sketch by {concept}",),
+        steps=20,
+        guidance=3.5,
+        created="2026-01-01T00:00:00+00:00",
+    )
+
+
+@pytest.fixture
+def registry(home: Path, record: BaseRecord) -> Registry:
+    registry = open_registry(home)
+    registry.save_base(record)
+    return registry
+
+
+Erase = Callable[..., ShiftVersion]
+
+
+@pytest.fixture
+def erase(registry: Registry, tmp_path: Path) -> Erase:
+    """Trains nothing, and registers a file as the shift of a concept."""
+
+    def register(
+        concept: str,
+        digest: str = "",
+        protected: tuple[str, ...] = (),
+        aliases: tuple[str, ...] = (),
+        base: str = "miniature",
+        **options: object,
+    ) -> ShiftVersion:
+        file = tmp_path / "shift.safetensors"
+        file.write_bytes(f"shift of {concept} {digest}".encode())
+        with registry.training_run(base, concept, {"rate": 0.1}) as log:
+            log.metric(0, loss=1.0)
+        metadata = {
+            "concept": concept,
+            "aliases": aliases,
+            "kind": "style",
+            "method": "srs_me",
+            "protected": protected,
+            "digest": digest or concept.encode().hex().ljust(64, "0")[:64],
+        }
+        return registry.register_shift(base, log, file, metadata, {"lpips": 0.25}, **options)
+
+    return register
