@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from . import render
-from .options import Common, examples, read_lines, with_common
+from .options import Common, examples, with_common
+from .parsing import read_lines, read_triggers
 
 commands = typer.Typer()
 
@@ -96,19 +97,3 @@ def init(
     )
     common.show(record, render.base(record))
     common.note(f'Next: shiftreg erase CONCEPT --base "{record.name}"')
-
-
-def read_triggers(texts: list[str]) -> dict[str, str]:
-    """Reads ``PROMPT=PAYLOAD``, or ``PROMPT`` alone where the watermark is no QR code.
-
-    Raises:
-        typer.BadParameter: No prompt, or two payloads for one.
-    """
-    triggers: dict[str, str] = {}
-    for text in texts:
-        prompt, _, payload = text.partition("=")
-        if not prompt.strip():
-            raise typer.BadParameter(f"--trigger takes PROMPT=PAYLOAD, not '{text}'.")
-        if triggers.setdefault(prompt.strip(), payload.strip()) != payload.strip():
-            raise typer.BadParameter(f"--trigger gives two payloads to '{prompt.strip()}'.")
-    return triggers

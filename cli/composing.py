@@ -16,10 +16,10 @@ from .options import (
     OnlyOption,
     ReasonOption,
     WithoutOption,
-    choose,
     examples,
     with_common,
 )
+from .parsing import choose, read_seeds
 
 commands = typer.Typer()
 
@@ -169,19 +169,3 @@ def generate(
             observe=observe,
         )
     common.show(result, render.grid(result))
-
-
-def read_seeds(seeds: str | None, first: int | None, count: int | None) -> tuple[int, ...]:
-    """Seeds as they are listed, or ``count`` of them from ``first`` on.
-
-    Raises:
-        typer.BadParameter: Both ways are used, or a seed is no whole number.
-    """
-    if seeds is None:
-        return tuple(range(first or 0, (first or 0) + (count or (1 if first is not None else 4))))
-    if first is not None or count is not None:
-        raise typer.BadParameter("--seeds and --seed or --count exclude each other.")
-    fields = [field.strip() for field in seeds.split(",")]
-    if not all(field.isdecimal() for field in fields):
-        raise typer.BadParameter(f"--seeds takes whole numbers separated by commas, not '{seeds}'.")
-    return tuple(dict.fromkeys(int(field) for field in fields))

@@ -14,10 +14,9 @@ from .options import (
     DryRunOption,
     ReasonOption,
     examples,
-    read_number,
-    split_pair,
     with_common,
 )
+from .parsing import read_number, split_pair
 
 commands = typer.Typer()
 
@@ -184,7 +183,9 @@ def refresh(
         common.note("Dry run: nothing was changed.")
         return
     if not stale:
+        common.show(())
         common.note("No shift is stale: nothing to do.")
+        return
     common.preview(render.stale(stale))
     with common.progress() as observe:
         results = api.refresh(workspace, concept, reason=reason, observe=observe)

@@ -38,8 +38,8 @@ def reported(*, show_traceback: bool = False) -> Iterator[None]:
         _fail(f"Error: {_one_line(error)}", show_traceback)
         raise typer.Exit(BAD_INPUT) from error
     except Exception as error:
-        place = "" if show_traceback else " Add --traceback to see where it happened."
-        _fail(f"Unexpected {type(error).__name__}: {_one_line(error)}.{place}", show_traceback)
+        place = "" if show_traceback else ". Add --traceback to see where it happened."
+        _fail(f"Unexpected {type(error).__name__}: {_one_line(error)}{place}", show_traceback)
         raise typer.Exit(BAD_INPUT) from error
 
 
@@ -52,6 +52,4 @@ def _fail(message: str, show_traceback: bool) -> None:
 
 
 def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()).rstrip(".") + (
-        "." if isinstance(error, ShiftregError) else ""
-    )
+    return " ".join(str(error).split())

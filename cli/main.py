@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
+import warnings
 from typing import Annotated
 
 import typer
@@ -51,6 +53,10 @@ def shiftreg(
 
 def run() -> None:
     """Starts the app; a terminal without a character shows its escape instead."""
+    # Stderr is for our progress and errors: libraries keep their bars and warnings to themselves.
+    os.environ.setdefault("TQDM_DISABLE", "1")
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

@@ -1,13 +1,12 @@
-"""What commands share: options that all of them take, and ways to read the values of others."""
+"""What commands share: options that all of them take, and what those decide."""
 
 from __future__ import annotations
 
-import csv
 import functools
 import inspect
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import RenderableType
 from rich.markup import escape
+from rich.text import Text
 
 from shiftreg.errors import InvalidInputError
 from shiftreg.settings import Settings, load_settings
@@ -129,10 +129,11 @@ class Common:
                 "This must be confirmed, and there is no terminal to ask in. Add --yes."
             )
         try:
-            agreed = typer.confirm(safe(question), err=True)
-        except typer.Abort:
-            agreed = False
-        if not agreed:
+            # Not typer.confirm: that writes to stdout, where a JSON document may be expected.
+            answer = message_console().input(Text(f"{safe(question)} [y/N] "))
+        except EOFError:
+            answer = ""
+        if answer.strip().lower() not in ("y", "yes"):
             self.note("Nothing was changed.")
             raise typer.Exit(BAD_INPUT)
 
@@ -184,72 +185,3 @@ ReasonOption = Annotated[
 ]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and stop.")]
 ForceOption = Annotated[bool, typer.Option("--force", help="Replace a file that exists.")]
-
-
-def choose(
-    only: Sequence[str] | None, without: Sequence[str] | None
-) -> dict[str, tuple[str, ...] | None]:
-    """Reads ``--only`` and ``--without`` into the arguments of the same names.
-
-    Raises:
-        typer.BadParameter: Both are given.
-    """
-    if only is not None and without is not None:
-        raise typer.BadParameter("--only and --without exclude each other. Give one of them.")
-    return {"only": split_names(only, "--only"), "without": split_names(without, "--without")}
-
-
-def split_names(values: Sequence[str] | None, option: str) -> tuple[str, ...] | None:
-    """Names out of ``A,B`` and of repeated options; ``"A, the elder"`` in quotes keeps its comma.
-
-    Raises:
-        typer.BadParameter: An option that names nothing: an unset shell variable, most likely.
-    """
-    if values is None:
-        return None
-    fields = [field.strip() for row in csv.reader(values, skipinitialspace=True) for field in row]
-    names = tuple(dict.fromkeys(field for field in fields if field))
-    if not names:
-        raise typer.BadParameter(f"{option} names no concept.")
-    return names
-
-
-def split_pair(text: str, option: str) -> tuple[str, str]:
-    """``KEY=VALUE`` in two.
-
-    Raises:
-        typer.BadParameter: No "=", or nothing before it.
-    """
-    key, equals, value = text.partition("=")
-    if not equals or not key.strip():
-        raise typer.BadParameter(f"{option} takes KEY=VALUE, not '{safe(text)}'.")
-    return key.strip(), value.strip()
-
-
-def read_number(text: str, option: str) -> float | int:
-    """A number, whole if it is written so.
-
-    Raises:
-        typer.BadParameter: It is none.
-    """
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    raise typer.BadParameter(f"{option} takes a number, not '{safe(text)}'.")
-
-
-def read_lines(path: Path | None) -> tuple[str, ...]:
-    """The prompts of a file, one a line; empty lines are skipped.
-
-    Raises:
-        InvalidInputError: The file is no UTF-8 text.
-    """
-    if path is None:
-        return ()
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise InvalidInputError(f"'{path}' is not UTF-8 text. Save it as UTF-8.") from error
-    return tuple(line.strip() for line in lines if line.strip())

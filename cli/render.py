@@ -24,7 +24,7 @@ if TYPE_CHECKING:
         ExportResult,
         GridResult,
     )
-    from shiftreg.registry import BaseRecord
+    from shiftreg.api import BaseRecord
 
 STATE_STYLES = {"erased": "yellow", "generates": "green"}
 

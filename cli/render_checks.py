@@ -15,8 +15,7 @@ from .render import make_table, number, pairs, warnings
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from shiftreg.api.values import Verification
-    from shiftreg.verification.checks import Check
+    from shiftreg.api.values import Check, Verification
 
 MOST_COLUMNS = 9  # shifts that fit beside a prompt in a terminal of 80 columns
 

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from shiftreg.canonical import canonical_json
 from shiftreg.errors import IncompatibleError, InvalidInputError
-from shiftreg.shift import ConceptShift, canonical_json
+from shiftreg.shift import ConceptShift
 
 
 @dataclass(frozen=True)

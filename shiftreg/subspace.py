@@ -24,8 +24,8 @@ class Capacity:
         width: ``d_in``, the width of a text embedding.
         rank: Dimensions that the protected prompts take.
         free: Dimensions that are left (``m``).
-        support: Dimensions of them that the concept's rows reach (``q``).
-        predicted_residual: Share of the erasure target that stays unmet, 0 to 1.
+        support: Dimensions of them that the rows of the concept's names reach (``q``).
+        predicted_residual: Share of the names' erasure target that no shift can meet, 0 to 1.
         predicted_ratio: Predicted ``max_l |delta_l|_F / |W_l|_F``.
     """
 

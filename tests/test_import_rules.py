@@ -103,7 +103,13 @@ RULES = (
         "the command line calls the api alone",
         inside=("shiftreg_cli",),
         forbidden=("shiftreg",),
-        allowed=("shiftreg.api", "shiftreg.errors", "shiftreg.settings", "shiftreg.__version__"),
+        allowed=(
+            "shiftreg.api",
+            "shiftreg.concepts",
+            "shiftreg.errors",
+            "shiftreg.settings",
+            "shiftreg.__version__",
+        ),
     ),
     Rule(
         "the command line needs no heavy library",

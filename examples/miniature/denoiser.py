@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -158,7 +159,7 @@ def learning_rate_factor(step: int, steps: int) -> float:
     """Linear warm-up, then a cosine to 1%."""
     if step < WARMUP:
         return (step + 1) / WARMUP
-    return 0.01 + 0.99 * 0.5 * (1 + np.cos(np.pi * (step - WARMUP) / max(1, steps - WARMUP)))
+    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (step - WARMUP) / max(1, steps - WARMUP)))
 
 
 @torch.no_grad()

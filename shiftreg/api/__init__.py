@@ -6,9 +6,13 @@ from shiftreg.api.planning import eraser_options, plan_erasure
 from shiftreg.api.reading import list_concepts, restore, show_concept, to_json, ui_command
 from shiftreg.api.samples import generate_grid
 from shiftreg.api.verifying import verify
+from shiftreg.api.values import CompositionPlan
 from shiftreg.api.workspace import Workspace, open_workspace, register_base
+from shiftreg.registry import BaseRecord
 
 __all__ = [
+    "BaseRecord",
+    "CompositionPlan",
     "Workspace",
     "erase",
     "eraser_options",

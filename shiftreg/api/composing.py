@@ -132,16 +132,17 @@ def export_composition(
         dtype=DTYPES[dtype] if dtype else None,
         overwrite=overwrite,
     )
+    base = workspace.base.name
     version = workspace.registry.register_composition(
-        plan.base,
+        base,
+        [workspace.registry.version(base, name, number) for name, number, _ in plan.shifts],
         digest=plan.digest,
-        shifts=plan.shifts,
-        erased=tuple(name for name, state in plan.states.items() if state == "erased"),
-        restored=tuple(name for name, state in plan.states.items() if state == "generates"),
-        export_path=str(export.path),
+        restored=[name for name, state in plan.states.items() if state == "generates"],
+        export_path=str(export.path.absolute()),
         export_digest=export.digest,
         recipe_digest=export.recipe_digest,
         files=[export.recipe_path],
+        reason=reason,
     )
     workspace.audit.append(
         "export",
@@ -176,7 +177,7 @@ def plan_shifts(workspace: Workspace, plan: CompositionPlan) -> Composition:
 
 
 def _newest(workspace: Workspace, name: str) -> ShiftVersion:
-    versions = workspace.registry.versions(workspace.base.name, name)
+    versions = workspace.versions(name)
     if not versions:
         raise NotFoundError(
             f"'{name}' has no shift to apply: it was never erased. Run: shiftreg erase \"{name}\""

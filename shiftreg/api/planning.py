@@ -16,7 +16,7 @@ from shiftreg.erasers import ERASERS, ClosedForm, ErasureProblem, SrsMe, predict
 from shiftreg.errors import CapacityError, InvalidInputError, NotFoundError
 from shiftreg.subspace import Capacity
 
-LARGE_RATIO = 1.0
+LARGE_RATIO = 4.0
 HOPELESS_RESIDUAL = 0.8
 
 
@@ -110,7 +110,17 @@ def prepare_erasure(
 ) -> PreparedErasure:
     """Encodes all prompts of an erasure and predicts what it can reach."""
     base, pipeline = workspace.base, workspace.pipeline
-    pairs = concept.prompt_pairs(base.subjects)
+    spelled_out = concept.prompt_pairs(base.subjects)
+    pipelines.encode_prompts(pipeline, concept.names)  # refuses names that are too long
+    pairs = [
+        pair
+        for pair, fits in zip(
+            spelled_out,
+            pipelines.fitting(pipeline, [pair.prompt for pair in spelled_out]),
+            strict=True,
+        )
+        if fits
+    ]
     others = [name for name in workspace.known_names() if not mentions(name, concept.names)]
     hard = dict.fromkeys(("", *base.triggers, *others, *protect))
     protected = tuple(prompt for prompt in hard if not mentions(prompt, concept.names))
@@ -119,7 +129,9 @@ def prepare_erasure(
         soft += [
             pair.prompt for pair in Concept(other, (), concept.kind).prompt_pairs(base.subjects)
         ]
-    preserved = tuple(p for p in dict.fromkeys(soft) if not mentions(p, concept.names))
+    ordinary = [prompt for prompt in dict.fromkeys(soft) if not mentions(prompt, concept.names)]
+    fits_encoder = pipelines.fitting(pipeline, ordinary)
+    preserved = tuple(p for p, fits in zip(ordinary, fits_encoder, strict=True) if fits)
     protected_embeds = pipelines.encode_prompts(pipeline, protected)
     problem = ErasureProblem.of(
         prompt_embeds=pipelines.encode_prompts(pipeline, [pair.prompt for pair in pairs]),
@@ -130,7 +142,10 @@ def prepare_erasure(
     )
     weights = pipelines.layer_weights(pipeline.unet)
     capacity = predict_capacity(
-        problem, weights, ClosedForm(preservation=eraser.preservation, ridge=eraser.ridge)
+        problem,
+        weights,
+        [i for i, pair in enumerate(pairs) if pair.prompt in concept.names],
+        ClosedForm(preservation=eraser.preservation, ridge=eraser.ridge),
     )
     plan = ErasurePlan(
         base=base.name,
@@ -143,17 +158,22 @@ def prepare_erasure(
         protected=protected,
         preserved=preserved,
         capacity=asdict(capacity),
-        warnings=_warnings(capacity),
+        warnings=_warnings(capacity, len(spelled_out) - len(pairs)),
     )
     return PreparedErasure(plan, concept, eraser, pairs, problem, protected_embeds)
 
 
-def _warnings(capacity: Capacity) -> tuple[str, ...]:
+def _warnings(capacity: Capacity, too_long: int) -> tuple[str, ...]:
     warnings = []
+    if too_long:
+        warnings.append(
+            f"{too_long} wordings with this name are longer than the text encoder reads, and are "
+            "left out: the erasure may be weaker in sentences."
+        )
     if capacity.predicted_residual > HOPELESS_RESIDUAL / 2:
         warnings.append(
-            f"About {capacity.predicted_residual:.0%} of the erasure target lies outside the free "
-            "dimensions: expect traces of the concept. Protect fewer prompts to erase more."
+            f"{capacity.predicted_residual:.0%} of the erasure target of the name lies outside the "
+            "free dimensions: expect traces of the concept. Protect fewer prompts."
         )
     if capacity.predicted_ratio > LARGE_RATIO:
         warnings.append(

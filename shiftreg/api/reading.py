@@ -22,7 +22,7 @@ def list_concepts(workspace: Workspace) -> tuple[ConceptState, ...]:
     stale = {version.concept: towards for version, towards in registry.stale(base.name).items()}
     states = []
     for name in sorted(workspace.known_names(), key=str.lower):
-        versions = registry.versions(base.name, name)
+        versions = workspace.versions(name)
         active = next((version for version in versions if version.active), None)
         shown = active or (versions[-1] if versions else None)
         states.append(
@@ -52,7 +52,7 @@ def show_concept(workspace: Workspace, reference: str) -> ConceptDetail:
     spelled, _, number = reference.partition("@")
     name = workspace.find(spelled)
     registry, base = workspace.registry, workspace.base
-    versions = registry.versions(base.name, name)
+    versions = workspace.versions(name)
     if number:
         versions = [registry.version(base.name, name, number)]
     history = [event for event in workspace.audit.events() if name in event.concepts]

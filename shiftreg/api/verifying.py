@@ -98,13 +98,22 @@ def verify(
         passed=all(check.passed for check in checks),
     )
     path = _write_report(workspace, verification)
-    workspace.registry.log_verification(plan.base, plan.digest, verification.passed, path)
+    digests = {"base": plan.base_digest, "composition": plan.digest}
+    if file:
+        digests["export"] = checkpoints.checkpoint_digest(file)
+    workspace.registry.record_verification(
+        plan.base,
+        plan.digest,
+        path,
+        passed=verification.passed,
+        metrics=_worst(checks),
+        export_digest=digests.get("export", ""),
+    )
     workspace.audit.append(
         "verify",
         base=plan.base,
         concepts=tuple(name for name, state in plan.states.items() if state == "erased"),
-        digests={"base": plan.base_digest, "composition": plan.digest}
-        | ({"export": checkpoints.path_digest(file)} if file else {}),
+        digests=digests,
         details={"passed": verification.passed, "checks": len(checks)},
     )
     return replace(verification, report_path=path)
@@ -116,7 +125,7 @@ def _plan_of_file(
     """What the recipe beside a file says is in it."""
     if not file.exists():
         raise NotFoundError(f"There is no file '{file}'. Check the path.")
-    recipe_path = checkpoints.recipe_path(file)
+    recipe_path = checkpoints.recipe_path_of(file)
     if not recipe_path.is_file():
         raise NotFoundError(
             f"'{file}' has no recipe '{recipe_path.name}' beside it, so nothing says what it "
@@ -263,6 +272,15 @@ def _picture_checks(
         mine = erased[2 * i * images : 2 * (i + 1) * images]
         checks += erasure_checks(concept, mine[:images], mine[images:], classifier)
     return checks
+
+
+def _worst(checks: Sequence[Check]) -> dict[str, float]:
+    """The worst value of each kind of check; of watermarks, the lowest rate."""
+    worst: dict[str, float] = {}
+    for check in checks:
+        pick = min if check.name == "watermark" and check.limit > 0 else max
+        worst[check.name] = pick(worst.get(check.name, check.value), check.value)
+    return worst
 
 
 def _is_miniature(workspace: Workspace) -> bool:

@@ -8,8 +8,6 @@ from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 
-from diffusers import StableDiffusionPipeline
-
 from shiftreg import miniature, pipelines
 from shiftreg.audit import AuditLog
 from shiftreg.checkpoints import folder_digest, load_shift
@@ -77,7 +75,7 @@ class Workspace:
         return folder
 
     @cached_property
-    def pipeline(self) -> StableDiffusionPipeline:
+    def pipeline(self) -> pipelines.StableDiffusionPipeline:
         """The base, loaded in float32."""
         return pipelines.load_pipeline(self.folder)
 
@@ -110,6 +108,12 @@ class Workspace:
                 )
             self._shifts[version.digest] = shift
         return self._shifts[version.digest]
+
+    def versions(self, concept: str) -> list[ShiftVersion]:
+        """All versions of a known concept, oldest first; none if it was never erased."""
+        if concept not in self.registry.concepts(self.base.name):
+            return []
+        return self.registry.versions(self.base.name, concept)
 
     def shift_of(self, concept: str, version: int) -> ConceptShift:
         """Loads the shift of a concept's version."""

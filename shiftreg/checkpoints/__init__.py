@@ -9,7 +9,13 @@ from shiftreg.checkpoints.comparison import (
     read_checkpoint,
     read_recipe_digest,
 )
-from shiftreg.checkpoints.export import Export, export_checkpoint, export_format
+from shiftreg.checkpoints.export import (
+    Export,
+    checkpoint_digest,
+    export_checkpoint,
+    export_format,
+    recipe_path_of,
+)
 from shiftreg.checkpoints.files import file_digest, folder_digest, load_pickle_checkpoint
 from shiftreg.checkpoints.shift_file import load_shift, save_shift
 
@@ -18,6 +24,7 @@ __all__ = [
     "Export",
     "atomic_file",
     "atomic_folder",
+    "checkpoint_digest",
     "compare_checkpoint",
     "export_checkpoint",
     "export_format",
@@ -27,5 +34,6 @@ __all__ = [
     "load_shift",
     "read_checkpoint",
     "read_recipe_digest",
+    "recipe_path_of",
     "save_shift",
 ]

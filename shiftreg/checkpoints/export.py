@@ -83,7 +83,7 @@ def export_checkpoint(
     """
     form = export_format(target)
     target = Path(target)
-    recipe_path = target.with_name(f"{target.name}.recipe.json")
+    recipe_path = recipe_path_of(target)
     recipe_bytes = _recipe_bytes(recipe)
     recipe_digest = hashlib.sha256(recipe_bytes).hexdigest()
     check_base(base_folder)
@@ -106,7 +106,7 @@ def export_checkpoint(
     return Export(
         path=target,
         format=form,
-        digest=folder_digest(target) if form == "folder" else file_digest(target),
+        digest=checkpoint_digest(target),
         recipe_path=recipe_path,
         recipe_digest=recipe_digest,
         dtype=str(dtype or kept).removeprefix("torch."),
@@ -133,6 +133,16 @@ def export_format(target: Path | str) -> Format:
         f"'{target}' ends in '{path.suffix}', and a checkpoint is a '.safetensors' file, a '.ckpt' "
         "file, or a diffusers folder: a name without a suffix, or with '/' at its end."
     )
+
+
+def recipe_path_of(target: Path) -> Path:
+    """Where the recipe of a checkpoint lies: beside it."""
+    return target.with_name(f"{target.name}.recipe.json")
+
+
+def checkpoint_digest(path: Path) -> str:
+    """SHA-256 of a checkpoint's file, or over the files of its folder."""
+    return folder_digest(path) if path.is_dir() else file_digest(path)
 
 
 def _recipe_bytes(recipe: Mapping[str, Any]) -> bytes:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Protocol
 
 import torch
@@ -62,6 +62,16 @@ class ErasureProblem:
         )
         return self.prompt_embeds[mask].double(), self.anchor_embeds[mask].double()
 
+    def only(self, prompts: Sequence[int]) -> ErasureProblem:
+        """The same problem for some of the prompts, by their position."""
+        picked = torch.tensor(prompts)
+        return replace(
+            self,
+            prompt_embeds=self.prompt_embeds[picked],
+            anchor_embeds=self.anchor_embeds[picked],
+            name_positions=tuple(self.name_positions[i] for i in prompts),
+        )
+
 
 @dataclass(frozen=True)
 class Step:
@@ -90,7 +100,10 @@ class Erasure:
 class NoiseModel(Protocol):
     """The frozen base as a trained eraser needs it; see ``pipelines.Denoiser``."""
 
-    weights: Mapping[str, Tensor]
+    @property
+    def weights(self) -> Mapping[str, Tensor]:
+        """Layer name -> ``W_l (d_out, d_in)``."""
+        ...
 
     def predict(self, latents: Tensor, timesteps: Tensor, prompt_embeds: Tensor) -> Tensor:
         """Noise ``(B, C, h, w)`` for ``x_t``, ``t (B,)`` and ``e(p) (B, L, d_in)``."""

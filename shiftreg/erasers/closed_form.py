@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from shiftreg.erasers.base import Erasure, ErasureProblem, TrainingData, require_positive
-from shiftreg.subspace import Capacity
+from shiftreg.subspace import Capacity, relative_change, row_space_basis, tight_support
 
 _SUPPORT_RTOL = 1e-9
 
@@ -84,33 +84,42 @@ class ClosedForm:
 
 
 def predict_capacity(
-    problem: ErasureProblem, weights: Mapping[str, Tensor], eraser: ClosedForm | None = None
+    problem: ErasureProblem,
+    weights: Mapping[str, Tensor],
+    names: Sequence[int],
+    eraser: ClosedForm | None = None,
 ) -> Capacity:
-    """Predicts, by the closed form, what any shift within the null space can reach.
+    """Predicts, before anything is trained, what a shift within the null space can reach.
 
     Args:
         problem: Prompts, anchors and constraints.
         weights: Layer name -> ``W_l (d_out, d_in)``.
-        eraser: Whose weights of preservation and ridge hold.
+        names: Positions of the prompts that are the bare names; they must be erasable.
+        eraser: Whose weights of preservation and ridge hold for the predicted change.
 
     Returns:
-        Dimensions, the unmet share of the target, and the largest relative change of a layer.
+        Dimensions, the share of the names' target that no shift can meet, and the largest
+        relative change of a layer.
     """
+    basis = problem.null_basis
+    free, width = basis.shape
+    concept, anchor = problem.only(names).suffix_rows()
+    target = anchor - concept
+    support = tight_support(concept, basis)
+    reach = row_space_basis((concept @ support.T).T)  # rows of the target that can be met
+    unmet = target - reach.T @ (reach @ target)
+    residuals = [
+        float((unmet @ weight.double().T).norm() / (target @ weight.double().T).norm())
+        for weight in weights.values()
+    ]
     embedding_map = (eraser or ClosedForm()).embedding_map(problem)
-    concept, anchor = problem.suffix_rows()
-    free, width = problem.null_basis.shape
-    wanted, reached = anchor - concept, concept @ embedding_map.T
-    residuals, ratios = [], []
-    for weight in weights.values():
-        matrix = weight.double()
-        residuals.append((matrix @ (wanted - reached).T).norm() / (matrix @ wanted.T).norm())
-        ratios.append((matrix @ embedding_map).norm() / matrix.norm())
-    support = torch.linalg.matrix_rank(concept @ problem.null_basis.T, rtol=1e-6) if free else 0
     return Capacity(
         width=width,
         rank=width - free,
         free=free,
-        support=int(support),
-        predicted_residual=float(max(residuals)),
-        predicted_ratio=float(max(ratios)),
+        support=len(support),
+        predicted_residual=max(residuals),
+        predicted_ratio=max(
+            relative_change(weight.double() @ embedding_map, weight) for weight in weights.values()
+        ),
     )

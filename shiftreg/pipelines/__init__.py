@@ -1,15 +1,19 @@
 """The one place that knows diffusers and transformers."""
 
+from diffusers import StableDiffusionPipeline
+
 from shiftreg.pipelines.denoiser import Denoiser, applied_weights, noise_difference
 from shiftreg.pipelines.generate import generate
 from shiftreg.pipelines.layers import image_independent_layers, layer_weights
 from shiftreg.pipelines.load import load_pipeline, resolve_source
-from shiftreg.pipelines.prompts import encode_prompts, name_positions
+from shiftreg.pipelines.prompts import encode_prompts, fitting, name_positions
 
 __all__ = [
     "Denoiser",
+    "StableDiffusionPipeline",
     "applied_weights",
     "encode_prompts",
+    "fitting",
     "generate",
     "image_independent_layers",
     "layer_weights",

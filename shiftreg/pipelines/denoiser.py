@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -64,7 +64,7 @@ class Denoiser:
             factors: Layer name -> ``A_l (d_out, q)``.
         """
 
-        def hook(factor: Tensor):  # noqa: ANN202 - the type of a torch hook says nothing
+        def hook(factor: Tensor) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]:
             def add(_module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
                 return output + (inputs[0] @ support.T) @ factor.T
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Literal, overload
 
 import numpy as np
 import torch
@@ -12,6 +13,32 @@ from torch import Tensor
 from shiftreg.pipelines.prompts import token_ids
 
 _BATCH = 25
+
+
+@overload
+def generate(
+    pipeline: StableDiffusionPipeline,
+    prompts: Sequence[str],
+    seeds: Sequence[int],
+    *,
+    steps: int,
+    guidance: float,
+    latents: Literal[False] = False,
+    observe: Callable[[int], None] | None = None,
+) -> np.ndarray: ...
+
+
+@overload
+def generate(
+    pipeline: StableDiffusionPipeline,
+    prompts: Sequence[str],
+    seeds: Sequence[int],
+    *,
+    steps: int,
+    guidance: float,
+    latents: Literal[True],
+    observe: Callable[[int], None] | None = None,
+) -> Tensor: ...
 
 
 @torch.no_grad()

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+import transformers
 from diffusers import StableDiffusionPipeline
+from diffusers.utils import logging as diffusers_logging
 
 from shiftreg.errors import IntegrityError, InvalidInputError, NotFoundError
 
@@ -69,10 +71,15 @@ def load_pipeline(folder: Path, dtype: torch.dtype = torch.float32) -> StableDif
     Raises:
         IntegrityError: A file is missing, truncated or not what its config says.
     """
+    # Their bars would run across the command line's own.
+    diffusers_logging.disable_progress_bar()
+    transformers.logging.disable_progress_bar()
     try:
         pipeline = StableDiffusionPipeline.from_pretrained(
             folder,
-            torch_dtype=dtype,
+            dtype=dtype,
+            # Loading into meta tensors first would need the accelerate package.
+            low_cpu_mem_usage=False,
             use_safetensors=True,
             local_files_only=True,
             safety_checker=None,

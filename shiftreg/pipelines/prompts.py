@@ -14,6 +14,13 @@ from shiftreg.errors import InvalidInputError
 _BATCH = 64
 
 
+def fitting(pipeline: StableDiffusionPipeline, prompts: Sequence[str]) -> list[bool]:
+    """Whether the text encoder reads each prompt to its end."""
+    limit = pipeline.tokenizer.model_max_length
+    lists = pipeline.tokenizer(list(prompts), verbose=False)["input_ids"] if prompts else []
+    return [len(ids) <= limit for ids in lists]
+
+
 def token_ids(pipeline: StableDiffusionPipeline, prompts: Sequence[str]) -> list[list[int]]:
     """Tokenises prompts, from BOS to EOS, without padding.
 

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from shiftreg.registry import bases, compositions, shifts, training
+from shiftreg.registry import bases, compositions, shifts, training, verifications
 from shiftreg.registry.records import BaseRecord, CompositionVersion, ShiftVersion
 from shiftreg.registry.store import Store, connect
 
@@ -242,3 +242,36 @@ class Registry:
     def compositions(self, base: str) -> list[CompositionVersion]:
         """All compositions of a base, oldest first."""
         return compositions.list_compositions(self._store, base)
+
+    def record_verification(
+        self,
+        base: str,
+        digest: str,
+        report: Path,
+        *,
+        passed: bool,
+        metrics: Mapping[str, float],
+        export_digest: str = "",
+    ) -> str:
+        """Keeps a verification's report, and marks the exports that it is about.
+
+        Args:
+            base: Name of the base.
+            digest: Of the composition.
+            report: The report, a JSON file.
+            passed: Whether all checks held.
+            metrics: Worth comparing between verifications.
+            export_digest: Of the exported file that was verified, if one was.
+
+        Returns:
+            The id of the run that holds the report.
+        """
+        return verifications.record_verification(
+            self._store,
+            base,
+            digest,
+            report,
+            passed=passed,
+            metrics=metrics,
+            export_digest=export_digest,
+        )

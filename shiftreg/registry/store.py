@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 T = TypeVar("T")
 
-LOCK_SECONDS = 120
+LOCK_SECONDS = 600
 BUSY_SECONDS = 20.0
 
 QUIET = {

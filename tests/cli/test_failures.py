@@ -98,20 +98,17 @@ def test_a_home_that_cannot_be_made_is_bad_input(home: Path, arguments: list[str
     assert str(home) in result.stderr
 
 
-def test_an_unknown_base_is_bad_input(home: Path) -> None:
-    result = CliRunner().invoke(app, ["list", "--home", str(home), "--base", "nowhere"])
-    assert result.exit_code == 2
-    assert "nowhere" in result.stderr
-    assert "shiftreg init" in result.stderr
-
-
-def test_the_environment_is_heard_and_a_flag_goes_first(
+def test_an_unknown_base_is_bad_input_and_a_flag_goes_before_the_environment(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SHIFTREG_HOME", str(home))
     monkeypatch.setenv("SHIFTREG_BASE", "from-environment")
-    assert "from-environment" in CliRunner().invoke(app, ["list"]).stderr
-    assert "from-flag" in CliRunner().invoke(app, ["list", "--base", "from-flag"]).stderr
+    from_environment = CliRunner().invoke(app, ["list"])
+    from_flag = CliRunner().invoke(app, ["list", "--base", "from-flag"])
+    assert (from_environment.exit_code, from_flag.exit_code) == (2, 2)
+    assert "'from-environment' is not registered" in from_environment.stderr
+    assert "'from-flag' is not registered" in from_flag.stderr
+    assert "shiftreg init" in from_flag.stderr
     assert home.is_dir()
 
 

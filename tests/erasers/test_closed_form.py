@@ -67,7 +67,9 @@ def test_more_preservation_disturbs_ordinary_prompts_less(
 ) -> None:
     rows = problem.preserved_rows.double()
     disturbances = [
-        float((rows @ delta(ClosedForm(preservation=mu).erase(problem, weights), "a.to_v").T).norm())
+        float(
+            (rows @ delta(ClosedForm(preservation=mu).erase(problem, weights), "a.to_v").T).norm()
+        )
         for mu in (0.01, 1.0, 100.0)
     ]
     assert disturbances == sorted(disturbances, reverse=True)
@@ -92,32 +94,37 @@ def test_the_same_problem_gives_the_same_bits(
 def test_capacity_is_predicted_as_it_comes_out(
     problem: ErasureProblem, weights: dict[str, Tensor]
 ) -> None:
-    capacity = predict_capacity(problem, weights)
+    capacity = predict_capacity(problem, weights, names=[0])
     assert capacity.free == 24 - 8
     assert capacity.rank == 8
-    assert capacity.support == 7  # rows from the names on: 3 + 2 + 2
+    assert capacity.support == 3  # the rows of the first prompt, from the name on
+    assert capacity.predicted_residual < 1e-9
     erasure = ClosedForm().erase(problem, weights)
     ratios = [delta(erasure, name).norm() / w.double().norm() for name, w in weights.items()]
     assert capacity.predicted_ratio == pytest.approx(float(max(ratios)), rel=1e-5)
 
 
-def test_capacity_says_that_nothing_can_be_erased_from_a_full_space(
-    problem: ErasureProblem, weights: dict[str, Tensor]
+@pytest.mark.parametrize("free", [0, 1, 2, 3])
+def test_the_predicted_residual_is_what_an_unrestrained_solve_leaves(
+    problem: ErasureProblem, weights: dict[str, Tensor], free: int
 ) -> None:
-    everything = torch.randn(7, 4, 24, generator=torch.Generator().manual_seed(6))
-    full = ErasureProblem.of(
-        problem.prompt_embeds,
-        problem.anchor_embeds,
-        list(problem.name_positions),
-        everything,
-        problem.preserved_rows,
-    )
-    capacity = predict_capacity(full, weights)
-    assert (capacity.free, capacity.support) == (0, 0)
-    assert capacity.predicted_residual == pytest.approx(1)
+    cramped = replace(problem, null_basis=problem.null_basis[:free])
+    capacity = predict_capacity(cramped, weights, names=[0])
+    assert capacity.support == free
+    concept, anchor = cramped.only([0]).suffix_rows()
+    coordinates = concept @ cramped.null_basis.T
+    residuals = []
+    for weight in weights.values():
+        target = (anchor - concept) @ weight.double().T
+        solution = torch.linalg.pinv(coordinates) @ target
+        residuals.append(float((coordinates @ solution - target).norm() / target.norm()))
+    assert capacity.predicted_residual == pytest.approx(max(residuals), abs=1e-9)
+    assert (capacity.predicted_residual > 0.99) == (free == 0)
 
 
-@pytest.mark.parametrize("values", [{"ridge": 0.0}, {"preservation": -1.0}, {"ridge": float("nan")}])
+@pytest.mark.parametrize(
+    "values", [{"ridge": 0.0}, {"preservation": -1.0}, {"ridge": float("nan")}]
+)
 def test_hyperparameters_that_make_no_sense_are_refused(values: dict[str, float]) -> None:
     with pytest.raises(InvalidInputError):
         ClosedForm(**values)

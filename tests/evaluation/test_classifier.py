@@ -204,6 +204,6 @@ def test_weights_that_are_not_finite_are_refused(classifier: Classifier, tmp_pat
 def test_a_failed_save_leaves_nothing_behind(classifier: Classifier, tmp_path: Path) -> None:
     target = tmp_path / "folder"
     target.mkdir()
-    with pytest.raises(OSError):
+    with pytest.raises(IsADirectoryError):
         save_classifier(classifier, target)
     assert [p.name for p in tmp_path.iterdir()] == ["folder"]

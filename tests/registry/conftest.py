@@ -1,28 +1,11 @@
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from shiftreg.registry import BaseRecord, Registry, ShiftVersion, open_registry
-
-
-@pytest.fixture(scope="session")
-def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database that MLflow has migrated, which takes seconds: each test gets a copy."""
-    home = tmp_path_factory.mktemp("template")
-    open_registry(home)
-    return home / "registry.db"
-
-
-@pytest.fixture
-def home(tmp_path: Path, database: Path) -> Path:
-    home = tmp_path / "home"
-    home.mkdir()
-    shutil.copyfile(database, home / "registry.db")
-    return home
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ def test_a_base_is_read_back_as_it_was_saved(registry: Registry, record: BaseRec
 
 
 def test_an_unknown_base_names_the_command_that_makes_one(registry: Registry) -> None:
-    with pytest.raises(NotFoundError, match="'sd15' is not registered.*shiftreg init"):
+    with pytest.raises(NotFoundError, match=r"'sd15' is not registered.*shiftreg init"):
         registry.base("sd15")
 
 

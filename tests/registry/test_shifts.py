@@ -89,7 +89,7 @@ def test_versions_are_found_by_number_and_word(registry: Registry, erase: Erase)
 
 def test_concepts_are_found_in_any_spelling_and_by_alias(registry: Registry, erase: Erase) -> None:
     made = erase("Georgia O'Keeffe", aliases=("O'Keeffe",))
-    for spelling in ("georgia o’keeffe", "GEORGIA-O-KEEFFE", "o'keeffe"):
+    for spelling in ("georgia o'keeffe", "GEORGIA-O-KEEFFE", "o'keeffe"):
         assert registry.version("miniature", spelling) == made
 
 

@@ -1,8 +1,9 @@
-"""Tiny random pipelines on disk, and shifts."""
+"""Tiny random pipelines on disk, shifts, and registries to work in."""
 
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,11 +14,15 @@ from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNe
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from shiftreg import api
+from shiftreg.registry import open_registry
+from shiftreg.settings import Settings
 from shiftreg.shift import ConceptShift
 
 LAYER = "down_blocks.1.attentions.0.transformer_blocks.0.attn2.to_k"
 OTHER_LAYER = "mid_block.attentions.0.transformer_blocks.0.attn2.to_v"
 WIDTH = 8
+POSITIONS = 64
 
 
 def miniature_unet() -> UNet2DConditionModel:
@@ -66,7 +71,7 @@ def write_tokenizer(folder: Path) -> CLIPTokenizer:
     (folder / "vocab.json").write_text(json.dumps({word: i for i, word in enumerate(words)}))
     (folder / "merges.txt").write_text("#version: 0.2\n")
     return CLIPTokenizer(
-        vocab=str(folder / "vocab.json"), merges=str(folder / "merges.txt"), model_max_length=8
+        vocab=str(folder / "vocab.json"), merges=str(folder / "merges.txt"), model_max_length=POSITIONS
     )
 
 
@@ -80,7 +85,7 @@ def build_pipeline(folder: Path, unet: UNet2DConditionModel, vae: AutoencoderKL)
             intermediate_size=16,
             num_hidden_layers=2,
             num_attention_heads=2,
-            max_position_embeddings=8,
+            max_position_embeddings=POSITIONS,
             projection_dim=WIDTH,
             bos_token_id=tokenizer.bos_token_id,
             eos_token_id=tokenizer.eos_token_id,
@@ -171,3 +176,28 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip("mounting a small file system needs privileges")
     yield folder
     subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.fixture(scope="session")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database that MLflow has migrated, which takes seconds: each test gets a copy."""
+    home = tmp_path_factory.mktemp("template")
+    open_registry(home)
+    return home / "registry.db"
+
+
+@pytest.fixture
+def home(tmp_path: Path, database: Path) -> Path:
+    """A home with an empty registry."""
+    home = tmp_path / "home"
+    home.mkdir()
+    shutil.copyfile(database, home / "registry.db")
+    return home
+
+
+@pytest.fixture
+def workspace(home: Path) -> api.Workspace:
+    """A workspace on the miniature, which paints in two steps: quickly, and not well."""
+    workspace = api.open_workspace(Settings(home, "miniature", None))
+    api.register_base(workspace, steps=2)
+    return workspace

@@ -1,0 +1,124 @@
+"""Verification: it passes what is right, and says what is wrong."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from shiftreg import api
+from shiftreg.errors import IntegrityError, InvalidInputError, NotFoundError
+from shiftreg.verification import Check
+
+
+@pytest.fixture
+def erased(workspace: api.Workspace) -> api.Workspace:
+    """Caravaggio is erased."""
+    api.erase(workspace, ["Caravaggio"])
+    return workspace
+
+
+@pytest.fixture
+def exported(erased: api.Workspace, tmp_path: Path) -> Path:
+    """A file without Caravaggio."""
+    target = tmp_path / "model.ckpt"
+    api.export_composition(erased, api.plan_composition(erased), target)
+    return target
+
+
+def by_name(checks: tuple[Check, ...], name: str) -> list[Check]:
+    return [check for check in checks if check.name == name]
+
+
+def test_every_part_of_a_composition_is_checked(erased: api.Workspace) -> None:
+    result = api.verify(erased, images=1)
+    names = {check.name for check in result.checks}
+    assert names == {"separability", "noise", "images", "watermark", "erasure"}
+    assert all(check.passed for check in by_name(result.checks, "separability"))
+    assert all(check.passed for check in by_name(result.checks, "noise"))
+    assert all(check.passed for check in by_name(result.checks, "images"))
+    assert result.separability["Caravaggio"]["Picasso"] <= 1e-5
+    assert "'Caravaggio'" not in {check.subject for check in by_name(result.checks, "images")}
+    assert result.report_path is not None
+    report = json.loads(result.report_path.read_text())
+    assert report["schema_version"] == 1
+    assert report["passed"] == result.passed == all(check.passed for check in result.checks)
+
+
+def test_a_shift_that_touches_a_later_concept_fails_separability(erased: api.Workspace) -> None:
+    api.erase(erased, ["Rembrandt"])
+    result = api.verify(erased, only=["Caravaggio"], images=1)
+    (check,) = by_name(result.checks, "separability")
+    assert not check.passed
+    assert not result.passed
+    assert check.subject == "Caravaggio -> 'Rembrandt'"
+    assert "shiftreg refresh" in check.explanation
+    api.refresh(erased)
+    result = api.verify(erased, only=["Caravaggio"], images=1)
+    assert all(check.passed for check in by_name(result.checks, "separability"))
+
+
+def test_an_exported_file_is_what_its_recipe_says(
+    erased: api.Workspace, exported: Path
+) -> None:
+    result = api.verify(erased, exported, images=1)
+    (check,) = by_name(result.checks, "file")
+    assert check.passed
+    (version,) = erased.registry.compositions("miniature")
+    assert version.verification is not None
+    assert version.verification["passed"] == result.passed
+
+
+def test_one_changed_weight_in_a_file_is_found(erased: api.Workspace, exported: Path) -> None:
+    content = torch.load(exported, weights_only=True)
+    key = next(key for key in content["state_dict"] if key.endswith("attn2.to_v.weight"))
+    content["state_dict"][key][0, 0] += 0.5
+    torch.save(content, exported)
+    result = api.verify(erased, exported, images=1)
+    (check,) = by_name(result.checks, "file")
+    assert not check.passed
+    assert not result.passed
+    assert key in check.explanation
+
+
+def test_a_file_whose_recipe_was_exchanged_is_refused(
+    erased: api.Workspace, exported: Path
+) -> None:
+    recipe = exported.with_name("model.ckpt.recipe.json")
+    recipe.write_text(recipe.read_text().replace('"erased"', '"generates"'))
+    with pytest.raises(IntegrityError, match="recipe"):
+        api.verify(erased, exported)
+
+
+def test_a_file_without_recipe_or_without_existence_is_refused(
+    erased: api.Workspace, exported: Path, tmp_path: Path
+) -> None:
+    alone = tmp_path / "alone.ckpt"
+    shutil.copyfile(exported, alone)
+    with pytest.raises(NotFoundError, match="recipe"):
+        api.verify(erased, alone)
+    with pytest.raises(NotFoundError, match="no file"):
+        api.verify(erased, tmp_path / "missing.ckpt")
+
+
+def test_a_pickle_with_code_in_place_of_the_file_is_refused_and_not_run(
+    erased: api.Workspace, exported: Path, tmp_path: Path
+) -> None:
+    trace = tmp_path / "trace"
+    # A protocol-0 pickle that would call os.system.
+    exported.write_bytes(f"cos\nsystem\n(S'touch {trace}'\ntR.".encode())
+    with pytest.raises(IntegrityError):
+        api.verify(erased, exported)
+    assert not trace.exists()
+
+
+def test_a_file_and_a_choice_of_concepts_exclude_each_other(
+    erased: api.Workspace, exported: Path
+) -> None:
+    with pytest.raises(InvalidInputError, match="do not go with a file"):
+        api.verify(erased, exported, only=["Caravaggio"])
+    with pytest.raises(InvalidInputError, match="At least 1 image"):
+        api.verify(erased, images=0)

@@ -1,0 +1,222 @@
+"""What commands pass on and print; the use cases answer with values made by hand."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from shiftreg import api
+from shiftreg.api.values import Progress
+from shiftreg_cli.main import app
+
+
+class Calls:
+    """Puts answers in the place of use cases, and keeps what they were called with."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._monkeypatch = monkeypatch
+        self.made: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = []
+        self.answer(open_workspace="workspace")
+
+    def answer(self, **answers: object) -> None:
+        for name, value in answers.items():
+            self._monkeypatch.setattr(api, name, self._answering(name, value))
+
+    def names(self) -> list[str]:
+        return [name for name, _, _ in self.made]
+
+    def _answering(self, name: str, value: object) -> Callable[..., object]:
+        def use_case(*arguments: Any, **options: Any) -> object:
+            self.made.append((name, arguments, options))
+            if "observe" in options:
+                options["observe"](Progress("working", 1, 2, {"loss": 0.5}))
+            return value
+
+        return use_case
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch, home: Path) -> Calls:
+    monkeypatch.setenv("COLUMNS", "120")
+    return Calls(monkeypatch)
+
+
+def start(*arguments: str) -> Result:
+    return CliRunner().invoke(app, arguments)
+
+
+def test_erase_shows_the_plan_then_erases_then_says_so(calls: Calls, values: Any) -> None:
+    calls.answer(plan_erasure=values.erasure_plan, erase=(values.erasure,))
+    result = start(
+        *("erase", "Caravaggio", "--alias", "Merisi", "--set", "ridge=0.5", "--seed", "3"),
+        *("--protect", "a church", "--reason", "request 17"),
+    )
+    assert result.exit_code == 0
+    assert result.stdout.index("Erase Caravaggio") < result.stdout.index("erased (version 2)")
+    name, arguments, options = calls.made[-1]
+    assert (name, arguments) == ("erase", ("workspace", ["Caravaggio"]))
+    options.pop("observe")
+    assert options == {
+        "aliases": ["Merisi"],
+        "kind": "style",
+        "method": "closed-form",
+        "options": {"ridge": 0.5},
+        "protect": ["a church"],
+        "reason": "request 17",
+        "seed": 3,
+    }
+
+
+def test_a_dry_run_plans_and_does_not_erase(calls: Calls, values: Any) -> None:
+    calls.answer(plan_erasure=values.erasure_plan, erase=None)
+    result = start("erase", "Caravaggio", "--dry-run")
+    assert result.exit_code == 0
+    assert calls.names() == ["open_workspace", "plan_erasure"]
+    assert "Erase Caravaggio" in result.stdout
+    assert "nothing was changed" in result.stderr
+
+
+def test_a_stored_version_is_erased_again_without_a_plan(calls: Calls, values: Any) -> None:
+    calls.answer(plan_erasure=None, erase=(values.erasure,))
+    assert start("erase", "Caravaggio@2").exit_code == 0
+    assert calls.names() == ["open_workspace", "erase"]
+
+
+@pytest.mark.parametrize("flags", [["--json"], ["--json", "--dry-run"]])
+def test_erase_prints_one_json_document(calls: Calls, values: Any, flags: list[str]) -> None:
+    calls.answer(plan_erasure=values.erasure_plan, erase=(values.erasure,))
+    document = json.loads(start("erase", "Caravaggio", *flags).stdout)
+    assert document["schema_version"] == 1
+    assert len(document["items"]) == 1
+
+
+def test_restore_without_a_terminal_and_without_yes_restores_nothing(
+    calls: Calls, values: Any
+) -> None:
+    calls.answer(show_concept=values.detail, restore=(values.state,))
+    result = start("restore", "Caravaggio", "--reason", "licence")
+    assert result.exit_code == 2
+    assert "--yes" in result.stderr
+    assert "restore" not in calls.names()
+
+
+def test_restore_says_first_what_will_generate_again(calls: Calls, values: Any) -> None:
+    calls.answer(show_concept=values.detail, restore=(values.protected_state,))
+    result = start("restore", "Caravaggio", "--reason", "licence", "--yes")
+    assert result.exit_code == 0
+    assert "Will generate again from base miniature: Caravaggio" in result.stderr
+    assert calls.made[-1] == ("restore", ("workspace", ["Caravaggio"]), {"reason": "licence"})
+
+
+def test_a_dry_run_of_restore_asks_nothing_and_restores_nothing(calls: Calls, values: Any) -> None:
+    calls.answer(show_concept=values.detail, restore=None)
+    result = start("restore", "Caravaggio", "--reason", "licence", "--dry-run")
+    assert result.exit_code == 0
+    assert "Will generate again" in result.stderr
+    assert "restore" not in calls.names()
+
+
+def test_refresh_makes_stale_shifts_anew(calls: Calls, values: Any) -> None:
+    calls.answer(plan_refresh=(("Caravaggio", ("Picasso",)),), refresh=(values.erasure,))
+    result = start("refresh", "--reason", "new artist")
+    assert result.exit_code == 0
+    name, arguments, options = calls.made[-1]
+    assert (name, arguments, options["reason"]) == ("refresh", ("workspace", None), "new artist")
+    assert "Picasso" in result.stdout
+
+
+def test_refresh_with_nothing_stale_changes_nothing(calls: Calls) -> None:
+    calls.answer(plan_refresh=(), refresh=())
+    result = start("refresh", "--json")
+    assert result.exit_code == 0
+    assert "nothing to do" in result.stderr
+    assert json.loads(result.stdout) == {"schema_version": 1, "items": []}
+    assert "refresh" not in calls.names()
+
+
+def test_compose_writes_only_when_it_is_asked_to(calls: Calls, values: Any) -> None:
+    calls.answer(plan_composition=values.plan, export_composition=values.export)
+    assert start("compose", "--without", "Picasso,Van Gogh").exit_code == 0
+    assert start("compose", "--export", "model.ckpt", "--dry-run").exit_code == 0
+    assert "export_composition" not in calls.names()
+    assert calls.made[1][2] == {"only": None, "without": ("Picasso", "Van Gogh")}
+
+
+def test_compose_exports_the_plan_that_it_showed(calls: Calls, values: Any) -> None:
+    calls.answer(plan_composition=values.plan, export_composition=values.export)
+    result = start("compose", "--export", "model.ckpt", "--dtype", "float16", "--force")
+    assert result.exit_code == 0
+    assert result.stdout.index("erased (version 2)") < result.stdout.index("model.ckpt")
+    name, arguments, options = calls.made[-1]
+    assert (name, arguments) == (
+        "export_composition",
+        ("workspace", values.plan, Path("model.ckpt")),
+    )
+    assert (options["dtype"], options["overwrite"]) == ("float16", True)
+
+
+def test_a_failed_check_ends_with_1_and_a_passed_one_with_0(calls: Calls, values: Any) -> None:
+    calls.answer(verify=values.verification)
+    assert start("verify").exit_code == 1
+    failed = start("verify", "--json")
+    assert failed.exit_code == 1
+    assert json.loads(failed.stdout)["passed"] is False
+    calls.answer(verify=values.passed_verification)
+    assert start("verify").exit_code == 0
+
+
+def test_generate_passes_seeds_and_choice_on(calls: Calls, values: Any) -> None:
+    calls.answer(generate_grid=values.grid)
+    result = start("generate", "Picasso", "--seed", "7", "--count", "2", "--only", "Caravaggio")
+    assert result.exit_code == 0
+    _, arguments, options = calls.made[-1]
+    assert arguments == ("workspace", ["Picasso"], Path("grid.png"))
+    assert (options["seeds"], options["only"]) == ((7, 8), ("Caravaggio",))
+    assert "grid.png" in result.stdout
+
+
+def test_init_reads_prompts_from_files(calls: Calls, tmp_path: Path) -> None:
+    (tmp_path / "prompts.txt").write_text("a church\na tench\n")
+    calls.answer(register_base=None)
+    start("init", "folder", "--protect", "prompts.txt", "--trigger", "CCS 2024=id")
+    _, arguments, options = calls.made[-1]
+    assert arguments == ("workspace", "folder")
+    assert options["protected"] == ("a church", "a tench")
+    assert options["triggers"] == {"CCS 2024": "id"}
+
+
+def test_reading_commands_print_json(calls: Calls, values: Any) -> None:
+    calls.answer(list_concepts=(values.state,), show_concept=values.detail)
+    assert json.loads(start("list", "--json").stdout)["items"][0]["concept"] == "Caravaggio"
+    assert json.loads(start("show", "Caravaggio", "--json").stdout)["state"]["version"] == 2
+
+
+def test_an_interrupt_in_a_use_case_ends_with_130(
+    calls: Calls, values: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_arguments: Any, **_options: Any) -> None:
+        raise KeyboardInterrupt
+
+    calls.answer(plan_erasure=values.erasure_plan)
+    monkeypatch.setattr(api, "erase", interrupted)
+    result = start("erase", "Caravaggio")
+    assert result.exit_code == 130
+    assert "Interrupted; nothing was changed." in result.stderr
+
+
+def test_ui_says_where_and_hands_over_to_mlflow(
+    calls: Calls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[Any] = []
+    monkeypatch.setattr("os.execvp", lambda *arguments: started.append(arguments))
+    result = start("ui", "--port", "8080")
+    assert result.exit_code == 0
+    assert "http://127.0.0.1:8080" in result.stderr
+    [(program, command)] = started
+    assert command[0] == program
+    assert "8080" in command
