@@ -60,7 +60,7 @@ class Bench:
         return Cell(prompts, labels)
 
     def painted_by(self, artists: Sequence[str]) -> Cell:
-        """"a painting of a SUBJECT by ARTIST", labelled with the subject."""
+        """ "a painting of a SUBJECT by ARTIST", labelled with the subject."""
         labels = self._spread(self.subjects)
         return Cell(
             tuple(

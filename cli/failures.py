@@ -32,7 +32,10 @@ def reported(*, show_traceback: bool = False) -> Iterator[None]:
     except (typer.Exit, typer.Abort, typer.TyperException, BrokenPipeError):
         raise  # Typer's own ways to end a command
     except KeyboardInterrupt:
-        _fail("Interrupted; nothing was changed.", show_traceback)
+        _fail(
+            "Interrupted: what was not finished left nothing behind. See: shiftreg list",
+            show_traceback,
+        )
         raise typer.Exit(INTERRUPTED) from None
     except ShiftregError as error:
         _fail(f"Error: {_one_line(error)}", show_traceback)

@@ -48,5 +48,5 @@ def methods(
     """List the methods of erasing, with the hyper-parameters that --set takes."""
     from shiftreg import api
 
-    options = {name: api.eraser_options(name) for name in method or ("closed-form", "srs-me")}
+    options = {name: api.eraser_options(name) for name in method or api.eraser_names()}
     common.show(options, render.methods(options))

@@ -15,6 +15,7 @@ from rich.text import Text
 from .console import safe
 
 if TYPE_CHECKING:
+    from shiftreg.api import BaseRecord
     from shiftreg.api.values import (
         CompositionPlan,
         ConceptDetail,
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
         ExportResult,
         GridResult,
     )
-    from shiftreg.api import BaseRecord
 
 STATE_STYLES = {"erased": "yellow", "generates": "green"}
 

@@ -60,6 +60,11 @@ def plan_erasure(
     return prepare_erasure(workspace, concept, build_eraser(method, options), protect).plan
 
 
+def eraser_names() -> tuple[str, ...]:
+    """Names of all methods."""
+    return tuple(ERASERS)
+
+
 def eraser_options(method: str) -> dict[str, tuple[float, str]]:
     """Hyper-parameters of a method: name -> (default, its line in the documentation)."""
     eraser = _eraser_class(method)

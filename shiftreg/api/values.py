@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from shiftreg.verification import Check as Check  # part of a verification
+from shiftreg.verification import Check  # part of a verification
 
 State = Literal["erased", "generates"]
 

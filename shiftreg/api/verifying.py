@@ -7,14 +7,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
 
 from shiftreg import checkpoints, miniature, pipelines
-from shiftreg.api.composing import DTYPES, plan_composition, plan_shifts
-from shiftreg.api.reading import to_json
+from shiftreg.api.composing import plan_composition, plan_shifts
+from shiftreg.api.exported import file_check, read_plan
+from shiftreg.api.front_end import to_json
 from shiftreg.api.values import (
     CompositionPlan,
     Observer,
@@ -25,7 +24,7 @@ from shiftreg.api.values import (
 from shiftreg.api.workspace import Workspace
 from shiftreg.compose import Composition, merged_weights
 from shiftreg.concepts import fill
-from shiftreg.errors import IntegrityError, InvalidInputError, NotFoundError
+from shiftreg.errors import InvalidInputError
 from shiftreg.evaluation.classifier import load_classifier
 from shiftreg.verification import (
     Check,
@@ -80,8 +79,8 @@ def verify(
         composition = plan_shifts(workspace, plan)
     else:
         observe(Progress("comparing the file", 0, 1))
-        plan, composition, dtype = _plan_of_file(workspace, file)
-        checks.append(_file_check(workspace, file, composition, dtype))
+        plan, composition, dtype = read_plan(workspace, file)
+        checks.append(file_check(workspace, file, composition, dtype))
         observe(Progress("comparing the file", 1, 1))
     matrix = _separability_matrix(workspace, composition)
     checks = [
@@ -117,69 +116,6 @@ def verify(
         details={"passed": verification.passed, "checks": len(checks)},
     )
     return replace(verification, report_path=path)
-
-
-def _plan_of_file(
-    workspace: Workspace, file: Path
-) -> tuple[CompositionPlan, Composition, torch.dtype | None]:
-    """What the recipe beside a file says is in it."""
-    if not file.exists():
-        raise NotFoundError(f"There is no file '{file}'. Check the path.")
-    recipe_path = checkpoints.recipe_path_of(file)
-    if not recipe_path.is_file():
-        raise NotFoundError(
-            f"'{file}' has no recipe '{recipe_path.name}' beside it, so nothing says what it "
-            "should hold. Put the recipe back, or export again: shiftreg compose --export"
-        )
-    inside = checkpoints.read_recipe_digest(file)
-    if inside != checkpoints.file_digest(recipe_path):
-        raise IntegrityError(
-            f"The recipe '{recipe_path.name}' is not the one that '{file.name}' was made with. "
-            "Put the right one back, or export again: shiftreg compose --export"
-        )
-    recipe: dict[str, Any] = json.loads(recipe_path.read_text(encoding="utf-8"))
-    base = workspace.base
-    if recipe["base"]["digest"] != base.digest:
-        raise IntegrityError(
-            f"'{file}' was made from base {recipe['base']['digest'][:12]} "
-            f"('{recipe['base']['name']}'), and '{base.name}' is {base.digest[:12]}. "
-            "Choose its base with --base."
-        )
-    shifts = [workspace.shift_of(entry["concept"], entry["version"]) for entry in recipe["shifts"]]
-    for shift, entry in zip(shifts, recipe["shifts"], strict=True):
-        if shift.digest != entry["digest"]:
-            raise IntegrityError(
-                f"The recipe names shift {entry['digest'][:12]} as '{entry['concept']}' version "
-                f"{entry['version']}, and the registry has {shift.digest[:12]} there."
-            )
-    composition = Composition.of(base.digest, shifts)
-    numbers = {entry["digest"]: entry["version"] for entry in recipe["shifts"]}
-    plan = CompositionPlan(
-        base=base.name,
-        base_digest=base.digest,
-        digest=composition.digest,
-        shifts=tuple((s.concept, numbers[s.digest], s.digest) for s in composition.shifts),
-        states=recipe["states"],
-        statements=tuple(f"{name}: {state}" for name, state in recipe["states"].items()),
-        warnings=(),
-    )
-    return plan, composition, DTYPES.get(recipe["dtype"])
-
-
-def _file_check(
-    workspace: Workspace, file: Path, composition: Composition, dtype: torch.dtype | None
-) -> Check:
-    weights = pipelines.layer_weights(workspace.pipeline.unet)
-    layers = merged_weights(weights, composition, torch.float64)
-    comparison = checkpoints.compare_checkpoint(file, workspace.folder, layers, dtype)
-    wrong = (*comparison.differing, *comparison.missing, *comparison.extra)
-    explanation = "All tensors equal base plus named shifts, bit for bit."
-    if wrong:
-        explanation = (
-            f"{len(wrong)} tensors are not base plus named shifts, first {wrong[0]}; largest "
-            f"difference {comparison.largest_difference:.1e}. Do not use the file; export again."
-        )
-    return Check.at_most("file", file.name, float(len(wrong)), 0.0, explanation)
 
 
 def _separability_matrix(

@@ -17,7 +17,7 @@ SUBJECT_CLASSIFIER = FOLDER / "classifiers" / "subjects.safetensors"
 
 
 def prompts() -> dict[str, Any]:
-    """What the base is registered with: triggers, protected names, subjects, templates, defaults."""
+    """What the base is registered with: triggers, names, subjects, templates, defaults."""
     text = (FOLDER / "prompts.json").read_text(encoding="utf-8")
     loaded: dict[str, Any] = json.loads(text)
     return loaded

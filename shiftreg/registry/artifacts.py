@@ -46,6 +46,7 @@ def log_file(store: Store, run_id: str, path: Path, artifact: str) -> None:
         copy = Path(folder) / Path(artifact).name
         shutil.copyfile(path, copy)
         _log(store, run_id, copy, artifact)
+    return None
 
 
 def _log(store: Store, run_id: str, path: Path, artifact: str) -> None:

@@ -12,9 +12,7 @@ from shiftreg import api
 from shiftreg.errors import AlreadyExistsError, InvalidInputError
 
 
-def test_base_and_composition_stand_side_by_side(
-    workspace: api.Workspace, tmp_path: Path
-) -> None:
+def test_base_and_composition_stand_side_by_side(workspace: api.Workspace, tmp_path: Path) -> None:
     api.erase(workspace, ["Caravaggio"])
     path = tmp_path / "grid.png"
     result = api.generate_grid(workspace, ["Caravaggio", "Picasso"], path, seeds=[0, 1])

@@ -61,9 +61,7 @@ def test_a_shift_that_touches_a_later_concept_fails_separability(erased: api.Wor
     assert all(check.passed for check in by_name(result.checks, "separability"))
 
 
-def test_an_exported_file_is_what_its_recipe_says(
-    erased: api.Workspace, exported: Path
-) -> None:
+def test_an_exported_file_is_what_its_recipe_says(erased: api.Workspace, exported: Path) -> None:
     result = api.verify(erased, exported, images=1)
     (check,) = by_name(result.checks, "file")
     assert check.passed

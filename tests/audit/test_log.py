@@ -29,7 +29,9 @@ def test_an_event_is_read_back_as_it_was_returned(log: AuditLog) -> None:
     assert event.previous == GENESIS
     assert event.concepts == ("毕加索", "O'Keeffe")
     assert event.time.endswith("+00:00")
-    assert event.actor and event.host and event.tool_version
+    assert event.actor
+    assert event.host
+    assert event.tool_version
     assert log.verify().valid
 
 

@@ -206,7 +206,7 @@ def test_an_interrupt_in_a_use_case_ends_with_130(
     monkeypatch.setattr(api, "erase", interrupted)
     result = start("erase", "Caravaggio")
     assert result.exit_code == 130
-    assert "Interrupted; nothing was changed." in result.stderr
+    assert "left nothing behind" in result.stderr
 
 
 def test_ui_says_where_and_hands_over_to_mlflow(

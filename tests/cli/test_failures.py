@@ -58,7 +58,10 @@ def test_the_traceback_is_shown_on_request(capsys: pytest.CaptureFixture[str]) -
 
 def test_an_interrupt_says_so_and_ends_with_130(capsys: pytest.CaptureFixture[str]) -> None:
     assert fail(KeyboardInterrupt()) == 130
-    assert capsys.readouterr().err == "Interrupted; nothing was changed.\n"
+    assert (
+        capsys.readouterr().err
+        == "Interrupted: what was not finished left nothing behind. See: shiftreg list\n"
+    )
 
 
 def test_an_escape_sequence_in_a_message_is_shown_harmlessly(

@@ -1,15 +1,11 @@
-"""Lists, details, restoring, and the JSON that scripts read."""
+"""Lists, details, restoring."""
 
 from __future__ import annotations
-
-import json
-from pathlib import Path
 
 import pytest
 
 from shiftreg import api
 from shiftreg.errors import InvalidInputError, NotFoundError
-from shiftreg.settings import Settings
 
 
 def test_a_fresh_registry_lists_what_the_base_protects_as_generating(
@@ -55,19 +51,3 @@ def test_one_version_can_be_shown(workspace: api.Workspace) -> None:
     assert [v["version"] for v in api.show_concept(workspace, "Picasso@active").versions] == [2]
     with pytest.raises(NotFoundError):
         api.show_concept(workspace, "Picasso@7")
-
-
-def test_every_value_becomes_one_json_document(workspace: api.Workspace) -> None:
-    document = api.to_json(api.list_concepts(workspace))
-    assert document["schema_version"] == 1
-    assert json.loads(json.dumps(document))["items"][0]["concept"] == "Caravaggio"
-    plan = api.to_json(api.plan_composition(workspace))
-    assert json.loads(json.dumps(plan))["states"]["Picasso"] == "generates"
-
-
-def test_the_ui_serves_this_registry(home: Path) -> None:
-    command = api.ui_command(Settings(home, "miniature", None), port=5001)
-    assert f"sqlite:///{home}/registry.db" in command
-    assert command[-1] == "5001"
-    with pytest.raises(InvalidInputError, match="server"):
-        api.ui_command(Settings(home, "miniature", "http://127.0.0.1:5000"))

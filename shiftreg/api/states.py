@@ -1,19 +1,13 @@
-"""Reading the registry: what is erased, what generates, and how it came about."""
+"""The state of concepts: what is erased, what generates, how it came about; restoring."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields, is_dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import asdict
 
 from shiftreg.api.values import ConceptDetail, ConceptState
 from shiftreg.api.workspace import Workspace
 from shiftreg.errors import InvalidInputError, NotFoundError
-from shiftreg.settings import Settings
-
-SCHEMA_VERSION = 1
 
 
 def list_concepts(workspace: Workspace) -> tuple[ConceptState, ...]:
@@ -101,32 +95,3 @@ def restore(workspace: Workspace, names: Sequence[str], *, reason: str) -> tuple
             details={"version": active[name].version},
         )
     return tuple(state for state in list_concepts(workspace) if state.concept in found)
-
-
-def ui_command(settings: Settings, host: str = "127.0.0.1", port: int = 5000) -> list[str]:
-    """The command that serves MLflow's pages over the registry."""
-    if settings.tracking_uri:
-        raise InvalidInputError(
-            f"The registry is on the server {settings.tracking_uri}: open it in a browser."
-        )
-    store = f"sqlite:///{settings.home / 'registry.db'}"
-    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", store]
-    return [*command, "--host", host, "--port", str(port)]
-
-
-def to_json(value: Any) -> dict[str, Any]:
-    """A value as one JSON document, with the version of its schema."""
-    plain = _plain(value)
-    return {"schema_version": SCHEMA_VERSION} | (
-        plain if isinstance(plain, dict) else {"items": plain}
-    )
-
-
-def _plain(value: Any) -> Any:
-    if is_dataclass(value) and not isinstance(value, type):
-        return {f.name: _plain(getattr(value, f.name)) for f in fields(value)}
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return str(value) if isinstance(value, Path) else value

@@ -1,0 +1,172 @@
+"""The command line as people use it: separate processes, one registry, real signals."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from shiftreg import api
+from shiftreg.settings import Settings
+
+pytestmark = pytest.mark.slow
+QUICK = ("--set", "iterations=2", "--set", "pool_size=4", "--set", "batch_size=2")
+
+
+@pytest.fixture
+def command(home: Path, tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
+    """Starts ``shiftreg`` in an empty folder, on a registry that paints quickly."""
+    api.register_base(api.open_workspace(Settings(home, "miniature", None)), steps=2)
+
+    def start(*arguments: str, home: Path = home) -> subprocess.Popen[str]:
+        environment = os.environ | {"SHIFTREG_HOME": str(home), "NO_COLOR": "1", "COLUMNS": "200"}
+        return subprocess.Popen(
+            [sys.executable, "-c", "from shiftreg_cli.main import run; run()", *arguments],
+            cwd=tmp_path,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    return start
+
+
+@pytest.fixture
+def shiftreg(
+    command: Callable[..., subprocess.Popen[str]],
+) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs ``shiftreg`` to its end."""
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        process = command(*arguments)
+        out, err = process.communicate(timeout=300)
+        return subprocess.CompletedProcess(arguments, process.returncode, out, err)
+
+    return run
+
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def test_the_two_commands_of_the_mission_work_with_no_configuration(
+    shiftreg: Run, tmp_path: Path
+) -> None:
+    erased = shiftreg("erase", "Caravaggio", "Picasso", "--reason", "request 17")
+    assert erased.returncode == 0, erased.stderr
+    assert "Caravaggio: erased (version 1)" in erased.stdout
+    composed = shiftreg("compose", "--without", "Picasso", "--export", "model.ckpt")
+    assert composed.returncode == 0, composed.stderr
+    lines = [" ".join(line.split()) for line in composed.stdout.splitlines()]
+    assert any(line.startswith("Caravaggio erased (version 1)") for line in lines)
+    assert any(line.startswith("Picasso generates (restored") for line in lines)
+    state = torch.load(tmp_path / "model.ckpt", weights_only=True)["state_dict"]
+    assert any(key.startswith("model.diffusion_model.") for key in state)
+    listed = json.loads(shiftreg("list", "--json").stdout)
+    states = {item["concept"]: item["state"] for item in listed["items"]}
+    assert states["Caravaggio"] == states["Picasso"] == "erased"
+    assert states["Cezanne"] == "generates"
+
+
+def test_a_concept_comes_back_and_its_history_says_why(shiftreg: Run) -> None:
+    shiftreg("erase", "Picasso", "--reason", "request 17")
+    silent = shiftreg("restore", "Picasso", "--reason", "licence 3")
+    assert silent.returncode == 2
+    assert "--yes" in silent.stderr
+    restored = shiftreg("restore", "Picasso", "--reason", "licence 3", "--yes")
+    assert restored.returncode == 0, restored.stderr
+    assert "generates" in restored.stdout
+    history = json.loads(shiftreg("show", "Picasso", "--json").stdout)["history"]
+    assert [(event["action"], event["reason"]) for event in history] == [
+        ("erase", "request 17"),
+        ("restore", "licence 3"),
+    ]
+
+
+def test_a_misspelled_concept_is_answered_with_the_right_one(shiftreg: Run) -> None:
+    result = shiftreg("compose", "--without", "Picaso")
+    assert result.returncode == 2
+    assert result.stderr.strip() == (
+        "Error: Concept 'Picaso' is not registered for base 'miniature'. "
+        "Did you mean 'Picasso'? See: shiftreg list"
+    )
+
+
+def test_verify_says_by_its_exit_code_that_a_file_was_changed(
+    shiftreg: Run, tmp_path: Path
+) -> None:
+    shiftreg("compose", "--export", "model.ckpt")
+    file = tmp_path / "model.ckpt"
+    content = torch.load(file, weights_only=True)
+    key = next(key for key in content["state_dict"] if key.endswith("attn2.to_k.weight"))
+    content["state_dict"][key][0, 0] += 1
+    torch.save(content, file)
+    result = shiftreg("verify", "model.ckpt", "--images", "1", "--json")
+    assert result.returncode == 1, result.stderr
+    (check,) = [c for c in json.loads(result.stdout)["checks"] if c["name"] == "file"]
+    assert not check["passed"]
+
+
+def test_two_first_erasures_at_once_both_arrive(
+    command: Callable[..., subprocess.Popen[str]], tmp_path: Path
+) -> None:
+    fresh = tmp_path / "fresh"
+    arguments = ("erase", "--method", "srs-me", *QUICK)
+    processes = [command(*arguments, name, home=fresh) for name in ("Picasso", "Caravaggio")]
+    for process in processes:
+        _, err = process.communicate(timeout=600)
+        assert process.returncode == 0, err
+    workspace = api.open_workspace(Settings(fresh, "miniature", None))
+    assert {v.concept for v in workspace.registry.active("miniature")} == {"Picasso", "Caravaggio"}
+    assert workspace.audit.verify().valid
+
+
+@pytest.mark.parametrize(
+    "arguments", [("erase", "Picasso", "--method", "srs-me"), ("erase", "Picasso")]
+)
+def test_an_interrupt_leaves_registry_and_files_as_they_were(
+    command: Callable[..., subprocess.Popen[str]], home: Path, arguments: tuple[str, ...]
+) -> None:
+    workspace = api.open_workspace(Settings(home, "miniature", None))
+    events = workspace.audit.events()
+    process = command(*arguments)
+    time.sleep(4)  # somewhere between start and end
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode in (0, 130), err
+    workspace = api.open_workspace(Settings(home, "miniature", None))
+    if process.returncode == 130:
+        assert workspace.registry.concepts("miniature") == ()
+        assert workspace.audit.events() == events
+    assert workspace.audit.verify().valid
+
+
+def test_an_interrupted_export_leaves_no_file(
+    command: Callable[..., subprocess.Popen[str]], tmp_path: Path
+) -> None:
+    process = command("compose", "--export", "model.ckpt")
+    while not list(tmp_path.glob(".model.ckpt*")) and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=120)
+    names = {path.name for path in tmp_path.iterdir()}
+    if process.returncode == 0:  # it was quicker
+        assert {"model.ckpt", "model.ckpt.recipe.json"} <= names
+    else:
+        assert process.returncode == 130
+        assert not any("model" in name for name in names)
+
+
+def test_a_full_disk_leaves_neither_file_nor_record(shiftreg: Run, small_disk: Path) -> None:
+    result = shiftreg("compose", "--export", str(small_disk / "model.safetensors"))
+    assert result.returncode == 2
+    assert "space" in result.stderr.lower()
+    assert list(small_disk.iterdir()) == []
