@@ -85,7 +85,7 @@ def _eraser_class(method: str) -> type[ClosedForm] | type[SrsMe]:
 def build_eraser(method: str, options: Mapping[str, Any] | None) -> ClosedForm | SrsMe:
     """Builds a method from its options; keys that are no hyper-parameter are refused."""
     eraser = _eraser_class(method)
-    defaults = {f.name: f.default for f in fields(eraser)}
+    defaults: dict[str, Any] = {f.name: f.default for f in fields(eraser)}
     values = {}
     for name, value in (options or {}).items():
         if name not in defaults:

@@ -7,7 +7,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from shiftreg.verification import Check  # part of a verification
+from shiftreg.verification import Check
+
+__all__ = [
+    "Check",
+    "CompositionPlan",
+    "ConceptDetail",
+    "ConceptState",
+    "ErasurePlan",
+    "ErasureResult",
+    "ExportResult",
+    "GridResult",
+    "Observer",
+    "Progress",
+    "State",
+    "Verification",
+    "ignore_progress",
+]
 
 State = Literal["erased", "generates"]
 
