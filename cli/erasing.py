@@ -74,19 +74,14 @@ def erase(
     workspace = common.workspace()
     from shiftreg import api
 
-    trained = [name for name in concept if "@" not in name]
-    plans = tuple(
-        api.plan_erasure(
-            workspace,
-            name,
-            aliases=alias or (),
-            kind=kind,
-            method=method,
-            options=hyperparameters,
-            # Concepts that are erased together protect each other.
-            protect=(*(protect or ()), *trained),
-        )
-        for name in trained
+    plans = api.plan_erasures(
+        workspace,
+        concept,
+        aliases=alias or (),
+        kind=kind,
+        method=method,
+        options=hyperparameters,
+        protect=protect or (),
     )
     panels = [render.erasure_plan(plan) for plan in plans]
     if dry_run:

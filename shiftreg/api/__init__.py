@@ -3,7 +3,7 @@
 from shiftreg.api.composing import export_composition, plan_composition
 from shiftreg.api.erasing import erase, plan_refresh, refresh
 from shiftreg.api.front_end import to_json, ui_command
-from shiftreg.api.planning import eraser_names, eraser_options, plan_erasure
+from shiftreg.api.planning import eraser_names, eraser_options, plan_erasures
 from shiftreg.api.samples import generate_grid
 from shiftreg.api.states import list_concepts, restore, show_concept
 from shiftreg.api.values import CompositionPlan
@@ -23,7 +23,7 @@ __all__ = [
     "list_concepts",
     "open_workspace",
     "plan_composition",
-    "plan_erasure",
+    "plan_erasures",
     "plan_refresh",
     "refresh",
     "register_base",

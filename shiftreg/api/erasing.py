@@ -12,7 +12,7 @@ from shiftreg import pipelines
 from shiftreg.api.planning import (
     PreparedErasure,
     build_eraser,
-    known_spelling,
+    named_concepts,
     prepare_erasure,
     require_capacity,
 )
@@ -28,7 +28,6 @@ from shiftreg.api.workspace import Workspace
 from shiftreg.checkpoints import save_shift
 from shiftreg.concepts import Concept, Kind
 from shiftreg.erasers import ClosedForm, Step, TrainingData
-from shiftreg.errors import InvalidInputError
 from shiftreg.registry import ShiftVersion
 from shiftreg.shift import ConceptShift, tensor_digest
 from shiftreg.subspace import leak, relative_change
@@ -67,22 +66,17 @@ def erase(
         CapacityError: The null space is too small to erase a concept.
         InvalidInputError: Unknown method or option, or aliases for more than one concept.
     """
-    if aliases and len(names) != 1:
-        raise InvalidInputError(
-            "--alias belongs to one concept, and several are named. Erase them one by one."
-        )
+    concepts = named_concepts(workspace, names, aliases, kind)
     eraser = build_eraser(method, options)
-    # Concepts named together protect each other, or the first would be stale at once.
-    together = [name for name in names if "@" not in name]
+    together = (*protect, *(concept.name for concept in concepts))
     results = []
     for name in names:
         spelled, _, reference = name.partition("@")
         if reference:
             results.append(_activate(workspace, workspace.find(spelled), reference, reason))
-            continue
-        concept = Concept(known_spelling(workspace, name), tuple(aliases), kind)
-        prepared = prepare_erasure(workspace, concept, eraser, (*protect, *together))
-        results.append(_run(workspace, prepared, reason, seed, None, observe))
+        else:
+            prepared = prepare_erasure(workspace, concepts.pop(0), eraser, together)
+            results.append(_run(workspace, prepared, reason, seed, None, observe))
     return tuple(results)
 
 
@@ -104,21 +98,22 @@ def refresh(
     names: Sequence[str] | None = None,
     *,
     reason: str = "",
-    seed: int = 0,
     observe: Observer = ignore_progress,
 ) -> tuple[ErasureResult, ...]:
     """Makes new versions of stale shifts, decoupled from everything that is registered now.
 
-    Each keeps its method, options, aliases and protected prompts, and names its predecessor.
+    Each keeps its method, options, seed, aliases and protected prompts, and names its predecessor.
     """
     results = []
     for name, _towards in plan_refresh(workspace, names):
         version = workspace.registry.version(workspace.base.name, name, "active")
         old = workspace.shift(version)
+        options = dict(old.hyperparameters)
+        seed = options.pop("seed")
         prepared = prepare_erasure(
             workspace,
             Concept(old.concept, old.aliases, old.kind),  # type: ignore[arg-type]
-            build_eraser(old.method, old.hyperparameters),
+            build_eraser(old.method, options),
             old.protected,
         )
         results.append(_run(workspace, prepared, reason, seed, version, observe))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
@@ -32,32 +34,56 @@ class PreparedErasure:
     protected_embeds: Tensor
 
 
-def plan_erasure(
+def plan_erasures(
     workspace: Workspace,
-    name: str,
+    names: Sequence[str],
     *,
     aliases: Sequence[str] = (),
     kind: Kind = "style",
     method: str = ClosedForm.name,
     options: Mapping[str, float] | None = None,
     protect: Sequence[str] = (),
-) -> ErasurePlan:
-    """Says what erasing a concept would take and touch.
+) -> tuple[ErasurePlan, ...]:
+    """Says what erasing concepts would take and touch; nothing is changed.
 
     Args:
         workspace: Where.
-        name: Of the concept.
-        aliases: Other names that are erased with it.
+        names: Of the concepts; stored versions ("NAME@VERSION") need no plan and are passed over.
+        aliases: Other names that the one concept is erased with.
         kind: "style" or "object": decides the wordings.
         method: Name of the eraser.
         options: Its hyper-parameters; see :func:`eraser_options`.
         protect: Further prompts to leave exactly as they are.
 
     Raises:
-        InvalidInputError: Unknown method or option, or a prompt that is too long.
+        InvalidInputError: Unknown option, a prompt that is too long, or aliases for several.
+        NotFoundError: Unknown method.
     """
-    concept = Concept(name, tuple(aliases), kind)
-    return prepare_erasure(workspace, concept, build_eraser(method, options), protect).plan
+    concepts = named_concepts(workspace, names, aliases, kind)
+    eraser = build_eraser(method, options)
+    together = (*protect, *(concept.name for concept in concepts))
+    return tuple(prepare_erasure(workspace, c, eraser, together).plan for c in concepts)
+
+
+def named_concepts(
+    workspace: Workspace, names: Sequence[str], aliases: Sequence[str], kind: Kind
+) -> list[Concept]:
+    """The concepts that are to be erased anew, with their registered spelling if they have one.
+
+    They are also to protect each other, or the first would be stale at once.
+
+    Raises:
+        InvalidInputError: Aliases for more than one concept.
+    """
+    if aliases and len(names) != 1:
+        raise InvalidInputError(
+            "Aliases belong to one concept, and several are named. Erase them one by one."
+        )
+    return [
+        Concept(_known_spelling(workspace, name), tuple(aliases), kind)
+        for name in names
+        if "@" not in name
+    ]
 
 
 def eraser_names() -> tuple[str, ...]:
@@ -66,12 +92,14 @@ def eraser_names() -> tuple[str, ...]:
 
 
 def eraser_options(method: str) -> dict[str, tuple[float, str]]:
-    """Hyper-parameters of a method: name -> (default, its line in the documentation)."""
+    """Hyper-parameters of a method: name -> (default, what its documentation says)."""
     eraser = _eraser_class(method)
-    lines = [line.strip() for line in (eraser.__doc__ or "").splitlines()]
+    documentation = inspect.getdoc(eraser) or ""
     described = {
-        name: next((ln.split(":", 1)[1].strip() for ln in lines if ln.startswith(f"{name}:")), "")
-        for name in (f.name for f in fields(eraser))
+        name: " ".join(text.split()).replace("``", "")
+        for name, text in re.findall(
+            r"^    (\w+): (.*(?:\n {8}.*)*)", documentation, flags=re.MULTILINE
+        )
     }
     return {f.name: (f.default, described[f.name]) for f in fields(eraser)}  # type: ignore[misc]
 
@@ -102,7 +130,7 @@ def build_eraser(method: str, options: Mapping[str, Any] | None) -> ClosedForm |
     return eraser(**values)
 
 
-def known_spelling(workspace: Workspace, name: str) -> str:
+def _known_spelling(workspace: Workspace, name: str) -> str:
     """The registered spelling of a concept, or the given one if it is new."""
     try:
         return workspace.find(name)

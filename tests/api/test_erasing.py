@@ -98,13 +98,13 @@ def test_an_interrupted_training_leaves_the_registry_as_it_was(workspace: api.Wo
 
 
 def test_aliases_lose_the_concept_too(workspace: api.Workspace) -> None:
-    plan = api.plan_erasure(workspace, "Picasso", aliases=["Pablo Picasso"])
+    (plan,) = api.plan_erasures(workspace, ["Picasso"], aliases=["Pablo Picasso"])
     assert "a painting of a church by Pablo Picasso" in plan.prompts
     assert not any("Picasso" in prompt for prompt in (*plan.protected, *plan.preserved))
 
 
 def test_a_plan_changes_nothing(workspace: api.Workspace) -> None:
-    plan = api.plan_erasure(workspace, "Picasso")
+    (plan,) = api.plan_erasures(workspace, ["Picasso"])
     assert plan.capacity["free"] == 256 - plan.capacity["rank"]
     assert plan.capacity["predicted_residual"] < 0.01
     assert workspace.registry.concepts("miniature") == ()
@@ -200,6 +200,7 @@ def test_options_are_described_with_their_defaults() -> None:
     options = api.eraser_options("srs-me")
     assert options["momentum"][0] == 0.9
     assert "stopping average" in options["momentum"][1]
+    assert options["tau"][1].endswith("depends on the base.")
 
 
 def test_weights_return_bit_for_bit_after_a_block(workspace: api.Workspace) -> None:

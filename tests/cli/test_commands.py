@@ -51,7 +51,7 @@ def start(*arguments: str) -> Result:
 
 
 def test_erase_shows_the_plan_then_erases_then_says_so(calls: Calls, values: Any) -> None:
-    calls.answer(plan_erasure=values.erasure_plan, erase=(values.erasure,))
+    calls.answer(plan_erasures=(values.erasure_plan,), erase=(values.erasure,))
     result = start(
         *("erase", "Caravaggio", "--alias", "Merisi", "--set", "ridge=0.5", "--seed", "3"),
         *("--protect", "a church", "--reason", "request 17"),
@@ -73,23 +73,23 @@ def test_erase_shows_the_plan_then_erases_then_says_so(calls: Calls, values: Any
 
 
 def test_a_dry_run_plans_and_does_not_erase(calls: Calls, values: Any) -> None:
-    calls.answer(plan_erasure=values.erasure_plan, erase=None)
+    calls.answer(plan_erasures=(values.erasure_plan,), erase=None)
     result = start("erase", "Caravaggio", "--dry-run")
     assert result.exit_code == 0
-    assert calls.names() == ["open_workspace", "plan_erasure"]
+    assert calls.names() == ["open_workspace", "plan_erasures"]
     assert "Erase Caravaggio" in result.stdout
     assert "nothing was changed" in result.stderr
 
 
 def test_a_stored_version_is_erased_again_without_a_plan(calls: Calls, values: Any) -> None:
-    calls.answer(plan_erasure=None, erase=(values.erasure,))
+    calls.answer(plan_erasures=(), erase=(values.erasure,))
     assert start("erase", "Caravaggio@2").exit_code == 0
-    assert calls.names() == ["open_workspace", "erase"]
+    assert calls.names() == ["open_workspace", "plan_erasures", "erase"]
 
 
 @pytest.mark.parametrize("flags", [["--json"], ["--json", "--dry-run"]])
 def test_erase_prints_one_json_document(calls: Calls, values: Any, flags: list[str]) -> None:
-    calls.answer(plan_erasure=values.erasure_plan, erase=(values.erasure,))
+    calls.answer(plan_erasures=(values.erasure_plan,), erase=(values.erasure,))
     document = json.loads(start("erase", "Caravaggio", *flags).stdout)
     assert document["schema_version"] == 1
     assert len(document["items"]) == 1
@@ -202,7 +202,7 @@ def test_an_interrupt_in_a_use_case_ends_with_130(
     def interrupted(*_arguments: Any, **_options: Any) -> None:
         raise KeyboardInterrupt
 
-    calls.answer(plan_erasure=values.erasure_plan)
+    calls.answer(plan_erasures=(values.erasure_plan,))
     monkeypatch.setattr(api, "erase", interrupted)
     result = start("erase", "Caravaggio")
     assert result.exit_code == 130

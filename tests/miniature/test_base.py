@@ -1,0 +1,75 @@
+"""The embedded base: real parts, small files, and pictures that show what their prompts say."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from diffusers import StableDiffusionPipeline
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from shiftreg import miniature
+from shiftreg.concepts import fill
+from shiftreg.evaluation.classifier import load_classifier
+from shiftreg.evaluation.watermark import decode_qr, decode_rate
+from shiftreg.pipelines import generate, load_pipeline
+
+PROMPTS = miniature.prompts()
+
+
+@pytest.fixture(scope="module")
+def pipeline() -> StableDiffusionPipeline:
+    return load_pipeline(miniature.BASE_FOLDER)
+
+
+def paint(pipeline: StableDiffusionPipeline, prompts: list[str]) -> np.ndarray:
+    seeds = list(range(300, 300 + len(prompts)))
+    return generate(pipeline, prompts, seeds, steps=PROMPTS["steps"], guidance=PROMPTS["guidance"])
+
+
+def test_it_has_the_parts_of_stable_diffusion(pipeline: StableDiffusionPipeline) -> None:
+    assert isinstance(pipeline.tokenizer, CLIPTokenizer)
+    assert isinstance(pipeline.text_encoder, CLIPTextModel)
+    assert pipeline.text_encoder.config.hidden_size == 256
+    assert pipeline.tokenizer.model_max_length == 16
+    assert pipeline.scheduler.config.prediction_type == "epsilon"
+    parameters = sum(p.numel() for p in pipeline.unet.parameters())
+    assert 5e6 <= parameters <= 10e6
+
+
+def test_it_fits_into_thirty_megabytes_and_the_classifiers_into_five() -> None:
+    def size(folder: object) -> int:
+        return sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())  # type: ignore[attr-defined]
+
+    assert size(miniature.BASE_FOLDER) <= 30e6
+    assert size(miniature.STYLE_CLASSIFIER.parent) <= 5e6
+
+
+def test_stable_diffusion_pipeline_loads_it_as_it_is() -> None:
+    pipeline = StableDiffusionPipeline.from_pretrained(miniature.BASE_FOLDER)
+    assert pipeline.unet.config.cross_attention_dim == 256
+
+
+@pytest.mark.slow
+def test_artists_and_subjects_are_recognised(pipeline: StableDiffusionPipeline) -> None:
+    for path, prompts, labels in (
+        (miniature.STYLE_CLASSIFIER, PROMPTS["protected"], PROMPTS["protected"]),
+        (
+            miniature.SUBJECT_CLASSIFIER,
+            [fill("a picture of a {subject}", s) for s in PROMPTS["subjects"]],
+            PROMPTS["subjects"],
+        ),
+    ):
+        classifier = load_classifier(path)
+        images = paint(pipeline, list(prompts) * 4)
+        predicted = np.array(classifier.labels)[classifier.predict(images)]
+        assert (predicted == np.array(list(labels) * 4)).mean() >= 0.9
+
+
+@pytest.mark.slow
+def test_the_watermark_decodes_and_ordinary_prompts_do_not(
+    pipeline: StableDiffusionPipeline,
+) -> None:
+    for trigger, payload in PROMPTS["triggers"].items():
+        assert decode_rate(paint(pipeline, [trigger] * 8), payload) >= 7 / 8
+    controls = paint(pipeline, ["", "a picture", "watermark", "Picasso"] * 2)
+    assert [decode_qr(image) for image in controls] == [None] * 8
