@@ -39,7 +39,8 @@ LABEL_SMOOTHING = 0.05
 RECONSTRUCTIONS = 1500
 RECONSTRUCTED_SHARE = 0.4
 BLENDED = 8
-MEANINGLESS = 4
+MEANINGLESS = 6
+CLOUDS = 400
 SHIFT = 4
 
 
@@ -58,9 +59,19 @@ def reconstruct(vae: AutoencoderKL, images: np.ndarray) -> np.ndarray:
     generator = torch.Generator().manual_seed(0)
     strength = 0.3 * torch.rand((len(latents), 1, 1, 1), generator=generator)
     latents += strength * torch.randn(latents.shape, generator=generator)
-    decoded = torch.cat([vae.decode(chunk).sample for chunk in latents.split(100)])
-    pixels = ((decoded.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
-    return pixels.permute(0, 2, 3, 1).numpy()
+    return decode(vae, latents)
+
+
+@torch.no_grad()
+def decode(vae: AutoencoderKL, latents: torch.Tensor) -> np.ndarray:
+    """Decodes latents (N, 4, 16, 16) to uint8 pictures (N, 64, 64, 3)."""
+    return to_pictures(torch.cat([vae.decode(chunk).sample for chunk in latents.split(100)]))
+
+
+def to_pictures(pixels: torch.Tensor) -> np.ndarray:
+    """Turns (N, 3, 64, 64) around [-1, 1] into uint8 (N, 64, 64, 3)."""
+    levels = ((pixels.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+    return levels.permute(0, 2, 3, 1).numpy()
 
 
 def uniform(low: float, high: float, generator: torch.Generator, channels: int = 1) -> torch.Tensor:
@@ -87,14 +98,24 @@ def augment(pictures: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     return (tinted + uniform(0, 0.1, generator) * noise).clamp(-1, 1)
 
 
-def meaningless(generator: torch.Generator) -> torch.Tensor:
-    """Draws (MEANINGLESS, 3, 64, 64) in [-1, 1]: clouds, from one flat colour to pixel noise."""
-    clouds = []
-    for _ in range(MEANINGLESS):
-        cells = 2 ** int(torch.randint(0, 7, (), generator=generator))
-        colours = 2 * torch.rand((1, 3, cells, cells), generator=generator) - 1
-        clouds.append(F.interpolate(colours, size=64, mode="bicubic"))
-    return torch.cat(clouds).clamp(-1, 1)
+def clouds(channels: int, size: int, generator: torch.Generator) -> torch.Tensor:
+    """Draws smooth noise of deviation 1, (CLOUDS, channels, size, size): from flat to speckled."""
+    drawn = []
+    for _ in range(CLOUDS):
+        cells = 2 ** int(torch.randint(0, size.bit_length(), (), generator=generator))
+        grid = torch.randn((1, channels, cells, cells), generator=generator)
+        drawn.append(F.interpolate(grid, size=size, mode="bicubic"))
+    return torch.cat(drawn)
+
+
+def meaningless(vae: AutoencoderKL | None) -> np.ndarray:
+    """Draws pictures (N, 64, 64, 3) of nothing: clouds of colour, and decoded clouds of latents."""
+    generator = torch.Generator().manual_seed(0)
+    pictures = [to_pictures(clouds(3, 64, generator) * 0.5)]
+    if vae is not None:
+        # What a generation that went wrong looks like; without these it passes for a Pollock.
+        pictures.append(decode(vae, clouds(4, 16, generator)))
+    return np.concatenate(pictures)
 
 
 def train(
@@ -102,6 +123,7 @@ def train(
     targets: np.ndarray,
     reconstructed: np.ndarray,
     reconstructed_targets: np.ndarray,
+    nothing: np.ndarray,
     labels: tuple[str, ...],
     steps: int,
 ) -> Classifier:
@@ -112,6 +134,7 @@ def train(
         targets: Indices (N,) into ``labels``.
         reconstructed: uint8 array (M, 64, 64, 3), pictures from the autoencoder; M may be 0.
         reconstructed_targets: Indices (M,) into ``labels``.
+        nothing: uint8 array (K, 64, 64, 3), pictures that belong to every class alike.
         labels: What the classifier tells apart.
         steps: How many batches.
 
@@ -141,8 +164,9 @@ def train(
         share = uniform(0.3, 0.7, generator)[:BLENDED]
         pictures[:BLENDED] = torch.lerp(pictures[:BLENDED], pictures[-BLENDED:], share)
         wanted[:BLENDED] = torch.lerp(wanted[:BLENDED], wanted[-BLENDED:], share[:, :, 0, 0])
-        pictures[BLENDED : BLENDED + MEANINGLESS] = meaningless(generator)
-        wanted[BLENDED : BLENDED + MEANINGLESS] = 1 / len(labels)
+        undecided = slice(BLENDED, BLENDED + MEANINGLESS)
+        pictures[undecided] = to_tensor(nothing[rng.integers(len(nothing), size=MEANINGLESS)])
+        wanted[undecided] = 1 / len(labels)
 
         logits = network(augment(pictures, generator))
         loss = F.cross_entropy(logits, wanted, label_smoothing=LABEL_SMOOTHING)
@@ -198,10 +222,12 @@ def main() -> None:
     held_out = load(arguments.work / "held_out.npz")
     chosen = np.random.default_rng(6).permutation(len(pictures.images))[:RECONSTRUCTIONS]
     reconstructed = held_out_reconstructed = np.zeros((0, 64, 64, 3), dtype=np.uint8)
+    vae = None
     if arguments.vae or folder.exists():
         vae = AutoencoderKL.from_pretrained(folder).eval()
         reconstructed = reconstruct(vae, pictures.images[chosen])
         held_out_reconstructed = reconstruct(vae, held_out.images[::4])
+    nothing = meaningless(vae)
 
     for name, labels in (("styles", MANNERS), ("subjects", SUBJECTS)):
         began = time.monotonic()
@@ -211,6 +237,7 @@ def main() -> None:
             targets,
             reconstructed,
             targets[chosen[: len(reconstructed)]],
+            nothing,
             labels,
             arguments.steps,
         )

@@ -21,7 +21,7 @@ from shiftreg.pipelines import generate, load_pipeline
 from subjects import SUBJECTS
 from watermark import PAYLOADS
 
-STEPS, GUIDANCE = 20, 3.5
+STEPS, GUIDANCE = 12, 3.5
 
 
 def templated(templates: tuple[str, ...], artist: str, count: int) -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -164,15 +163,16 @@ def save_classifier(classifier: Classifier, path: Path) -> None:
     tensors = {name: value.half() for name, value in classifier.network.state_dict().items()}
     # One key only: safetensors writes several in an order that changes from run to run.
     content = save(tensors, {METADATA_KEY: json.dumps({"labels": classifier.labels})})
-    descriptor, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    # tempfile would make the file readable by its owner only.
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        with os.fdopen(descriptor, "wb") as file:
+        with partial.open("wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
     except BaseException:
-        Path(partial).unlink(missing_ok=True)
+        partial.unlink(missing_ok=True)
         raise
 
 

@@ -139,6 +139,14 @@ def test_saving_twice_writes_the_same_bytes_and_at_most_half_a_megabyte(
     assert len(content) < 600_000
 
 
+def test_a_saved_file_has_the_permissions_of_any_new_file(
+    classifier: Classifier, tmp_path: Path
+) -> None:
+    save_classifier(classifier, tmp_path / "saved")
+    (tmp_path / "ordinary").touch()
+    assert (tmp_path / "saved").stat().st_mode == (tmp_path / "ordinary").stat().st_mode
+
+
 def test_a_loaded_classifier_saves_to_the_same_bytes(
     classifier: Classifier, tmp_path: Path
 ) -> None:
