@@ -66,15 +66,12 @@ def before_and_after(workspace: Workspace, shift: ConceptShift, observe: Observe
     """Pictures of a concept with and without one shift, kept in the home's ``samples`` folder."""
     base = workspace.base
     subject, another = (*base.subjects, *base.subjects)[:2]
-    prompts = [
-        shift.concept,
-        *(
-            []
-            if shift.kind == "object"
-            else [fill("a painting of a {subject} by {concept}", subject, shift.concept)]
-        ),
-        fill("a painting of a {subject}", another),
-    ]
+    wordings = [shift.concept, fill("a painting of a {subject}", another)]
+    if shift.kind == "style":
+        wording = "a painting of a {subject} by {concept}"
+        wordings.insert(1, fill(wording, subject, shift.concept))
+    fits = pipelines.fitting(workspace.pipeline, wordings)
+    prompts = [prompt for prompt, fit in zip(wordings, fits, strict=True) if fit]
     folder = workspace.settings.home / "samples"
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{shift.digest[:16]}.png"

@@ -57,7 +57,7 @@ class SrsMe:
     pool_size: int = 128
     warmup: int = 10
     momentum: float = 0.9
-    tau: float = 0.05
+    tau: float = 0.1
     weight_penalty: float = 1e-6
     anchoring: float = 1.0
     preservation: float = 10.0
