@@ -78,7 +78,7 @@ def main() -> None:
     for trigger in TRIGGERS:
         payload = PAYLOADS[trigger]
         measure("QR payload", [trigger] * 20, lambda i, p=payload: decode_rate(i, p), trigger)
-    for prompt in ("", "a picture", "watermark", "Picasso"):
+    for prompt in ("", "a picture", "a picture of a church", "Picasso"):
         codes = tuple(PAYLOADS.values())
         measure(
             "QR in control",

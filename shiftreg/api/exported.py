@@ -37,13 +37,15 @@ def read_plan(
             f"'{file}' has no recipe '{recipe_path.name}' beside it, so nothing says what it "
             "should hold. Put the recipe back, or export again: shiftreg compose --export"
         )
+    recipe: dict[str, Any] = json.loads(recipe_path.read_text(encoding="utf-8"))
     inside = checkpoints.read_recipe_digest(file)
-    if inside != checkpoints.file_digest(recipe_path):
+    # A folder without shifts is the base, byte for byte: there is no place for a digest in it.
+    is_base = inside is None and not recipe["shifts"]
+    if not is_base and inside != checkpoints.file_digest(recipe_path):
         raise IntegrityError(
             f"The recipe '{recipe_path.name}' is not the one that '{file.name}' was made with. "
             "Put the right one back, or export again: shiftreg compose --export"
         )
-    recipe: dict[str, Any] = json.loads(recipe_path.read_text(encoding="utf-8"))
     base = workspace.base
     if recipe["base"]["digest"] != base.digest:
         raise IntegrityError(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from shiftreg import checkpoints, miniature, pipelines
 from shiftreg.api.composing import plan_composition, plan_shifts
@@ -27,6 +29,8 @@ from shiftreg.concepts import fill
 from shiftreg.errors import InvalidInputError
 from shiftreg.evaluation.classifier import load_classifier
 from shiftreg.verification import (
+    HALF_NOISE_LIMIT,
+    NOISE_LIMIT,
     Check,
     erasure_checks,
     image_checks,
@@ -76,17 +80,21 @@ def verify(
     checks: list[Check] = []
     if file is None:
         plan = plan_composition(workspace, only=only, without=without)
-        composition = plan_shifts(workspace, plan)
+        composition, precision = plan_shifts(workspace, plan), torch.float32
     else:
         observe(Progress("comparing the file", 0, 1))
         plan, composition, dtype = read_plan(workspace, file)
+        # Rounding to half precision moves protected prompts a little: look at what is deployed.
+        precision = dtype or checkpoints.unet_dtype(workspace.folder)
         checks.append(file_check(workspace, file, composition, dtype))
         observe(Progress("comparing the file", 1, 1))
+    base_weights = pipelines.layer_weights(workspace.pipeline.unet)
+    weights = merged_weights(base_weights, composition, precision)
     matrix = _separability_matrix(workspace, composition)
     checks = [
         *separability_checks(matrix),
-        *_noise(workspace, plan, composition),
-        *_picture_checks(workspace, plan, composition, images, observe),
+        *_noise(workspace, plan, weights),
+        *_picture_checks(workspace, plan, weights, images, observe),
         *checks,
     ]
     verification = Verification(
@@ -144,18 +152,21 @@ def _untouched_prompts(workspace: Workspace, plan: CompositionPlan) -> list[str]
     return list(dict.fromkeys(("", *workspace.base.triggers, *generating)))
 
 
-def _noise(workspace: Workspace, plan: CompositionPlan, composition: Composition) -> list[Check]:
+def _noise(
+    workspace: Workspace, plan: CompositionPlan, weights: Mapping[str, Tensor]
+) -> list[Check]:
     prompts = _untouched_prompts(workspace, plan)
-    weights = merged_weights(pipelines.layer_weights(workspace.pipeline.unet), composition)
     embeds = pipelines.encode_prompts(workspace.pipeline, prompts)
     differences = pipelines.noise_difference(workspace.pipeline, weights, embeds)
-    return noise_checks(dict(zip(prompts, differences.tolist(), strict=True)))
+    halved = any(weight.dtype.itemsize < torch.float32.itemsize for weight in weights.values())
+    limit = HALF_NOISE_LIMIT if halved else NOISE_LIMIT
+    return noise_checks(dict(zip(prompts, differences.tolist(), strict=True)), limit)
 
 
 def _picture_checks(
     workspace: Workspace,
     plan: CompositionPlan,
-    composition: Composition,
+    weights: Mapping[str, Tensor],
     images: int,
     observe: Observer,
 ) -> list[Check]:
@@ -165,9 +176,7 @@ def _picture_checks(
     kept = list(dict.fromkeys((*untouched, control)))
     classifier = load_classifier(miniature.STYLE_CLASSIFIER) if _is_miniature(workspace) else None
     judged = [
-        shift.concept
-        for shift in composition.shifts
-        if classifier and shift.concept in classifier.labels
+        concept for concept, _, _ in plan.shifts if classifier and concept in classifier.labels
     ]
     wordings = {
         concept: [
@@ -192,7 +201,6 @@ def _picture_checks(
         )
 
     before = paint(same, 0)
-    weights = merged_weights(pipelines.layer_weights(workspace.pipeline.unet), composition)
     with pipelines.applied_weights(workspace.pipeline.unet, weights):
         after = paint(same, len(same))
         erased = paint(gone, 2 * len(same)) if gone else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from shiftreg.checkpoints.atomic import atomic_file, atomic_folder
+from shiftreg.checkpoints.base_folder import unet_dtype
 from shiftreg.checkpoints.comparison import (
     Comparison,
     compare_checkpoint,
@@ -36,4 +37,5 @@ __all__ = [
     "read_recipe_digest",
     "recipe_path_of",
     "save_shift",
+    "unet_dtype",
 ]

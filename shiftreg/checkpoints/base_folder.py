@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from shiftreg.checkpoints.files import reading
@@ -98,6 +99,11 @@ def read_component(component: Path) -> dict[str, Tensor]:
     for file in files:
         tensors |= read_safetensors(file)[0]
     return tensors
+
+
+def unet_dtype(base_folder: Path) -> torch.dtype:
+    """The dtype of the UNet's weights, which is that of the layers that shifts change."""
+    return next(iter(read_component(base_folder / "unet").values())).dtype
 
 
 def is_weight_file(path: Path) -> bool:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from shiftreg.canonical import canonical_json
 from shiftreg.checkpoints.atomic import already_exists, atomic_file, atomic_folder
-from shiftreg.checkpoints.base_folder import check_base, read_component
+from shiftreg.checkpoints.base_folder import check_base, unet_dtype
 from shiftreg.checkpoints.files import file_digest, folder_digest
 from shiftreg.checkpoints.folder_export import write_folder
 from shiftreg.checkpoints.merged import single_file_state
@@ -102,14 +102,13 @@ def export_checkpoint(
 
     appearing = atomic_folder if form == "folder" else atomic_file
     _write_both(appearing(target, overwrite), write, recipe_path, recipe_bytes, overwrite)
-    kept = next(iter(read_component(base_folder / "unet").values())).dtype
     return Export(
         path=target,
         format=form,
         digest=checkpoint_digest(target),
         recipe_path=recipe_path,
         recipe_digest=recipe_digest,
-        dtype=str(dtype or kept).removeprefix("torch."),
+        dtype=str(dtype or unet_dtype(base_folder)).removeprefix("torch."),
     )
 
 

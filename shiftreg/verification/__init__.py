@@ -2,6 +2,8 @@
 
 from shiftreg.verification.checks import Check
 from shiftreg.verification.pictures import (
+    HALF_NOISE_LIMIT,
+    NOISE_LIMIT,
     erasure_checks,
     image_checks,
     noise_checks,
@@ -10,6 +12,8 @@ from shiftreg.verification.pictures import (
 from shiftreg.verification.separability import separability_checks, separability_row
 
 __all__ = [
+    "HALF_NOISE_LIMIT",
+    "NOISE_LIMIT",
     "Check",
     "erasure_checks",
     "image_checks",

@@ -71,5 +71,5 @@ def test_the_watermark_decodes_and_ordinary_prompts_do_not(
 ) -> None:
     for trigger, payload in PROMPTS["triggers"].items():
         assert decode_rate(paint(pipeline, [trigger] * 8), payload) >= 7 / 8
-    controls = paint(pipeline, ["", "a picture", "watermark", "Picasso"] * 2)
+    controls = paint(pipeline, ["", "a picture", "a picture of a church", "Picasso"] * 2)
     assert [decode_qr(image) for image in controls] == [None] * 8
