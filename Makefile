@@ -11,6 +11,8 @@ INSTALLED := $(VENV)/.installed
 
 # Nothing is downloaded when the tests and the demo run: a forgotten download fails here.
 export HF_HUB_OFFLINE := 1
+# Threads that wait without spinning leave the processor to whatever else runs beside the tests.
+export OMP_WAIT_POLICY := PASSIVE
 
 help:  ## show this help
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile
