@@ -158,10 +158,11 @@ def prepare_erasure(
     hard = dict.fromkeys(("", *base.triggers, *others, *protect))
     protected = tuple(prompt for prompt in hard if not mentions(prompt, concept.names))
     soft = [*base.preserved]
+    # An alias costs no rank here: it is kept softly, its concept's name exactly.
+    aliases = {version.concept: version.aliases for version in workspace.registry.active(base.name)}
     for other in others:
-        soft += [
-            pair.prompt for pair in Concept(other, (), concept.kind).prompt_pairs(base.subjects)
-        ]
+        spelled = Concept(other, aliases.get(other, ()), concept.kind)
+        soft += [pair.prompt for pair in spelled.prompt_pairs(base.subjects)]
     ordinary = [prompt for prompt in dict.fromkeys(soft) if not mentions(prompt, concept.names)]
     fits_encoder = pipelines.fitting(pipeline, ordinary)
     preserved = tuple(p for p, fits in zip(ordinary, fits_encoder, strict=True) if fits)
@@ -191,9 +192,20 @@ def prepare_erasure(
         protected=protected,
         preserved=preserved,
         capacity=asdict(capacity),
-        warnings=_warnings(capacity, len(spelled_out) - len(pairs)),
+        warnings=(
+            *_contradictions(concept, protect),
+            *_warnings(capacity, len(spelled_out) - len(pairs)),
+        ),
     )
     return PreparedErasure(plan, concept, eraser, pairs, problem, protected_embeds)
+
+
+def _contradictions(concept: Concept, protect: Sequence[str]) -> list[str]:
+    return [
+        f"'{prompt}' names {concept.name}, so it loses it too and is not protected."
+        for prompt in protect
+        if mentions(prompt, concept.names) and prompt not in concept.names
+    ]
 
 
 def _warnings(capacity: Capacity, too_long: int) -> tuple[str, ...]:

@@ -103,6 +103,24 @@ def test_aliases_lose_the_concept_too(workspace: api.Workspace) -> None:
     assert not any("Picasso" in prompt for prompt in (*plan.protected, *plan.preserved))
 
 
+def test_aliases_of_other_concepts_are_kept_softly(workspace: api.Workspace) -> None:
+    api.erase(workspace, ["Picasso"], aliases=["Pablo Picasso"])
+    (plan,) = api.plan_erasures(workspace, ["Caravaggio"])
+    assert "Picasso" in plan.protected
+    assert "Pablo Picasso" not in plan.protected
+    assert "a painting of a church by Pablo Picasso" in plan.preserved
+
+
+def test_protecting_a_prompt_that_names_the_concept_is_pointed_out(
+    workspace: api.Workspace,
+) -> None:
+    (plan,) = api.plan_erasures(workspace, ["Picasso"], protect=["a Picasso church"])
+    assert "a Picasso church" not in plan.protected
+    assert plan.warnings == (
+        "'a Picasso church' names Picasso, so it loses it too and is not protected.",
+    )
+
+
 def test_a_plan_changes_nothing(workspace: api.Workspace) -> None:
     (plan,) = api.plan_erasures(workspace, ["Picasso"])
     assert plan.capacity["free"] == 256 - plan.capacity["rank"]
