@@ -121,6 +121,8 @@ def _claim(store: Store, record: BaseRecord) -> Experiment:
                     "shiftreg.kind": "base",
                     "shiftreg.digest": record.digest,
                     "shiftreg.slug": word,
+                    # Opens MLflow's pages on runs and metrics, not on traces of conversations.
+                    "mlflow.experimentKind": "custom_model_development",
                     "mlflow.note.content": (
                         f"Concept shifts of the base model `{name}`, from {record.source}, "
                         f"digest `{record.digest}`."
