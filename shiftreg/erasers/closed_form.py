@@ -35,7 +35,7 @@ class ClosedForm:
     trains: ClassVar[bool] = False
     source: ClassVar[str] = "shiftreg; least squares as in UCE, constrained as in SRS-ME"
 
-    preservation: float = 10.0
+    preservation: float = 200.0
     ridge: float = 0.1
 
     def __post_init__(self) -> None:
