@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from shiftreg import pipelines
-from shiftreg.api.composing import plan_composition
+from shiftreg.api.composing import plan_composition, plan_shifts
 from shiftreg.api.values import CompositionPlan, GridResult, Observer, Progress, ignore_progress
 from shiftreg.api.workspace import Workspace
 from shiftreg.checkpoints import atomic_file
@@ -55,7 +55,7 @@ def generate_grid(
     if steps is not None and steps < 1:
         raise InvalidInputError(f"Denoising takes at least 1 step, and {steps} were asked for.")
     plan = plan_composition(workspace, only=only, without=without)
-    shifts = [workspace.shift_of(concept, version) for concept, version, _ in plan.shifts]
+    shifts = plan_shifts(workspace, plan).shifts
     with atomic_file(path, overwrite=overwrite) as partial:
         rows = _rows(workspace, prompts, seeds, shifts, steps, guidance, observe)
         save_picture(picture_grid(rows, ("base", _label(plan))), partial)

@@ -90,7 +90,7 @@ def verify(
         observe(Progress("comparing the file", 1, 1))
     base_weights = pipelines.layer_weights(workspace.pipeline.unet)
     weights = merged_weights(base_weights, composition, precision)
-    matrix = _separability_matrix(workspace, composition)
+    matrix = _separability_matrix(workspace, composition, base_weights)
     checks = [
         *separability_checks(matrix),
         *_noise(workspace, plan, weights),
@@ -127,22 +127,16 @@ def verify(
 
 
 def _separability_matrix(
-    workspace: Workspace, composition: Composition
+    workspace: Workspace, composition: Composition, weights: Mapping[str, Tensor]
 ) -> dict[str, dict[str, float]]:
     """Concept of each shift -> residual on every prompt that must not notice it."""
-    base = workspace.base
-    weights = pipelines.layer_weights(workspace.pipeline.unet)
+    prompts = list(dict.fromkeys(("", *workspace.base.triggers, *workspace.known_names())))
+    embeds = pipelines.encode_prompts(workspace.pipeline, prompts)
     matrix = {}
     for shift in composition.shifts:
-        prompts = [
-            prompt
-            for prompt in dict.fromkeys(("", *base.triggers, *workspace.known_names()))
-            if prompt not in (shift.concept, *shift.aliases)
-        ]
-        residuals = separability_row(
-            shift, weights, pipelines.encode_prompts(workspace.pipeline, prompts)
-        )
-        matrix[shift.concept] = dict(zip(prompts, residuals, strict=True))
+        own = (shift.concept, *shift.aliases)
+        residuals = zip(prompts, separability_row(shift, weights, embeds), strict=True)
+        matrix[shift.concept] = {prompt: r for prompt, r in residuals if prompt not in own}
     return dict(sorted(matrix.items()))
 
 
