@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -74,15 +74,14 @@ def erase(
     workspace = common.workspace()
     from shiftreg import api
 
-    plans = api.plan_erasures(
-        workspace,
-        concept,
-        aliases=alias or (),
-        kind=kind,
-        method=method,
-        options=hyperparameters,
-        protect=protect or (),
-    )
+    request: dict[str, Any] = {
+        "aliases": alias or (),
+        "kind": kind,
+        "method": method,
+        "options": hyperparameters,
+        "protect": protect or (),
+    }
+    plans = api.plan_erasures(workspace, concept, **request)
     panels = [render.erasure_plan(plan) for plan in plans]
     if dry_run:
         common.show(plans, *panels)
@@ -91,16 +90,7 @@ def erase(
     common.preview(*panels)
     with common.progress() as observe:
         results = api.erase(
-            workspace,
-            concept,
-            aliases=alias or (),
-            kind=kind,
-            method=method,
-            options=hyperparameters,
-            protect=protect or (),
-            reason=reason,
-            seed=seed,
-            observe=observe,
+            workspace, concept, **request, reason=reason, seed=seed, observe=observe
         )
     common.show(results, render.erasures(results))
 
