@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import platform
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.metadata import version as library_version
 from pathlib import Path
 from typing import Any
@@ -22,7 +25,7 @@ from shiftreg.api.values import (
 )
 from shiftreg.api.workspace import Workspace
 from shiftreg.compose import Composition, merged_weights
-from shiftreg.errors import InvalidInputError, NotFoundError
+from shiftreg.errors import AlreadyExistsError, InvalidInputError, NotFoundError
 from shiftreg.registry import ShiftVersion
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -124,39 +127,40 @@ def export_composition(
     weights = pipelines.layer_weights(workspace.pipeline.unet)
     layers = merged_weights(weights, composition, torch.float64)
     observe(Progress("writing", 1, 2))
-    export = checkpoints.export_checkpoint(
-        workspace.folder,
-        layers,
-        target,
-        _recipe(workspace, plan, dtype),
-        dtype=DTYPES[dtype] if dtype else None,
-        overwrite=overwrite,
-    )
-    base = workspace.base.name
-    version = workspace.registry.register_composition(
-        base,
-        [workspace.registry.version(base, name, number) for name, number, _ in plan.shifts],
-        digest=plan.digest,
-        restored=[name for name, state in plan.states.items() if state == "generates"],
-        export_path=str(export.path.absolute()),
-        export_digest=export.digest,
-        recipe_digest=export.recipe_digest,
-        files=[export.recipe_path],
-        reason=reason,
-    )
-    workspace.audit.append(
-        "export",
-        base=plan.base,
-        concepts=tuple(name for name, state in plan.states.items() if state == "erased"),
-        reason=reason,
-        digests={
-            "base": plan.base_digest,
-            "composition": plan.digest,
-            "export": export.digest,
-            "recipe": export.recipe_digest,
-        },
-        details={"path": str(export.path), "states": dict(plan.states)},
-    )
+    with _withdrawn_on_failure(target):
+        export = checkpoints.export_checkpoint(
+            workspace.folder,
+            layers,
+            target,
+            _recipe(workspace, plan, dtype),
+            dtype=DTYPES[dtype] if dtype else None,
+            overwrite=overwrite,
+        )
+        base = workspace.base.name
+        version = workspace.registry.register_composition(
+            base,
+            [workspace.registry.version(base, name, number) for name, number, _ in plan.shifts],
+            digest=plan.digest,
+            restored=[name for name, state in plan.states.items() if state == "generates"],
+            export_path=str(export.path.absolute()),
+            export_digest=export.digest,
+            recipe_digest=export.recipe_digest,
+            files=[export.recipe_path],
+            reason=reason,
+        )
+        workspace.audit.append(
+            "export",
+            base=plan.base,
+            concepts=tuple(name for name, state in plan.states.items() if state == "erased"),
+            reason=reason,
+            digests={
+                "base": plan.base_digest,
+                "composition": plan.digest,
+                "export": export.digest,
+                "recipe": export.recipe_digest,
+            },
+            details={"path": str(export.path), "states": dict(plan.states)},
+        )
     observe(Progress("writing", 2, 2))
     return ExportResult(
         plan=plan,
@@ -168,6 +172,23 @@ def export_composition(
         recipe_digest=export.recipe_digest,
         version=version.version,
     )
+
+
+@contextmanager
+def _withdrawn_on_failure(target: Path) -> Iterator[None]:
+    """Takes a new export away again if it cannot be registered: no file without its record."""
+    new = [p for p in (target, checkpoints.recipe_path_of(target)) if not os.path.lexists(p)]
+    try:
+        yield
+    except AlreadyExistsError:
+        raise  # what is there is another writer's
+    except BaseException:
+        for path in new:
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+        raise
 
 
 def plan_shifts(workspace: Workspace, plan: CompositionPlan) -> Composition:

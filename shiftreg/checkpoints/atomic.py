@@ -182,12 +182,21 @@ def _storage_errors(target: Path) -> Iterator[None]:
     except ShiftregError:
         raise
     except Exception as error:
+        if _was_interrupted(error):
+            raise KeyboardInterrupt from error
         code = _refusal(error)
         if code is None:
             raise
         reason = os.strerror(code) if code else str(error)
         remedy = REMEDIES.get(code, "Check the disk, or choose another place.")
         raise StorageError(f"'{target}' could not be written: {reason}. {remedy}") from error
+
+
+def _was_interrupted(error: BaseException | None) -> bool:
+    """Whether an interrupt is behind it: torch closes its archive on the way out, and fails."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def _refusal(error: Exception) -> int | None:

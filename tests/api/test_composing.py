@@ -14,7 +14,7 @@ from shiftreg import api, miniature, pipelines
 from shiftreg.api.composing import plan_shifts
 from shiftreg.checkpoints import file_digest
 from shiftreg.compose import merged_weights
-from shiftreg.errors import AlreadyExistsError, InvalidInputError, NotFoundError
+from shiftreg.errors import AlreadyExistsError, InvalidInputError, NotFoundError, StorageError
 
 
 @pytest.fixture
@@ -140,3 +140,19 @@ def test_an_unknown_dtype_or_suffix_is_refused(erased: api.Workspace, tmp_path: 
     with pytest.raises(InvalidInputError):
         api.export_composition(erased, plan, tmp_path / "m.pickle")
     assert list(tmp_path.glob("m*")) == []
+
+
+def test_an_export_that_cannot_be_registered_is_taken_away_again(
+    erased: api.Workspace, tmp_path: Path
+) -> None:
+    plan = api.plan_composition(erased)
+    for shift in plan.shifts:
+        erased.shift_of(shift[0], shift[1])  # loaded before the registry's disk breaks
+    (erased.settings.home / "artifacts").rename(tmp_path / "elsewhere")
+    (erased.settings.home / "artifacts").touch()
+    places = tmp_path / "exports"
+    places.mkdir()
+    for name in ("model.ckpt", "model"):
+        with pytest.raises(StorageError):
+            api.export_composition(erased, plan, places / name)
+    assert list(places.iterdir()) == []

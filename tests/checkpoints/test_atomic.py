@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import IO, Any, cast
 
 import pytest
 import torch
@@ -33,6 +35,29 @@ def test_a_file_appears_only_at_the_end_of_the_block(tmp_path: Path) -> None:
         assert not target.exists()
     assert names(tmp_path) == ["target"]
     assert target.read_text() == "content"
+
+
+class InterruptedDisk(io.RawIOBase):
+    """Takes the first blocks; the user loses patience at the fourth."""
+
+    blocks = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self.blocks += 1
+        if self.blocks == 4:
+            raise KeyboardInterrupt
+        return len(data)
+
+
+def test_an_interrupt_that_torch_hides_behind_an_error_of_its_own_stays_an_interrupt(
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(KeyboardInterrupt), atomic_file(tmp_path / "file"):
+        torch.save({"weight": torch.zeros(100_000)}, cast(IO[bytes], InterruptedDisk()))
+    assert names(tmp_path) == []
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
