@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
 
 import typer
 
@@ -15,6 +18,7 @@ from .console import message_console, print_line
 CHECK_FAILED = 1
 BAD_INPUT = 2
 INTERRUPTED = 130
+INTERRUPTION = "Interrupted: what was not finished left nothing behind. See: shiftreg list"
 
 
 @contextmanager
@@ -27,23 +31,41 @@ def reported(*, show_traceback: bool = False) -> Iterator[None]:
     Raises:
         typer.Exit: With the code.
     """
+    with _noticed_interrupt() as interrupted:
+        try:
+            yield
+        except (typer.Exit, typer.Abort, typer.TyperException, BrokenPipeError):
+            raise  # Typer's own ways to end a command
+        except (KeyboardInterrupt, Exception) as error:
+            if interrupted.is_set() or isinstance(error, KeyboardInterrupt):
+                message, code = INTERRUPTION, INTERRUPTED
+            elif isinstance(error, ShiftregError):
+                message, code = f"Error: {_one_line(error)}", BAD_INPUT
+            else:
+                place = "" if show_traceback else ". Add --traceback to see where it happened."
+                message = f"Unexpected {type(error).__name__}: {_one_line(error)}{place}"
+                code = BAD_INPUT
+            _fail(message, show_traceback)
+            raise typer.Exit(code) from error
+
+
+@contextmanager
+def _noticed_interrupt() -> Iterator[threading.Event]:
+    """Remembers Ctrl-C: libraries turn a KeyboardInterrupt into errors of their own."""
+    interrupted = threading.Event()
+
+    def interrupt(_signal: int, _frame: FrameType | None) -> None:
+        interrupted.set()
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():  # signals never arrive there
+        yield interrupted
+        return
+    previous = signal.signal(signal.SIGINT, interrupt)
     try:
-        yield
-    except (typer.Exit, typer.Abort, typer.TyperException, BrokenPipeError):
-        raise  # Typer's own ways to end a command
-    except KeyboardInterrupt:
-        _fail(
-            "Interrupted: what was not finished left nothing behind. See: shiftreg list",
-            show_traceback,
-        )
-        raise typer.Exit(INTERRUPTED) from None
-    except ShiftregError as error:
-        _fail(f"Error: {_one_line(error)}", show_traceback)
-        raise typer.Exit(BAD_INPUT) from error
-    except Exception as error:
-        place = "" if show_traceback else ". Add --traceback to see where it happened."
-        _fail(f"Unexpected {type(error).__name__}: {_one_line(error)}{place}", show_traceback)
-        raise typer.Exit(BAD_INPUT) from error
+        yield interrupted
+    finally:
+        signal.signal(signal.SIGINT, previous)
 
 
 def _fail(message: str, show_traceback: bool) -> None:

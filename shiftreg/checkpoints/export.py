@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -208,5 +209,12 @@ def _write_ckpt(partial: Path, state: Mapping[str, Tensor], recipe_digest: str) 
         for name, tensor in state.items()
     }
     # Given a path, torch would write the temporary file's name into the archive.
-    with partial.open("wb") as handle:
+    with _ForgivingFile(partial, "wb") as handle:
         torch.save({"state_dict": own, RECIPE_KEY: recipe_digest}, handle)
+
+
+class _ForgivingFile(io.FileIO):
+    """Interrupted, torch's writer may outlive the file, and ends the process if it then refuses."""
+
+    def write(self, data: Any) -> int:
+        return len(data) if self.closed else super().write(data)

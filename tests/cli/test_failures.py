@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -62,6 +64,15 @@ def test_an_interrupt_says_so_and_ends_with_130(capsys: pytest.CaptureFixture[st
         capsys.readouterr().err
         == "Interrupted: what was not finished left nothing behind. See: shiftreg list\n"
     )
+
+
+def test_an_interrupt_that_a_library_turns_into_its_own_error_is_still_one() -> None:
+    with pytest.raises(typer.Exit) as ended, reported():
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+        except KeyboardInterrupt:
+            raise NotFoundError("Gone.") from None
+    assert ended.value.exit_code == 130
 
 
 def test_an_escape_sequence_in_a_message_is_shown_harmlessly(
