@@ -16,7 +16,7 @@ from .options import (
     examples,
     with_common,
 )
-from .parsing import read_number, split_pair
+from .parsing import read_value, split_pair
 
 commands = typer.Typer()
 
@@ -54,6 +54,13 @@ def erase(
         list[str] | None,
         typer.Option(metavar="PROMPT", help="Leave this prompt exactly as it is, too. Repeat."),
     ] = None,
+    profile: Annotated[
+        str,
+        typer.Option(
+            metavar="PROFILE",
+            help="How other concepts' names are kept: exact, content:TOLERANCE or svd:TOLERANCE.",
+        ),
+    ] = "exact",
     reason: ReasonOption = "",
     seed: Annotated[
         int, typer.Option(min=0, metavar="N", help="The same seed gives the same shift.")
@@ -67,10 +74,8 @@ def erase(
     """
     if alias and len(concept) > 1:
         raise typer.BadParameter("--alias belongs to one concept, and several are named.")
-    hyperparameters = {
-        key: read_number(value, f"--set {key}")
-        for key, value in (split_pair(text, "--set") for text in options or ())
-    }
+    pairs = (split_pair(text, "--set") for text in options or ())
+    hyperparameters = {key: read_value(value) for key, value in pairs}
     workspace = common.workspace()
     from shiftreg import api
 
@@ -80,6 +85,7 @@ def erase(
         "method": method,
         "options": hyperparameters,
         "protect": protect or (),
+        "profile": profile,
     }
     plans = api.plan_erasures(workspace, concept, **request)
     panels = [render.erasure_plan(plan) for plan in plans]

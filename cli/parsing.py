@@ -53,18 +53,14 @@ def split_pair(text: str, option: str) -> tuple[str, str]:
     return key.strip(), value.strip()
 
 
-def read_number(text: str, option: str) -> float | int:
-    """A number, whole if it is written so.
-
-    Raises:
-        typer.BadParameter: It is none.
-    """
+def read_value(text: str) -> float | int | str:
+    """A number, whole if it is written so; anything else is a word."""
     for kind in (int, float):
         try:
             return kind(text)
         except ValueError:
             continue
-    raise typer.BadParameter(f"{option} takes a number, not '{safe(text)}'.")
+    return text
 
 
 def read_lines(path: Path | None) -> tuple[str, ...]:

@@ -45,8 +45,8 @@ def methods(
         list[str] | None, typer.Argument(metavar="METHOD", help="Names of methods.")
     ] = None,
 ) -> None:
-    """List the methods of erasing, with the hyper-parameters that --set takes."""
+    """List the methods of erasing; those that are named with what --set takes, too."""
     from shiftreg import api
 
-    options = {name: api.eraser_options(name) for name in method or api.eraser_names()}
-    common.show(options, render.methods(options))
+    described = api.list_methods(method)
+    common.show(described, render.methods(described, with_options=bool(method)))

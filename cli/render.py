@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         ExportResult,
         GridResult,
     )
+    from shiftreg.api.methods import Method
 
 STATE_STYLES = {"erased": "yellow", "generates": "green"}
 
@@ -86,13 +87,27 @@ def base(record: BaseRecord) -> RenderableType:
     )
 
 
-def methods(options: Mapping[str, Mapping[str, tuple[float, str]]]) -> RenderableType:
-    """The hyper-parameters of erasers: method -> name -> (default, meaning)."""
-    table = make_table("Method", "--set", "Default", "Meaning")
-    for method, described in options.items():
-        for name, (default, meaning) in described.items():
-            table.add_row(safe(method), safe(name), number(default), safe(meaning))
-    return table
+def methods(described: Sequence[Method], *, with_options: bool) -> RenderableType:
+    """Methods of erasing, a row each, and perhaps their hyper-parameters."""
+    table = make_table("Method", "Trains", "Separable", "Changes", "Cost", "Source")
+    for method in described:
+        separable = "yes" if method.separable else "no"
+        if not method.recoverable:
+            separable += ", and never restored"
+        facts = (method.changes, method.cost, method.source)
+        if method.problem:
+            table.add_row(safe(method.name), *["-"] * 4, safe(f"{method.source}: {method.problem}"))
+        else:
+            trains = "yes" if method.trains else "no"
+            table.add_row(safe(method.name), trains, separable, *map(safe, facts))
+    if not with_options:
+        return table
+    options = make_table("Method", "--set", "Default", "Meaning")
+    for method in described:
+        for name, option in method.options.items():
+            cells = (method.name, name, _plain(option.default), option.meaning)
+            options.add_row(*map(safe, cells))
+    return Group(table, options)
 
 
 def erasure_plan(plan: ErasurePlan) -> RenderableType:
@@ -100,9 +115,10 @@ def erasure_plan(plan: ErasurePlan) -> RenderableType:
     capacity = plan.capacity
     rows = {
         "loses it": quoted(plan.prompts),
-        "protected": f"{quoted(plan.protected)}: stay exactly as they are",
         "preserved": f"{quoted(plan.preserved)}: change as little as possible",
     }
+    if plan.protected:
+        rows["protected"] = f"{quoted(plan.protected)}: stay exactly as they are"
     if plan.aliases:
         rows = {"aliases": ", ".join(plan.aliases), **rows}
     if capacity:
@@ -114,7 +130,7 @@ def erasure_plan(plan: ErasurePlan) -> RenderableType:
             f"{capacity['predicted_residual']:.1%} of the concept stays; "
             f"|delta|/|W| {number(capacity['predicted_ratio'])}"
         )
-    rows["options"] = ", ".join(f"{key} {number(v)}" for key, v in plan.hyperparameters.items())
+    rows["options"] = _plain(plan.hyperparameters)
     return Panel(
         Group(pairs(rows), *warnings(plan.warnings)),
         title=safe(f"Erase {plan.concept} ({plan.kind}) from {plan.base} by {plan.method}"),

@@ -74,18 +74,18 @@ def merged_weight(
     """``W_l`` plus every shift's delta, summed in float64 and cast once.
 
     Args:
-        weight: ``W_l (d_out, d_in)``, the base's.
+        weight: ``W_l (d_out, d_in)``, or a parameter of any shape, the base's.
         shifts: In canonical order (``Composition.shifts``).
-        layer: Name of the layer.
+        layer: Its name; see ``ConceptShift`` for those of other parameters than weights.
         dtype: Of the result; the base's by default.
 
     Returns:
-        ``(d_out, d_in)``; the base's weight itself where no shift changes the layer.
+        As the weight; the base's weight itself where no shift changes the layer.
 
     Raises:
         IncompatibleError: A delta has another shape than the weight.
     """
-    touching = [shift for shift in shifts if layer in shift.factors]
+    touching = [shift for shift in shifts if layer in shift.factors or layer in shift.dense]
     if not touching:
         return weight if dtype is None else weight.to(dtype)
     total = weight.double()

@@ -17,7 +17,12 @@ from shiftreg.errors import InvalidInputError
 
 @dataclass(frozen=True)
 class ConceptShift:
-    """A separable weight shift ``delta_l = A_l @ Q``, with all that is needed to judge it.
+    """A weight shift, with all that is needed to judge it.
+
+    Layers that see the text alone change by ``delta_l = A_l @ Q``; a method that is not low-rank,
+    or reaches other layers, keeps dense deltas of exactly the parameters it changed. A parameter
+    is called by its module if it is the weight ("...attn2.to_k"), by its full name otherwise
+    ("conv_in.bias").
 
     Attributes:
         concept: Name of the erased concept.
@@ -28,8 +33,9 @@ class ConceptShift:
         text_encoder_digest: Digest of the text encoder whose embeddings it was decoupled with.
         support: ``Q (q, d_in)`` float32, shared by all layers.
         factors: Layer name -> ``A_l (d_out, q)`` float32.
-        protected: Prompts that it does not touch (hard).
+        protected: Prompts that it does not touch (hard); none if the method is not separable.
         protected_digest: Digest of their embeddings.
+        dense: Parameter -> delta of its shape, float32.
         preserved: Prompts that it disturbs as little as possible (soft).
         hyperparameters: Of the eraser, JSON values.
         metrics: Measured when it was made.
@@ -45,6 +51,7 @@ class ConceptShift:
     factors: Mapping[str, Tensor]
     protected: tuple[str, ...]
     protected_digest: str
+    dense: Mapping[str, Tensor] = field(default_factory=dict)
     preserved: tuple[str, ...] = ()
     hyperparameters: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
@@ -56,6 +63,7 @@ class ConceptShift:
             InvalidInputError: Factors that do not fit the support, or numbers that are not finite.
         """
         object.__setattr__(self, "factors", MappingProxyType(dict(sorted(self.factors.items()))))
+        object.__setattr__(self, "dense", MappingProxyType(dict(sorted(self.dense.items()))))
         object.__setattr__(self, "hyperparameters", MappingProxyType(dict(self.hyperparameters)))
         object.__setattr__(self, "metrics", MappingProxyType(dict(self.metrics)))
         if self.support.ndim != 2:
@@ -63,8 +71,12 @@ class ConceptShift:
                 f"Shift of '{self.concept}': the support must be a matrix (q, d_in); "
                 f"got shape {tuple(self.support.shape)}."
             )
-        if not self.factors:
+        if not self.layers:
             raise InvalidInputError(f"Shift of '{self.concept}' changes no layer.")
+        if twice := self.factors.keys() & self.dense.keys():
+            raise InvalidInputError(
+                f"Shift of '{self.concept}': {min(twice)} has both a factor and a dense delta."
+            )
         for layer, factor in self.factors.items():
             if factor.ndim != 2 or factor.shape[1] != self.rank:
                 raise InvalidInputError(
@@ -83,27 +95,36 @@ class ConceptShift:
 
     @property
     def rank(self) -> int:
-        """``q``, the rank of every layer's delta at most."""
+        """``q``, the rank at most of every delta that is not dense."""
         return self.support.shape[0]
 
     @property
     def layers(self) -> tuple[str, ...]:
-        """Names of the layers it changes, sorted."""
-        return tuple(self.factors)
+        """Names of the parameters it changes, sorted."""
+        return tuple(sorted({*self.factors, *self.dense}))
+
+    @property
+    def separable(self) -> bool:
+        """Whether it was built to leave other prompts exactly as they are."""
+        return bool(self.protected)
 
     def delta_weight(self, layer: str) -> Tensor:
-        """``A_l @ Q`` in float64, ``(d_out, d_in)``.
+        """The layer's change in float64: ``A_l @ Q (d_out, d_in)``, or the dense delta.
 
         Raises:
             KeyError: The shift does not change this layer.
         """
+        if layer in self.dense:
+            return self.dense[layer].double()
         return self.factors[layer].double() @ self.support.double()
 
     def tensors(self) -> dict[str, Tensor]:
         """All tensors under the names that the file gives them."""
-        return {"support": self.support} | {
-            f"factors.{layer}": factor for layer, factor in self.factors.items()
-        }
+        return (
+            {"support": self.support}
+            | {f"factors.{layer}": factor for layer, factor in self.factors.items()}
+            | {f"dense.{name}": delta for name, delta in self.dense.items()}
+        )
 
     def metadata(self) -> dict[str, Any]:
         """Everything but the tensors, as JSON values."""

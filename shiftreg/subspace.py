@@ -6,6 +6,7 @@ singular value decomposition in float64 and the support narrowed to the concept'
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -77,7 +78,8 @@ def _decompose(rows: Tensor, rtol: float) -> tuple[Tensor, Tensor, int]:
     width = rows.shape[1]
     if len(rows) == 0:
         return rows.new_zeros(0).double(), torch.eye(width, dtype=torch.float64), 0
-    _, values, basis = torch.linalg.svd(rows.double(), full_matrices=True)
+    # Of many rows only the right side is wanted: the full left one would have n x n entries.
+    _, values, basis = torch.linalg.svd(rows.double(), full_matrices=len(rows) < width)
     rank = int((values > rtol * values[0]).sum()) if values[0] > 0 else 0
     return values, basis, rank
 
@@ -103,6 +105,27 @@ def tight_support(concept_rows: Tensor, null_basis: Tensor, rtol: float = RANK_R
     scale = torch.linalg.matrix_norm(concept_rows.double(), ord=2)
     _, values, right = torch.linalg.svd(coordinates, full_matrices=False)
     return right[values > rtol * scale] @ null_basis
+
+
+def project_rows(
+    deltas: Mapping[str, Tensor], null_basis: Tensor, rtol: float = 1e-7
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Right-projects weight changes into a null space: ``delta' = delta S'S``, in factors.
+
+    Args:
+        deltas: Layer name -> ``(d_out, d_in)``.
+        null_basis: ``S (m, d_in)``, orthonormal.
+        rtol: Directions whose singular value is at most this share of the largest are left out.
+
+    Returns:
+        One support ``Q (q, d_in)`` for all layers, and layer name -> ``A (d_out, q)``, float64,
+        with ``A Q = delta S'S``.
+    """
+    inside = {name: delta.double() @ null_basis.T for name, delta in deltas.items()}  # (d_out, m)
+    gram = torch.stack([a.T @ a for a in inside.values()]).sum(dim=0)
+    values, vectors = torch.linalg.eigh(gram)
+    used = vectors[:, values > rtol**2 * values.max().clamp(min=0)]  # (m, q)
+    return used.T @ null_basis, {name: a @ used for name, a in inside.items()}
 
 
 def relative_change(delta_weight: Tensor, weight: Tensor) -> float:

@@ -1,9 +1,12 @@
 """The use cases: what the command line and a notebook call."""
 
 from shiftreg.api.composing import export_composition, plan_composition
+from shiftreg.api.decoupling import decouple
 from shiftreg.api.erasing import erase, plan_refresh, refresh
 from shiftreg.api.front_end import to_json, ui_command
-from shiftreg.api.planning import eraser_names, eraser_options, plan_erasures
+from shiftreg.api.importing import import_shift, read_import
+from shiftreg.api.methods import list_methods
+from shiftreg.api.planning import plan_erasures
 from shiftreg.api.samples import generate_grid
 from shiftreg.api.states import list_concepts, restore, show_concept
 from shiftreg.api.values import CompositionPlan
@@ -15,16 +18,18 @@ __all__ = [
     "BaseRecord",
     "CompositionPlan",
     "Workspace",
+    "decouple",
     "erase",
-    "eraser_names",
-    "eraser_options",
     "export_composition",
     "generate_grid",
+    "import_shift",
     "list_concepts",
+    "list_methods",
     "open_workspace",
     "plan_composition",
     "plan_erasures",
     "plan_refresh",
+    "read_import",
     "refresh",
     "register_base",
     "restore",

@@ -124,7 +124,7 @@ def export_composition(
     observe(Progress("composing", 0, 2))
     composition = plan_shifts(workspace, plan)
     # Float64 here: the file reaches its own dtype by one cast, when it is written.
-    weights = pipelines.layer_weights(workspace.pipeline.unet)
+    weights = pipelines.parameters(workspace.pipeline.unet)
     layers = merged_weights(weights, composition, torch.float64)
     observe(Progress("writing", 1, 2))
     with _withdrawn_on_failure(target):

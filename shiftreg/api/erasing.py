@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import random
-import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 
-from shiftreg import pipelines
+from torch import Tensor
+
+from shiftreg import checkpoints, pipelines
+from shiftreg.api.decoupling import DECOUPLED, decouple_again, shift_plan
+from shiftreg.api.methods import build_eraser
 from shiftreg.api.planning import (
     PreparedErasure,
-    build_eraser,
     named_concepts,
     prepare_erasure,
     require_capacity,
 )
+from shiftreg.api.registering import measure_shift, register_shift
 from shiftreg.api.samples import before_and_after
+from shiftreg.api.training_data import training_data, unfinished_work
 from shiftreg.api.values import (
     ErasurePlan,
     ErasureResult,
@@ -25,14 +28,12 @@ from shiftreg.api.values import (
     ignore_progress,
 )
 from shiftreg.api.workspace import Workspace
-from shiftreg.checkpoints import save_shift
 from shiftreg.concepts import Concept, Kind
-from shiftreg.erasers import ClosedForm, Step, TrainingData
+from shiftreg.erasers import ClosedForm, Erasure, Step
+from shiftreg.profiles import Profile, leak_bound
 from shiftreg.registry import ShiftVersion
+from shiftreg.registry.training import TrainingLog
 from shiftreg.shift import ConceptShift, tensor_digest
-from shiftreg.subspace import leak, relative_change
-
-TRAINING_LATENTS = 32
 
 
 def erase(
@@ -44,6 +45,7 @@ def erase(
     method: str = ClosedForm.name,
     options: Mapping[str, float] | None = None,
     protect: Sequence[str] = (),
+    profile: str = "exact",
     reason: str = "",
     seed: int = 0,
     observe: Observer = ignore_progress,
@@ -58,6 +60,7 @@ def erase(
         method: Name of the eraser.
         options: Its hyper-parameters.
         protect: Further prompts to leave exactly as they are.
+        profile: How much of other concepts' names is kept exactly: see ``profiles.Profile``.
         reason: For the audit trail.
         seed: The same seed gives the same shift.
         observe: Told of the progress.
@@ -68,15 +71,26 @@ def erase(
     """
     concepts = named_concepts(workspace, names, aliases, kind)
     eraser = build_eraser(method, options)
-    together = (*protect, *(concept.name for concept in concepts))
+    kept = Profile.parse(profile)
+    together = [concept.name for concept in concepts]
+    # A joint method trains them all at once; the others prepare each when its turn comes.
+    batches = [concepts] if hasattr(eraser, "erase_jointly") else [[c] for c in concepts]
+    made: list[ErasureResult] = []
     results = []
     for name in names:
         spelled, _, reference = name.partition("@")
         if reference:
             results.append(_activate(workspace, workspace.find(spelled), reference, reason))
-        else:
-            prepared = prepare_erasure(workspace, concepts.pop(0), eraser, together)
-            results.append(_run(workspace, prepared, reason, seed, None, observe))
+            continue
+        if not made:
+            prepared = [
+                prepare_erasure(
+                    workspace, c, eraser, protect=protect, together=together, profile=kept
+                )
+                for c in batches.pop(0)
+            ]
+            made = _run(workspace, prepared, reason, seed, None, observe)
+        results.append(made.pop(0))
     return tuple(results)
 
 
@@ -108,93 +122,135 @@ def refresh(
     for name, _towards in plan_refresh(workspace, names):
         version = workspace.registry.version(workspace.base.name, name, "active")
         old = workspace.shift(version)
+        if old.method == DECOUPLED:
+            results.append(decouple_again(workspace, version, old, reason))
+            continue
         options = dict(old.hyperparameters)
         seed = options.pop("seed")
+        profile = Profile.parse(options.pop("profile", "exact"))
         prepared = prepare_erasure(
             workspace,
             Concept(old.concept, old.aliases, old.kind),  # type: ignore[arg-type]
-            build_eraser(old.method, options),
-            old.protected,
+            build_eraser(old.method, {k: v for k, v in options.items() if k != "exact"}),
+            protect=options.get("exact", old.protected),
+            profile=profile,
         )
-        results.append(_run(workspace, prepared, reason, seed, version, observe))
+        results += _run(workspace, [prepared], reason, seed, version, observe)
     return tuple(results)
 
 
 def _run(
     workspace: Workspace,
-    prepared: PreparedErasure,
+    prepared: Sequence[PreparedErasure],
     reason: str,
     seed: int,
     predecessor: ShiftVersion | None,
     observe: Observer,
-) -> ErasureResult:
-    plan, eraser, base = prepared.plan, prepared.eraser, workspace.base
-    require_capacity(plan)
-    weights = pipelines.layer_weights(workspace.pipeline.unet)
-    parameters = {**plan.hyperparameters, "method": plan.method, "seed": seed, "kind": plan.kind}
+) -> list[ErasureResult]:
+    """Erases by one training or solve, and registers each concept's shift."""
+    for one in prepared:
+        require_capacity(one.plan)
     began = time.monotonic()
-    with (
-        workspace.registry.training_run(base.name, plan.concept, parameters) as log,
-        tempfile.TemporaryDirectory() as scratch,
-    ):
+    unfinished = unfinished_work(workspace, prepared, seed)
+    with ExitStack() as stack:
+        logs = [
+            stack.enter_context(
+                workspace.registry.training_run(
+                    one.plan.base,
+                    one.plan.concept,
+                    {
+                        **one.plan.hyperparameters,
+                        "method": one.plan.method,
+                        "seed": seed,
+                        "kind": one.plan.kind,
+                    },
+                )
+            )
+            for one in prepared
+        ]
+        erasures = _erase(workspace, prepared, seed, unfinished, logs, observe)
+        results = [
+            _register(workspace, one, erasure, log, reason, seed, predecessor, began, observe)
+            for one, erasure, log in zip(prepared, erasures, logs, strict=True)
+        ]
+    unfinished.discard()
+    return results
 
-        def on_step(step: Step) -> None:
+
+def _erase(
+    workspace: Workspace,
+    prepared: Sequence[PreparedErasure],
+    seed: int,
+    unfinished: checkpoints.Unfinished,
+    logs: Sequence[TrainingLog],
+    observe: Observer,
+) -> list[Erasure]:
+    """Lets the method find the changes, one a concept."""
+    eraser = prepared[0].eraser
+    weights = pipelines.layer_weights(workspace.pipeline.unet)
+    stage = f"training {', '.join(one.plan.concept for one in prepared)}"
+
+    def on_step(step: Step) -> None:
+        for log in logs:
             log.metric(step.number, **step.values)
-            observe(Progress(f"training {plan.concept}", step.number, step.limit, step.values))
+        observe(Progress(stage, step.number, step.limit, step.values))
 
-        data = (
-            _training_data(workspace, prepared, seed, on_step, observe) if eraser.trains else None
-        )
-        erasure = eraser.erase(prepared.problem, weights, data, seed)
-        shift = ConceptShift(
-            concept=plan.concept,
-            aliases=plan.aliases,
-            kind=plan.kind,
-            method=plan.method,
-            base_digest=base.digest,
-            text_encoder_digest=base.text_encoder_digest,
-            support=erasure.support,
-            factors=erasure.factors,
-            protected=plan.protected,
-            protected_digest=tensor_digest(prepared.protected_embeds),
-            preserved=plan.preserved,
-            hyperparameters={**plan.hyperparameters, "seed": seed},
-        )
-        metrics = {
-            **erasure.metrics,
-            "relative_change": max(
-                relative_change(shift.delta_weight(layer), weights[layer]) for layer in shift.layers
-            ),
-            "worst_leak": max(
-                leak(rows, shift.delta_weight(layer), weights[layer])
-                for layer in shift.layers
-                for rows in prepared.protected_embeds
-            ),
-            "rank": float(shift.rank),
-            "seconds": time.monotonic() - began,
-        }
-        shift_file = Path(scratch) / "shift.safetensors"
-        save_shift(shift, shift_file)
-        samples = before_and_after(workspace, shift, observe)
-        log.artifact(samples, "samples")
-        log.metrics(**metrics, **{f"capacity.{k}": v for k, v in plan.capacity.items()})
-        version = workspace.registry.register_shift(
-            base.name,
-            log,
-            shift_file,
-            {**shift.metadata(), "digest": shift.digest},
-            metrics=metrics,
-            predecessor=predecessor.digest if predecessor else None,
-            reason=reason,
-        )
-    workspace.audit.append(
-        "refresh" if predecessor else "erase",
-        base=base.name,
-        concepts=(plan.concept,),
+    problems = [one.problem for one in prepared]
+    data = [
+        training_data(workspace, one, seed, unfinished, on_step, observe) if eraser.trains else None
+        for one in prepared
+    ]
+    if hasattr(eraser, "erase_jointly"):
+        return eraser.erase_jointly(problems, weights, data, seed)
+    return [eraser.erase(problems[0], weights, data[0], seed)]
+
+
+def _register(
+    workspace: Workspace,
+    prepared: PreparedErasure,
+    erasure: Erasure,
+    log: TrainingLog,
+    reason: str,
+    seed: int,
+    predecessor: ShiftVersion | None,
+    began: float,
+    observe: Observer,
+) -> ErasureResult:
+    """Keeps what the method found as a version of the concept, with its measurements."""
+    plan, base = prepared.plan, workspace.base
+    shift = ConceptShift(
+        concept=plan.concept,
+        aliases=plan.aliases,
+        kind=plan.kind,
+        method=plan.method,
+        base_digest=base.digest,
+        text_encoder_digest=base.text_encoder_digest,
+        support=erasure.support,
+        factors=erasure.factors,
+        dense=erasure.dense,
+        protected=plan.protected,
+        protected_digest=tensor_digest(prepared.protected_embeds),
+        preserved=plan.preserved,
+        hyperparameters={**plan.hyperparameters, "seed": seed},
+        metrics=_leak_bound(workspace, plan, erasure, prepared.protected_embeds),
+    )
+    metrics = {
+        **erasure.metrics,
+        **shift.metrics,
+        **measure_shift(workspace, shift, prepared.protected_embeds),
+        "seconds": time.monotonic() - began,
+    }
+    samples = before_and_after(workspace, shift, observe)
+    log.artifact(samples, "samples")
+    log.metrics(**metrics, **{f"capacity.{k}": v for k, v in plan.capacity.items()})
+    version = register_shift(
+        workspace,
+        log,
+        shift,
+        metrics,
+        action="refresh" if predecessor else "erase",
+        predecessor=predecessor.digest if predecessor else None,
         reason=reason,
-        digests={"base": base.digest, "shift": shift.digest}
-        | ({"predecessor": predecessor.digest} if predecessor else {}),
-        details={"version": version.version, "method": plan.method},
     )
     return ErasureResult(
         plan=plan,
@@ -207,33 +263,19 @@ def _run(
     )
 
 
-def _training_data(
-    workspace: Workspace,
-    prepared: PreparedErasure,
-    seed: int,
-    on_step: Callable[[Step], None],
-    observe: Observer,
-) -> TrainingData:
-    """Lets the base paint the concept: a third by its bare names, the rest in other wordings."""
-    draw = random.Random(seed)
-    bare = [i for i, pair in enumerate(prepared.pairs) if pair.prompt in prepared.concept.names]
-    picks = [
-        draw.choice(bare) if i % 3 == 0 else draw.randrange(len(prepared.pairs))
-        for i in range(TRAINING_LATENTS)
-    ]
-    base = workspace.base
-    latents = pipelines.generate(
-        workspace.pipeline,
-        [prepared.pairs[i].prompt for i in picks],
-        [draw.randrange(2**31) for _ in picks],
-        steps=base.steps,
-        guidance=base.guidance,
-        latents=True,
-        observe=lambda done: observe(
-            Progress(f"painting {prepared.concept.name}", done, TRAINING_LATENTS)
-        ),
+def _leak_bound(
+    workspace: Workspace, plan: ErasurePlan, erasure: Erasure, protected_embeds: Tensor
+) -> dict[str, float]:
+    """How far a shift may move what it protects; only where that is not exactly."""
+    if "profile" not in plan.hyperparameters or not erasure.factors:
+        return {}
+    weights = pipelines.layer_weights(workspace.pipeline.unet)
+    bounds = (
+        leak_bound(rows, erasure.support, factor, weights[layer])
+        for layer, factor in erasure.factors.items()
+        for rows in protected_embeds
     )
-    return TrainingData(pipelines.Denoiser(workspace.pipeline), latents, tuple(picks), on_step)
+    return {"leak_bound": max(bounds)}
 
 
 def _activate(workspace: Workspace, name: str, reference: str, reason: str) -> ErasureResult:
@@ -250,18 +292,6 @@ def _activate(workspace: Workspace, name: str, reference: str, reason: str) -> E
         digests={"base": base.digest, "shift": shift.digest},
         details={"version": version.version},
     )
-    plan = ErasurePlan(
-        base=base.name,
-        concept=name,
-        aliases=shift.aliases,
-        kind=shift.kind,
-        method=shift.method,
-        hyperparameters=shift.hyperparameters,
-        prompts=(),
-        protected=shift.protected,
-        preserved=shift.preserved,
-        capacity={},
-        warnings=(),
-    )
+    plan = shift_plan(workspace, shift)
     statement = f"{name}: erased (version {version.version}, made active again)"
     return ErasureResult(plan, version.version, version.digest, {}, (), None, statement)

@@ -78,7 +78,7 @@ def file_check(
     workspace: Workspace, file: Path, composition: Composition, dtype: torch.dtype | None
 ) -> Check:
     """Compares every tensor of a file with base plus named shifts."""
-    weights = pipelines.layer_weights(workspace.pipeline.unet)
+    weights = pipelines.parameters(workspace.pipeline.unet)
     layers = merged_weights(weights, composition, torch.float64)
     comparison = checkpoints.compare_checkpoint(file, workspace.folder, layers, dtype)
     wrong = (*comparison.differing, *comparison.missing, *comparison.extra)

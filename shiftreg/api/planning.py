@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import inspect
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, TypeVar
 
 from torch import Tensor
 
 from shiftreg import pipelines
+from shiftreg.api.methods import build_eraser
 from shiftreg.api.values import ErasurePlan
 from shiftreg.api.workspace import Workspace
 from shiftreg.concepts import Concept, Kind, PromptPair, mentions
-from shiftreg.erasers import ERASERS, ClosedForm, ErasureProblem, SrsMe, predict_capacity
+from shiftreg.erasers import ClosedForm, Eraser, ErasureProblem, predict_capacity
 from shiftreg.errors import CapacityError, InvalidInputError, NotFoundError
+from shiftreg.profiles import Profile, profile_null_basis
 from shiftreg.subspace import Capacity
 
 LARGE_RATIO = 4.0
 HOPELESS_RESIDUAL = 0.8
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class PreparedErasure:
 
     plan: ErasurePlan
     concept: Concept
-    eraser: ClosedForm | SrsMe
+    eraser: Eraser
     pairs: list[PromptPair]
     problem: ErasureProblem
     protected_embeds: Tensor
@@ -43,6 +44,7 @@ def plan_erasures(
     method: str = ClosedForm.name,
     options: Mapping[str, float] | None = None,
     protect: Sequence[str] = (),
+    profile: str = "exact",
 ) -> tuple[ErasurePlan, ...]:
     """Says what erasing concepts would take and touch; nothing is changed.
 
@@ -52,17 +54,23 @@ def plan_erasures(
         aliases: Other names that the one concept is erased with.
         kind: "style" or "object": decides the wordings.
         method: Name of the eraser.
-        options: Its hyper-parameters; see :func:`eraser_options`.
+        options: Its hyper-parameters; see :func:`list_methods`.
         protect: Further prompts to leave exactly as they are.
+        profile: How much of other concepts' names is kept exactly: see ``profiles.Profile``.
 
     Raises:
-        InvalidInputError: Unknown option, a prompt that is too long, or aliases for several.
+        InvalidInputError: Unknown option or profile, a prompt that is too long, or aliases for
+            several.
         NotFoundError: Unknown method.
     """
     concepts = named_concepts(workspace, names, aliases, kind)
     eraser = build_eraser(method, options)
-    together = (*protect, *(concept.name for concept in concepts))
-    return tuple(prepare_erasure(workspace, c, eraser, together).plan for c in concepts)
+    kept = Profile.parse(profile)
+    together = [concept.name for concept in concepts]
+    return tuple(
+        prepare_erasure(workspace, c, eraser, protect=protect, together=together, profile=kept).plan
+        for c in concepts
+    )
 
 
 def named_concepts(
@@ -86,50 +94,6 @@ def named_concepts(
     ]
 
 
-def eraser_names() -> tuple[str, ...]:
-    """Names of all methods."""
-    return tuple(ERASERS)
-
-
-def eraser_options(method: str) -> dict[str, tuple[float, str]]:
-    """Hyper-parameters of a method: name -> (default, what its documentation says)."""
-    eraser = _eraser_class(method)
-    documentation = inspect.getdoc(eraser) or ""
-    described = {
-        name: " ".join(text.split()).replace("``", "")
-        for name, text in re.findall(
-            r"^    (\w+): (.*(?:\n {8}.*)*)", documentation, flags=re.MULTILINE
-        )
-    }
-    return {f.name: (f.default, described[f.name]) for f in fields(eraser)}  # type: ignore[misc]
-
-
-def _eraser_class(method: str) -> type[ClosedForm] | type[SrsMe]:
-    if method not in ERASERS:
-        raise NotFoundError(f"There is no method '{method}'. Methods: {', '.join(ERASERS)}.")
-    return ERASERS[method]
-
-
-def build_eraser(method: str, options: Mapping[str, Any] | None) -> ClosedForm | SrsMe:
-    """Builds a method from its options; keys that are no hyper-parameter are refused."""
-    eraser = _eraser_class(method)
-    defaults: dict[str, Any] = {f.name: f.default for f in fields(eraser)}
-    values = {}
-    for name, value in (options or {}).items():
-        if name not in defaults:
-            raise InvalidInputError(
-                f"Method '{method}' has no option '{name}'. Options: {', '.join(defaults)}."
-            )
-        kind = type(defaults[name])
-        try:
-            values[name] = kind(value)
-        except (TypeError, ValueError) as error:
-            raise InvalidInputError(
-                f"Option '{name}' of '{method}' is a {kind.__name__}, and '{value}' is none."
-            ) from error
-    return eraser(**values)
-
-
 def _known_spelling(workspace: Workspace, name: str) -> str:
     """The registered spelling of a concept, or the given one if it is new."""
     try:
@@ -139,23 +103,34 @@ def _known_spelling(workspace: Workspace, name: str) -> str:
 
 
 def prepare_erasure(
-    workspace: Workspace, concept: Concept, eraser: ClosedForm | SrsMe, protect: Sequence[str]
+    workspace: Workspace,
+    concept: Concept,
+    eraser: Eraser,
+    *,
+    protect: Sequence[str] = (),
+    together: Sequence[str] = (),
+    profile: Profile = Profile(),  # noqa: B008 - a frozen value
 ) -> PreparedErasure:
-    """Encodes all prompts of an erasure and predicts what it can reach."""
+    """Encodes all prompts of an erasure and predicts what it can reach.
+
+    Args:
+        workspace: Where.
+        concept: What to erase.
+        eraser: By which method.
+        protect: Further prompts to leave exactly as they are.
+        together: Names of concepts that are erased in the same go.
+        profile: How much of the names of other concepts is kept exactly.
+
+    Raises:
+        InvalidInputError: A prompt is too long.
+    """
     base, pipeline = workspace.base, workspace.pipeline
     spelled_out = concept.prompt_pairs(base.subjects)
     pipelines.encode_prompts(pipeline, concept.names)  # refuses names that are too long
-    pairs = [
-        pair
-        for pair, fits in zip(
-            spelled_out,
-            pipelines.fitting(pipeline, [pair.prompt for pair in spelled_out]),
-            strict=True,
-        )
-        if fits
-    ]
+    pairs = _that_fit(pipeline, spelled_out, lambda pair: pair.prompt)
     others = [name for name in workspace.known_names() if not mentions(name, concept.names)]
-    hard = dict.fromkeys(("", *base.triggers, *others, *protect))
+    exact = ("", *base.triggers, *base.protected, *protect)
+    hard = dict.fromkeys(("", *base.triggers, *others, *protect, *together))
     protected = tuple(prompt for prompt in hard if not mentions(prompt, concept.names))
     soft = [*base.preserved]
     # An alias costs no rank here: it is kept softly, its concept's name exactly.
@@ -164,40 +139,89 @@ def prepare_erasure(
         spelled = Concept(other, aliases.get(other, ()), concept.kind)
         soft += [pair.prompt for pair in spelled.prompt_pairs(base.subjects)]
     ordinary = [prompt for prompt in dict.fromkeys(soft) if not mentions(prompt, concept.names)]
-    fits_encoder = pipelines.fitting(pipeline, ordinary)
-    preserved = tuple(p for p, fits in zip(ordinary, fits_encoder, strict=True) if fits)
+    preserved = tuple(_that_fit(pipeline, ordinary, str))
     protected_embeds = pipelines.encode_prompts(pipeline, protected)
-    problem = ErasureProblem.of(
+    preserved_embeds = pipelines.encode_prompts(pipeline, preserved)
+    retained = (*preserved, *others)
+    anchors = [pair.anchor for pair in pairs]
+    problem = ErasureProblem(
         prompt_embeds=pipelines.encode_prompts(pipeline, [pair.prompt for pair in pairs]),
-        anchor_embeds=pipelines.encode_prompts(pipeline, [pair.anchor for pair in pairs]),
-        name_positions=pipelines.name_positions(pipeline, pairs),
-        protected_embeds=protected_embeds,
-        preserved_rows=pipelines.encode_prompts(pipeline, preserved).flatten(0, 1),
+        anchor_embeds=pipelines.encode_prompts(pipeline, anchors),
+        name_positions=tuple(pipelines.name_positions(pipeline, pairs)),
+        name_ends=tuple(pipelines.name_ends(pipeline, pairs)),
+        anchor_ends=tuple(pipelines.last_positions(pipeline, anchors)),
+        bare_names=tuple(i for i, pair in enumerate(pairs) if pair.prompt in concept.names),
+        empty_embeds=pipelines.encode_prompts(pipeline, [""])[0],
+        retained_rows=pipelines.encode_prompts(pipeline, retained)[
+            range(len(retained)), pipelines.last_positions(pipeline, retained)
+        ],
+        preserved_rows=preserved_embeds.flatten(0, 1),
+        null_basis=profile_null_basis(
+            protected_embeds,
+            [position + 2 for position in pipelines.last_positions(pipeline, protected)],
+            profile,
+            [i for i, prompt in enumerate(protected) if prompt in exact],
+        ),
     )
-    weights = pipelines.layer_weights(pipeline.unet)
-    capacity = predict_capacity(
-        problem,
-        weights,
-        [i for i, pair in enumerate(pairs) if pair.prompt in concept.names],
-        ClosedForm(preservation=eraser.preservation, ridge=eraser.ridge),
-    )
+    warnings = _contradictions(concept, protect)
+    if too_long := len(spelled_out) - len(pairs):
+        warnings.append(
+            f"{too_long} wordings with this name are longer than the text encoder reads, and are "
+            "left out: the erasure may be weaker in sentences."
+        )
+    capacity: dict[str, float] = {}
+    if eraser.separable:
+        predicted = predict_capacity(
+            problem,
+            pipelines.layer_weights(pipeline.unet),
+            problem.bare_names,
+            ClosedForm(
+                preservation=getattr(eraser, "preservation", ClosedForm.preservation),
+                ridge=getattr(eraser, "ridge", ClosedForm.ridge),
+            ),
+        )
+        capacity = asdict(predicted)
+        warnings += _tightness(predicted)
+    else:
+        warnings.append(
+            f"{eraser.name} is not separable: it moves other concepts and ordinary prompts, too. "
+            "See what it costs: shiftreg verify"
+        )
+    if not eraser.recoverable:
+        warnings.append(
+            f"{eraser.name} is for concepts that must never return: {concept.name} cannot be "
+            "restored while this version is active."
+        )
     plan = ErasurePlan(
         base=base.name,
         concept=concept.name,
         aliases=concept.aliases,
         kind=concept.kind,
         method=eraser.name,
-        hyperparameters=asdict(eraser),
+        hyperparameters=_hyperparameters(eraser, profile, protect),
         prompts=tuple(pair.prompt for pair in pairs),
-        protected=protected,
+        protected=protected if eraser.separable else (),
         preserved=preserved,
-        capacity=asdict(capacity),
-        warnings=(
-            *_contradictions(concept, protect),
-            *_warnings(capacity, len(spelled_out) - len(pairs)),
-        ),
+        capacity=capacity,
+        warnings=tuple(warnings),
     )
     return PreparedErasure(plan, concept, eraser, pairs, problem, protected_embeds)
+
+
+def _that_fit(
+    pipeline: pipelines.StableDiffusionPipeline, items: Sequence[T], prompt: Callable[[T], str]
+) -> list[T]:
+    """Those that the text encoder reads to their end."""
+    fits = pipelines.fitting(pipeline, [prompt(item) for item in items])
+    return [item for item, fit in zip(items, fits, strict=True) if fit]
+
+
+def _hyperparameters(eraser: Eraser, profile: Profile, protect: Sequence[str]) -> dict[str, Any]:
+    """All that a refresh needs to do the same again."""
+    options = asdict(eraser)  # type: ignore[call-overload]
+    if profile.name == "exact":
+        return options
+    return {**options, "profile": str(profile), "exact": list(protect)}
 
 
 def _contradictions(concept: Concept, protect: Sequence[str]) -> list[str]:
@@ -208,13 +232,8 @@ def _contradictions(concept: Concept, protect: Sequence[str]) -> list[str]:
     ]
 
 
-def _warnings(capacity: Capacity, too_long: int) -> tuple[str, ...]:
+def _tightness(capacity: Capacity) -> list[str]:
     warnings = []
-    if too_long:
-        warnings.append(
-            f"{too_long} wordings with this name are longer than the text encoder reads, and are "
-            "left out: the erasure may be weaker in sentences."
-        )
     if capacity.predicted_residual > HOPELESS_RESIDUAL / 2:
         warnings.append(
             f"{capacity.predicted_residual:.0%} of the erasure target of the name lies outside the "
@@ -225,7 +244,7 @@ def _warnings(capacity: Capacity, too_long: int) -> tuple[str, ...]:
             f"The change is predicted to be {capacity.predicted_ratio:.1f} times as large as the "
             "weights: expect damage to ordinary prompts. Protect fewer prompts."
         )
-    return tuple(warnings)
+    return warnings
 
 
 def require_capacity(plan: ErasurePlan) -> None:
@@ -234,10 +253,11 @@ def require_capacity(plan: ErasurePlan) -> None:
     Raises:
         CapacityError: Most of the concept lies within the protected span.
     """
-    if plan.capacity["predicted_residual"] > HOPELESS_RESIDUAL:
+    if plan.capacity and plan.capacity["predicted_residual"] > HOPELESS_RESIDUAL:
         raise CapacityError(
             f"'{plan.concept}' cannot be erased beside {len(plan.protected)} protected prompts: "
             f"they take {plan.capacity['rank']} of {plan.capacity['width']} dimensions, and "
             f"{plan.capacity['predicted_residual']:.0%} of the concept lies within them. Protect "
-            "fewer prompts (init --protect, erase --protect), or only names, not sentences."
+            "fewer prompts (init --protect, erase --protect), or keep other names to a bounded "
+            "leak instead of exactly (erase --profile). See: shiftreg capacity"
         )

@@ -109,7 +109,7 @@ def _rows(
 
     composition = Composition.of(base.digest, shifts)
     before = paint(0)
-    weights = merged_weights(pipelines.layer_weights(pipeline.unet), composition)
+    weights = merged_weights(pipelines.parameters(pipeline.unet), composition)
     with pipelines.applied_weights(pipeline.unet, weights):
         after = paint(len(texts))
     return [

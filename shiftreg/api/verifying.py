@@ -16,6 +16,7 @@ from shiftreg import checkpoints, miniature, pipelines
 from shiftreg.api.composing import plan_composition, plan_shifts
 from shiftreg.api.exported import file_check, read_plan
 from shiftreg.api.front_end import to_json
+from shiftreg.api.registering import disturbance
 from shiftreg.api.values import (
     CompositionPlan,
     Observer,
@@ -36,7 +37,6 @@ from shiftreg.verification import (
     image_checks,
     noise_checks,
     separability_checks,
-    separability_row,
     watermark_checks,
 )
 
@@ -88,11 +88,10 @@ def verify(
         precision = dtype or checkpoints.unet_dtype(workspace.folder)
         checks.append(file_check(workspace, file, composition, dtype))
         observe(Progress("comparing the file", 1, 1))
-    base_weights = pipelines.layer_weights(workspace.pipeline.unet)
-    weights = merged_weights(base_weights, composition, precision)
-    matrix = _separability_matrix(workspace, composition, base_weights)
+    weights = merged_weights(pipelines.parameters(workspace.pipeline.unet), composition, precision)
+    matrix = _separability_matrix(workspace, composition)
     checks = [
-        *separability_checks(matrix),
+        *separability_checks(matrix, composition.shifts),
         *_noise(workspace, plan, weights),
         *_picture_checks(workspace, plan, weights, images, observe),
         *checks,
@@ -127,7 +126,7 @@ def verify(
 
 
 def _separability_matrix(
-    workspace: Workspace, composition: Composition, weights: Mapping[str, Tensor]
+    workspace: Workspace, composition: Composition
 ) -> dict[str, dict[str, float]]:
     """Concept of each shift -> residual on every prompt that must not notice it."""
     prompts = list(dict.fromkeys(("", *workspace.base.triggers, *workspace.known_names())))
@@ -135,8 +134,10 @@ def _separability_matrix(
     matrix = {}
     for shift in composition.shifts:
         own = (shift.concept, *shift.aliases)
-        residuals = zip(prompts, separability_row(shift, weights, embeds), strict=True)
-        matrix[shift.concept] = {prompt: r for prompt, r in residuals if prompt not in own}
+        row = disturbance(workspace, shift, embeds)
+        matrix[shift.concept] = {
+            prompt: r for prompt, r in zip(prompts, row, strict=True) if prompt not in own
+        }
     return dict(sorted(matrix.items()))
 
 

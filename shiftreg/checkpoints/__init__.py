@@ -19,10 +19,12 @@ from shiftreg.checkpoints.export import (
 )
 from shiftreg.checkpoints.files import file_digest, folder_digest, load_pickle_checkpoint
 from shiftreg.checkpoints.shift_file import load_shift, save_shift
+from shiftreg.checkpoints.unfinished import Unfinished
 
 __all__ = [
     "Comparison",
     "Export",
+    "Unfinished",
     "atomic_file",
     "atomic_folder",
     "checkpoint_digest",

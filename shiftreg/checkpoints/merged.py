@@ -21,7 +21,8 @@ def put_layers(
 
     Args:
         tensors: A UNet's state dict.
-        layers: Module name without ``.weight`` -> its full weight. Others are left alone.
+        layers: Parameter -> its full value, as ``ConceptShift`` names them: a weight by its
+            module. Others are left alone.
         dtype: Of all floating tensors of the result; by default each keeps its own.
 
     Raises:
@@ -30,7 +31,7 @@ def put_layers(
     """
     result = {}
     for name, tensor in tensors.items():
-        merged = layers.get(name.removesuffix(".weight")) if name.endswith(".weight") else None
+        merged = layers.get(name.removesuffix(".weight"))
         if merged is None:
             result[name] = cast(name, tensor, dtype)
             continue
@@ -52,7 +53,8 @@ def check_layers(tensors: Mapping[str, Tensor], layers: Mapping[str, Tensor]) ->
     Raises:
         IncompatibleError: Names the first one.
     """
-    if unknown := sorted(layer for layer in layers if f"{layer}.weight" not in tensors):
+    known = {name.removesuffix(".weight") for name in tensors}
+    if unknown := sorted(layers.keys() - known):
         raise IncompatibleError(
             f"The base has no layer '{unknown[0]}'. Merge shifts that were made for this base."
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -115,9 +116,10 @@ def _build_shift(metadata: dict[str, Any], tensors: dict[str, Tensor]) -> Concep
     return ConceptShift(
         **fields,
         support=tensors["support"],
-        factors={
-            name.removeprefix("factors."): tensor
-            for name, tensor in tensors.items()
-            if name.startswith("factors.")
-        },
+        factors=_group(tensors, "factors."),
+        dense=_group(tensors, "dense."),
     )
+
+
+def _group(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}

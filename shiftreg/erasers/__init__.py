@@ -1,22 +1,44 @@
 """Erasers: one method a file, one protocol."""
 
-from shiftreg.erasers.base import Eraser, Erasure, ErasureProblem, NoiseModel, Step, TrainingData
+from shiftreg.erasers.base import (
+    Eraser,
+    Erasure,
+    ErasureProblem,
+    JointEraser,
+    NoiseModel,
+    Step,
+    TrainingData,
+)
 from shiftreg.erasers.closed_form import ClosedForm, predict_capacity
+from shiftreg.erasers.concept_ablation import ConceptAblation
+from shiftreg.erasers.discovery import BrokenEraser, find_eraser, known_erasers
+from shiftreg.erasers.esd import Esd
+from shiftreg.erasers.forget_me_not import ForgetMeNot
+from shiftreg.erasers.speed import SpeedLike
 from shiftreg.erasers.srs_me import SrsMe
-
-ERASERS: dict[str, type[ClosedForm] | type[SrsMe]] = {
-    eraser.name: eraser for eraser in (ClosedForm, SrsMe)
-}
+from shiftreg.erasers.srs_me_free import SrsMeFree
+from shiftreg.erasers.srs_me_joint import SrsMeJoint
+from shiftreg.erasers.uce import Uce
 
 __all__ = [
-    "ERASERS",
+    "BrokenEraser",
     "ClosedForm",
+    "ConceptAblation",
     "Eraser",
     "Erasure",
     "ErasureProblem",
+    "Esd",
+    "ForgetMeNot",
+    "JointEraser",
     "NoiseModel",
+    "SpeedLike",
     "SrsMe",
+    "SrsMeFree",
+    "SrsMeJoint",
     "Step",
     "TrainingData",
+    "Uce",
+    "find_eraser",
+    "known_erasers",
     "predict_capacity",
 ]

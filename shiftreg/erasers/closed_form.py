@@ -12,8 +12,6 @@ from torch import Tensor
 from shiftreg.erasers.base import Erasure, ErasureProblem, TrainingData, require_positive
 from shiftreg.subspace import Capacity, relative_change, row_space_basis, tight_support
 
-_SUPPORT_RTOL = 1e-9
-
 
 @dataclass(frozen=True)
 class ClosedForm:
@@ -33,6 +31,10 @@ class ClosedForm:
 
     name: ClassVar[str] = "closed-form"
     trains: ClassVar[bool] = False
+    separable: ClassVar[bool] = True
+    recoverable: ClassVar[bool] = True
+    changes: ClassVar[str] = "attn2.to_k and to_v, in the null space"
+    cost: ClassVar[str] = "one solve"
     source: ClassVar[str] = "shiftreg; least squares as in UCE, constrained as in SRS-ME"
 
     preservation: float = 200.0
@@ -60,12 +62,7 @@ class ClosedForm:
         Returns:
             The change, its support narrowed to the directions that it uses.
         """
-        embedding_map = self.embedding_map(problem)  # (d_in, d_in): delta_l = W_l @ map
-        _, values, right = torch.linalg.svd(embedding_map)
-        support = right[values > _SUPPORT_RTOL * values[0]]  # (q, d_in)
-        factor = embedding_map @ support.T  # (d_in, q)
-        factors = {name: (weight.double() @ factor).float() for name, weight in weights.items()}
-        return Erasure(support.float().contiguous(), factors)
+        return Erasure.of_map(self.embedding_map(problem), weights)
 
     def embedding_map(self, problem: ErasureProblem) -> Tensor:
         """``(A - C)' c M^-1 S``, ``(d_in, d_in)`` float64: ``delta_l`` is ``W_l`` times it."""

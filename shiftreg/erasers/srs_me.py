@@ -12,10 +12,11 @@ from torch import Tensor
 from shiftreg.erasers.base import (
     Erasure,
     ErasureProblem,
-    Step,
     TrainingData,
     require_positive,
 )
+from shiftreg.erasers.training import MomentumStop, train
+from shiftreg.erasers.unlearning import ConceptUnlearning
 from shiftreg.errors import InvalidInputError
 
 
@@ -49,6 +50,10 @@ class SrsMe:
 
     name: ClassVar[str] = "srs-me"
     trains: ClassVar[bool] = True
+    separable: ClassVar[bool] = True
+    recoverable: ClassVar[bool] = True
+    changes: ClassVar[str] = "attn2.to_k and to_v, in the null space"
+    cost: ClassVar[str] = "1 gradient pass a step, stops by itself"
     source: ClassVar[str] = "SRS-ME, Forget All That Should Be Forgotten"
 
     learning_rate: float = 0.02
@@ -95,115 +100,38 @@ class SrsMe:
         Raises:
             InvalidInputError: No training data.
         """
-        if data is None or len(data.latents) == 0:
-            raise InvalidInputError("srs-me trains on latents of the concept, and got none.")
         generator = torch.Generator().manual_seed(seed)
-        pool = _Pool.draw(problem, data, self.pool_size, generator)
-        support, whitening, preserved = self._coordinates(problem)
-        factors = {
-            name: torch.zeros(len(weight), len(support), requires_grad=True)
-            for name, weight in weights.items()
-        }
-        scales = {name: float(weight.norm()) for name, weight in weights.items()}
-        optimizer = torch.optim.Adam(list(factors.values()), lr=self.learning_rate)
-        average = first = 0.0
-        step = 0
-        for step in range(1, self.iterations + 1):
-            rows = torch.randperm(len(pool.noisy), generator=generator)[: self.batch_size]
-            with data.model.shifted(whitening @ support, factors):
-                predicted = data.model.predict(
-                    pool.noisy[rows], pool.timesteps[rows], pool.concept_embeds[rows]
-                )
-            before = pool.concept_noise[rows] - pool.anchor_noise[rows]
-            after = predicted - pool.anchor_noise[rows]
-            correlation = (after * before).flatten(1).mean(dim=1).abs().mean()
-            distance = after.square().mean()
-            disturbance = sum(
-                (factor @ preserved).square().sum() / scales[name] ** 2
-                for name, factor in factors.items()
-            ) / len(factors)
-            size = sum(factor.abs().mean() for factor in factors.values()) / len(factors)
-            loss = (
+        unlearning = ConceptUnlearning.begin(problem, weights, data, generator, self)
+        assert data is not None  # the pool refuses it
+        model, stop = data.model, MomentumStop(self.momentum, self.tau, self.warmup)
+
+        def loss() -> tuple[Tensor, dict[str, float]]:
+            rows = unlearning.pool.sample(self.batch_size, generator)
+            with model.shifted(unlearning.directions, unlearning.factors):
+                predicted = model.predict(*unlearning.batch(rows))
+            correlation = unlearning.correlation(predicted, rows)
+            value = (
                 correlation
-                + self.anchoring * distance
-                + self.preservation * disturbance
-                + self.weight_penalty * size
+                + self.anchoring * unlearning.distance(predicted, rows)
+                + unlearning.penalty()
             )
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            value = correlation.item()
-            first = first or value
-            average = value if step == 1 else self.momentum * average + (1 - self.momentum) * value
-            values = {
-                "loss": loss.item(),
-                "correlation": value,
-                "momentum_average": average,
-                "tau": self.tau * first,
+            stop.update(correlation.item())
+            return value, {
+                "loss": value.item(),
+                "correlation": correlation.item(),
+                "momentum_average": stop.average,
+                "tau": self.tau * stop.first,
             }
-            data.observe(Step(step, self.iterations, values))
-            if step > self.warmup and average <= self.tau * first:
-                break
-        return Erasure(
-            support.contiguous(),
-            {name: (factor.detach() @ whitening).contiguous() for name, factor in factors.items()},
-            {"iterations": float(step), "first_loss": first, "last_average": average},
+
+        steps = train(
+            list(unlearning.factors.values()),
+            loss,
+            learning_rate=self.learning_rate,
+            iterations=self.iterations,
+            generator=generator,
+            data=data,
+            stops=[stop],
         )
-
-    def _coordinates(self, problem: ErasureProblem) -> tuple[Tensor, Tensor, Tensor]:
-        """The support, and coordinates in which every direction is as costly as any other.
-
-        Returns:
-            ``Q (q, d_in)``, the whitening ``(q, q)`` by the closed form's metric, and the
-            preserved rows in whitened coordinates ``(q, q)`` as a square root; all float32.
-        """
-        concept, _ = problem.suffix_rows()
-        support = problem.null_basis
-        c = concept @ support.T
-        r = problem.preserved_rows.double() @ support.T
-        energy = concept.square().sum(dim=1).mean() / concept.shape[1]
-        ordinary = r.T @ r / max(1, len(r))
-        metric = (
-            c.T @ c / len(c)
-            + self.preservation * ordinary
-            + self.ridge * energy * torch.eye(len(support), dtype=torch.float64)
+        return unlearning.erasure(
+            {"iterations": float(steps), "first_loss": stop.first, "last_average": stop.average}
         )
-        values, vectors = torch.linalg.eigh(metric)
-        whitening = (vectors / values.sqrt()) @ vectors.T
-        values, vectors = torch.linalg.eigh(whitening @ ordinary @ whitening)
-        root = vectors * values.clamp(min=0).sqrt()
-        return support.float(), whitening.float(), root.float()
-
-
-@dataclass(frozen=True)
-class _Pool:
-    """Noised latents with the frozen base's predictions, computed once."""
-
-    noisy: Tensor  # (n, C, h, w)
-    timesteps: Tensor  # (n,)
-    concept_embeds: Tensor  # (n, L, d_in)
-    concept_noise: Tensor  # (n, C, h, w)
-    anchor_noise: Tensor  # (n, C, h, w)
-
-    @classmethod
-    @torch.no_grad()
-    def draw(
-        cls,
-        problem: ErasureProblem,
-        data: TrainingData,
-        size: int,
-        generator: torch.Generator,
-    ) -> _Pool:
-        picks = torch.randint(len(data.latents), (size,), generator=generator)
-        latents = data.latents[picks]
-        timesteps = torch.randint(1000, (size,), generator=generator)
-        noise = torch.randn(latents.shape, generator=generator)
-        noisy = data.model.noised(latents, timesteps, noise)
-        pairs = torch.tensor(data.pair_index)[picks]
-        concept, anchor = problem.prompt_embeds[pairs], problem.anchor_embeds[pairs]
-
-        def predict(embeds: Tensor) -> Tensor:
-            chunks = zip(noisy.split(16), timesteps.split(16), embeds.split(16), strict=True)
-            return torch.cat([data.model.predict(*chunk) for chunk in chunks])
-
-        return cls(noisy, timesteps, concept, predict(concept), predict(anchor))

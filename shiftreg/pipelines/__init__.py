@@ -4,9 +4,15 @@ from diffusers import StableDiffusionPipeline
 
 from shiftreg.pipelines.denoiser import Denoiser, applied_weights, noise_difference
 from shiftreg.pipelines.generate import generate
-from shiftreg.pipelines.layers import image_independent_layers, layer_weights
+from shiftreg.pipelines.layers import image_independent_layers, layer_weights, parameters
 from shiftreg.pipelines.load import load_pipeline, resolve_source
-from shiftreg.pipelines.prompts import encode_prompts, fitting, name_positions
+from shiftreg.pipelines.prompts import (
+    encode_prompts,
+    fitting,
+    last_positions,
+    name_ends,
+    name_positions,
+)
 
 __all__ = [
     "Denoiser",
@@ -16,9 +22,12 @@ __all__ = [
     "fitting",
     "generate",
     "image_independent_layers",
+    "last_positions",
     "layer_weights",
     "load_pipeline",
+    "name_ends",
     "name_positions",
     "noise_difference",
+    "parameters",
     "resolve_source",
 ]

@@ -36,6 +36,17 @@ def image_independent_layers(unet: nn.Module) -> dict[str, nn.Linear]:
     return dict(sorted(layers.items()))
 
 
+def parameters(unet: nn.Module) -> dict[str, nn.Parameter]:
+    """All parameters under the names that shifts give them: a weight by its module."""
+    return {name.removesuffix(".weight"): p for name, p in unet.named_parameters()}
+
+
+def cross_attention_parameters(unet: nn.Module) -> tuple[str, ...]:
+    """Names of all parameters of the cross-attentions, sorted."""
+    modules = {layer.rpartition(".")[0] for layer in image_independent_layers(unet)}
+    return tuple(sorted(n for n in parameters(unet) if any(n.startswith(f"{m}.") for m in modules)))
+
+
 def layer_weights(unet: nn.Module) -> dict[str, Tensor]:
     """The weights ``W_l (d_out, d_in)`` of the image-independent layers."""
     return {name: layer.weight.detach() for name, layer in image_independent_layers(unet).items()}

@@ -63,6 +63,22 @@ def encode_prompts(pipeline: StableDiffusionPipeline, prompts: Sequence[str]) ->
     return torch.cat(embeds)  # (n, L, d_in)
 
 
+def last_positions(pipeline: StableDiffusionPipeline, prompts: Sequence[str]) -> list[int]:
+    """Where the last word of each prompt ends, in tokens; BOS for an empty prompt."""
+    return [len(ids) - 2 for ids in token_ids(pipeline, prompts)]
+
+
+def name_ends(pipeline: StableDiffusionPipeline, pairs: Sequence[PromptPair]) -> list[int]:
+    """Where the concept's name ends in each prompt, in tokens."""
+    starts = name_positions(pipeline, pairs)
+    prompts = token_ids(pipeline, [pair.prompt for pair in pairs])
+    stems = token_ids(pipeline, [pair.stem for pair in pairs])
+    return [
+        min(max(start, start + len(p) - len(s) - 1), len(p) - 2)
+        for start, p, s in zip(starts, prompts, stems, strict=True)
+    ]
+
+
 def name_positions(pipeline: StableDiffusionPipeline, pairs: Sequence[PromptPair]) -> list[int]:
     """Where the concept's name begins in each prompt, in tokens.
 

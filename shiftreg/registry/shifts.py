@@ -199,7 +199,7 @@ def download_shift(store: Store, version: ShiftVersion) -> Path:
 
 
 def list_stale(store: Store, base: str) -> dict[ShiftVersion, tuple[str, ...]]:
-    """Active versions that do not protect every other registered concept.
+    """Active separable versions that do not protect every other registered concept.
 
     Returns:
         Version -> names of the concepts that it does not protect.
@@ -207,6 +207,8 @@ def list_stale(store: Store, base: str) -> dict[ShiftVersion, tuple[str, ...]]:
     concepts = list_concepts(store, base)
     unprotected = {}
     for version in list_active(store, base):
+        if not version.protected:  # its method is not separable: no refresh would change that
+            continue
         known = {version.concept, *version.aliases, *version.protected}
         if missing := tuple(name for name in concepts if name not in known):
             unprotected[version] = missing

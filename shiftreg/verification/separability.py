@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from torch import Tensor
 
@@ -19,7 +19,8 @@ def separability_row(
 
     Args:
         shift: The shift.
-        weights: Layer name -> ``W_l (d_out, d_in)`` of the base.
+        weights: Layer name -> ``W_l (d_out, d_in)`` of the base, for the layers that see the text
+            alone. What a shift does to others shows in the noise predictions only.
         prompt_embeds: ``(n, L, d_in)``.
 
     Returns:
@@ -27,33 +28,46 @@ def separability_row(
     """
     embeds = prompt_embeds.double()
     worst = embeds.new_zeros(len(embeds))
-    for layer in shift.layers:
+    for layer in (layer for layer in shift.layers if layer in weights):
         moved = (embeds @ shift.delta_weight(layer).T).flatten(1).norm(dim=1)
         kept = (embeds @ weights[layer].double().T).flatten(1).norm(dim=1)
         worst = worst.maximum(moved / kept)
     return worst.tolist()
 
 
-def separability_checks(matrix: Mapping[str, Mapping[str, float]]) -> list[Check]:
-    """Judges the matrix concept of a shift -> prompt -> residual, one check a shift."""
+def separability_checks(
+    matrix: Mapping[str, Mapping[str, float]], shifts: Iterable[ConceptShift]
+) -> list[Check]:
+    """Judges how far each shift moves prompts of others, one check a shift.
+
+    A shift that keeps others to a tolerance says how far it may move them (its metric
+    ``leak_bound``), and is held to that.
+
+    Args:
+        matrix: Concept of a shift -> prompt -> residual.
+        shifts: The shifts of the matrix.
+    """
     checks = []
-    for concept, row in matrix.items():
+    for shift in sorted(shifts, key=lambda shift: shift.concept):
+        row = matrix[shift.concept]
         if not row:
             continue
         prompt = max(row, key=lambda p: row[p])
+        limit = max(SEPARABILITY_LIMIT, shift.metrics.get("leak_bound", 0.0))
         explanation = (
-            f"The shift of {concept} moves keys and values of '{prompt}' most, "
-            f"by {row[prompt]:.1e} of their size."
+            f"The shift of {shift.concept} moves '{prompt}' most, by {row[prompt]:.1e} of its size."
         )
-        if row[prompt] > SEPARABILITY_LIMIT:
-            explanation += " Run: shiftreg refresh"
+        if limit > SEPARABILITY_LIMIT:
+            explanation += f" It was made to stay below {limit:.1e}."
+        if row[prompt] > limit:
+            explanation += (
+                " Run: shiftreg refresh"
+                if shift.separable
+                else f" {shift.method} is not separable. Run: shiftreg decouple {shift.concept!r}"
+            )
         checks.append(
             Check.at_most(
-                "separability",
-                f"{concept} -> '{prompt}'",
-                row[prompt],
-                SEPARABILITY_LIMIT,
-                explanation,
+                "separability", f"{shift.concept} -> '{prompt}'", row[prompt], limit, explanation
             )
         )
     return checks

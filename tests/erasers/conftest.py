@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from shiftreg.erasers import ErasureProblem
+from shiftreg.subspace import null_space_basis
 
 WIDTH, LENGTH, OUT = 24, 4, 10
 LAYERS = ("a.to_k", "a.to_v")
@@ -35,12 +36,18 @@ def problem(protected_embeds: Tensor) -> ErasureProblem:
     prompts = torch.randn(3, LENGTH, WIDTH, generator=generator)
     anchors = torch.randn(3, LENGTH, WIDTH, generator=generator)
     anchors[:, 0] = prompts[:, 0]
-    return ErasureProblem.of(
+    preserved = torch.randn(6, WIDTH, generator=generator)
+    return ErasureProblem(
         prompt_embeds=prompts,
         anchor_embeds=anchors,
-        name_positions=[1, 2, 2],
-        protected_embeds=protected_embeds,
-        preserved_rows=torch.randn(6, WIDTH, generator=generator),
+        name_positions=(1, 2, 2),
+        name_ends=(1, 2, 3),
+        anchor_ends=(1, 2, 2),
+        bare_names=(0,),
+        empty_embeds=torch.randn(LENGTH, WIDTH, generator=generator),
+        retained_rows=torch.randn(5, WIDTH, generator=generator),
+        preserved_rows=preserved,
+        null_basis=null_space_basis(protected_embeds.flatten(0, 1)),
     )
 
 

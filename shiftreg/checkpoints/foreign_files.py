@@ -1,0 +1,180 @@
+"""Reading other tools' files: whatever the container, the tensors in it by name."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from shiftreg.checkpoints.base_folder import STEMS, read_component
+from shiftreg.checkpoints.files import load_pickle_checkpoint, reading
+from shiftreg.checkpoints.shift_file import FORMAT_KEY
+from shiftreg.checkpoints.tensor_files import read_safetensors
+from shiftreg.errors import IntegrityError, InvalidInputError, NotFoundError
+
+PICKLES = (".ckpt", ".pt", ".pth", ".bin")
+ADAPTER_CONFIG = "adapter_config.json"
+# What diffusers and PEFT call a LoRA in a folder of its own.
+LORA_NAMES = tuple(
+    f"{stem}{suffix}"
+    for stem in ("adapter_model", "pytorch_lora_weights")
+    for suffix in (".safetensors", ".bin")
+)
+# In the header of a LoRA that diffusers saved: the adapter's configuration as JSON.
+LORA_METADATA_KEY = "lora_adapter_metadata"
+PIPELINE_PARTS = ("unet", "vae", "text_encoder", "text_encoder_2")
+# Where training tools nest the weights, and what they save beside them.
+WRAPPERS = ("state_dict", "model")
+LEFTOVERS = {
+    "optimizer", "optimizer_states", "lr_scheduler", "lr_schedulers", "scheduler", "callbacks",
+    "loops", "hyper_parameters", "hparams", "scaler", "native_amp_scaling_state", "rng_state",
+    "ema", "args", "config",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ForeignFile:
+    """What a file or folder holds.
+
+    Attributes:
+        tensors: By the names that the file uses, or ``unet.``, ``vae.``, ... for a folder.
+        adapter: A PEFT configuration; None if there is none.
+        adapter_source: Where the configuration was read from, for errors.
+        metadata: Texts of the header of a safetensors file.
+    """
+
+    tensors: dict[str, Tensor]
+    adapter: Mapping[str, Any] | None
+    adapter_source: str
+    metadata: dict[str, str]
+
+
+def read_foreign_file(path: Path) -> ForeignFile:
+    """Reads a ``.safetensors`` file, a pickle of plain tensors, or a diffusers or PEFT folder.
+
+    Raises:
+        NotFoundError: It does not exist.
+        InvalidInputError: It is of another kind, holds no tensor, or is a shift of this package.
+        IntegrityError: It is damaged, or holds code or other things than tensors.
+        StorageError: It cannot be read.
+    """
+    if not path.exists():
+        raise NotFoundError(f"There is no file or folder '{path}'. Check the path.")
+    file = _read_folder(path) if path.is_dir() else _read_file(path)
+    if FORMAT_KEY in file.metadata:
+        raise InvalidInputError(
+            f"'{path}' is a concept shift that shiftreg saved, and other tools' files are read "
+            "here. It is registered as it is."
+        )
+    if not file.tensors:
+        raise InvalidInputError(
+            f"'{path}' holds no tensor. Give a LoRA, a state dict or a checkpoint."
+        )
+    return file
+
+
+def _read_file(path: Path) -> ForeignFile:
+    metadata: dict[str, str] = {}
+    if path.suffix.lower() == ".safetensors":
+        tensors, metadata = read_safetensors(path)
+    elif path.suffix.lower() in PICKLES:
+        tensors = _pickled_tensors(path)
+    else:
+        raise InvalidInputError(
+            f"'{path}' ends in '{path.suffix}', and weights are read from .safetensors, "
+            f"{', '.join(PICKLES)}, or a diffusers or PEFT folder. Rename or convert it."
+        )
+    beside = path.with_name(ADAPTER_CONFIG)
+    if LORA_METADATA_KEY in metadata:
+        with reading(path):
+            adapter = json.loads(metadata[LORA_METADATA_KEY])
+        source = f"the header of '{path}'"
+    elif beside.is_file():
+        with reading(beside):
+            adapter = json.loads(beside.read_text(encoding="utf-8"))
+        source = f"'{beside}'"
+    else:
+        return ForeignFile(tensors, None, "", metadata)
+    if not isinstance(adapter, dict):
+        raise InvalidInputError(
+            f"An adapter's configuration is a JSON object, and {source} holds a "
+            f"{type(adapter).__name__}. Fetch or make it again."
+        )
+    return ForeignFile(tensors, adapter, source, metadata)
+
+
+def _read_folder(folder: Path) -> ForeignFile:
+    """A pipeline, a UNet of its own, or a LoRA."""
+    if (folder / "unet" / "config.json").is_file():
+        tensors = {
+            f"{part}.{name}": tensor
+            for part in PIPELINE_PARTS
+            if (folder / part).is_dir()
+            for name, tensor in _component_tensors(folder / part).items()
+        }
+        return ForeignFile(tensors, None, "", {})
+    for name in LORA_NAMES:
+        if (folder / name).is_file():
+            return _read_file(folder / name)
+    if (folder / "config.json").is_file():
+        return ForeignFile(_component_tensors(folder), None, "", {})
+    raise InvalidInputError(
+        f"'{folder}' is no diffusers pipeline with a UNet, no UNet saved by diffusers, and no LoRA "
+        f"({', '.join(LORA_NAMES)}). Give the weight file itself."
+    )
+
+
+def _component_tensors(component: Path) -> dict[str, Tensor]:
+    """A component's state dict, from pickles where there is nothing else."""
+    if not any(component.glob("*.safetensors*")):
+        for stem in (*STEMS, "pytorch_model"):
+            pickle = component / f"{stem}.bin"
+            if pickle.is_file():
+                return _pickled_tensors(pickle)
+    return read_component(component)
+
+
+def _pickled_tensors(path: Path) -> dict[str, Tensor]:
+    content: Mapping[Any, Any] = load_pickle_checkpoint(path)
+    for wrapper in WRAPPERS:
+        if isinstance(content.get(wrapper), Mapping):
+            content = content[wrapper]
+    kept = {key: value for key, value in content.items() if key not in LEFTOVERS}
+    with reading(path):  # Mappings that hold themselves end in a RecursionError.
+        return _flatten(kept, path)
+
+
+def _flatten(content: Mapping[Any, Any], path: Path) -> dict[str, Tensor]:
+    """Joins the names of nested state dicts by dots; numbers and texts beside them are no weights.
+
+    Raises:
+        IntegrityError: Names are no texts, or values are something else.
+    """
+    tensors: dict[str, Tensor] = {}
+    for name, value in content.items():
+        if not isinstance(name, str):
+            raise IntegrityError(
+                f"'{path}' should name its tensors by texts, and holds the name {name!r}. "
+                "Use a checkpoint of a diffusion model."
+            )
+        if isinstance(value, Tensor):
+            found = {name: value.detach()}
+        elif isinstance(value, Mapping):
+            found = {f"{name}.{inner}": t for inner, t in _flatten(value, path).items()}
+        elif value is None or isinstance(value, str | bool | int | float):
+            continue
+        else:
+            raise IntegrityError(
+                f"'{path}' should hold plain tensors, and '{name}' is a {type(value).__name__}. "
+                "Use a checkpoint of a diffusion model."
+            )
+        if twice := sorted(found.keys() & tensors.keys()):
+            raise InvalidInputError(
+                f"'{path}' holds '{twice[0]}' twice. Save it anew with one tensor a name."
+            )
+        tensors |= found
+    return tensors

@@ -1,0 +1,217 @@
+"""What a state dict or a whole checkpoint changes in a base: new weights minus old ones."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from torch import Tensor
+
+from shiftreg.checkpoints.architecture import probable_architecture
+from shiftreg.checkpoints.base_folder import read_component, read_config
+from shiftreg.checkpoints.compvis import (
+    UNET_PREFIX,
+    VAE_PREFIX,
+    unet_to_compvis,
+)
+from shiftreg.checkpoints.weight_change import (
+    WeightChange,
+    check_weights,
+    dtype_names,
+    fit_shape,
+    shape_text,
+)
+from shiftreg.errors import IncompatibleError, InvalidInputError
+
+# Beginning of a name -> the part that the tensor belongs to; names without one are the UNet's.
+PARTS = {
+    UNET_PREFIX: "unet",
+    "unet.": "unet",
+    VAE_PREFIX: "vae",
+    "vae.": "vae",
+    "cond_stage_model.transformer.": "text_encoder",
+    "cond_stage_model.": "text_encoder",
+    "conditioner.": "text_encoder",
+    "text_encoder.": "text_encoder",
+    "text_encoder_2.": "text_encoder",
+}
+EMA = "model_ema."
+# Constants of the noise schedule, and what training leaves behind.
+BUFFERS = re.compile(
+    r"(betas|(sqrt_(recip(m1)?_)?|log_)?(one_minus_)?alphas_cumprod(_prev)?|sqrt_.*|posterior_.*"
+    r"|logvar|lvlb_weights|sigmas|log_sigmas|scale_factor|denoiser\..*|loss\..*"
+    r"|first_stage_model\.loss\..*|.*\bposition_ids|.*\blogit_scale)"
+)
+UNET_NAME = re.compile(
+    r"(down_blocks|up_blocks|mid_block|conv_in|conv_norm_out|conv_out|time_embedding|add_embedding"
+    r"|class_embedding|encoder_hid_proj|input_blocks|middle_block|output_blocks|time_embed"
+    r"|label_emb|out)\."
+)
+# Fine-tuned weights keep a similarity near one; those of two trainings have none.
+LEAST_SIMILARITY = 0.1
+
+
+def state_change(
+    tensors: Mapping[str, Tensor], base_folder: Path, source: str, *, unet_only: bool
+) -> WeightChange:
+    """Subtracts a base from a state dict.
+
+    Args:
+        tensors: Under diffusers' or CompVis's names; all of the model or a part of it.
+        base_folder: The diffusers folder.
+        source: The file, for errors.
+        unet_only: Leaves out a text encoder or autoencoder that is not the base's.
+
+    Raises:
+        InvalidInputError: A tensor is unknown or malformed, or the UNet has none.
+        IncompatibleError: The file belongs to another base.
+        IntegrityError: The base is damaged.
+    """
+    parts, left_out = _sort_by_part(tensors)
+    unet = read_component(base_folder / "unet")
+    names = _unet_names(parts["unet"], unet, base_folder, source)
+    new = {}
+    for name, tensor in parts["unet"].items():
+        fitted = fit_shape(tensor, unet[names[name]].shape)
+        if fitted is None:
+            raise IncompatibleError(
+                f"The base's '{names[name]}' has shape {shape_text(unet[names[name]])}, and in "
+                f"{source} it has {shape_text(tensor)} ('{name}')."
+                f"{probable_architecture(tensors)} Import it for a base of that width."
+            )
+        check_weights(name, fitted)
+        new[names[name]] = fitted
+    similarity = _check_similarity(new, unet, source)
+    for part in ("text_encoder", "vae"):
+        differing = _first_difference(part, parts[part], base_folder)
+        if differing and not unet_only:
+            raise IncompatibleError(
+                f"A shift changes the UNet alone, and {source} holds another "
+                f"{part.replace('_', ' ')} than the base ('{differing}'): it was made from another "
+                "base, or changes more than the UNet. Import it for its own base, or import its "
+                "UNet part alone (unet_only)."
+            )
+        if differing:
+            left_out.append(
+                f"The {part.replace('_', ' ')} differs from the base's ('{differing}') and was "
+                "left out."
+            )
+    deltas = {name: _difference(name, tensor, unet[name]) for name, tensor in new.items()}
+    changed = {name: delta for name, delta in deltas.items() if delta is not None}
+    whole = new.keys() == unet.keys() or bool(parts["vae"] or parts["text_encoder"])
+    details: dict[str, Any] = {
+        "keys": len(tensors),
+        "unet_keys": len(new),
+        "layers": len({name.rpartition(".")[0] for name in changed}),
+        "dtype": dtype_names(parts["unet"]),
+        "median_similarity": similarity,
+    }
+    form = "checkpoint" if whole else "partial state dict"
+    return WeightChange(form, changed, tuple(left_out), details)
+
+
+def _sort_by_part(
+    tensors: Mapping[str, Tensor],
+) -> tuple[dict[str, dict[str, Tensor]], list[str]]:
+    """Each part's tensors by the file's names; and sentences on what is ignored."""
+    parts: dict[str, dict[str, Tensor]] = {"unet": {}, "vae": {}, "text_encoder": {}}
+    averaged = 0
+    for name, tensor in tensors.items():
+        if name.startswith(EMA):
+            averaged += 1
+        elif not BUFFERS.fullmatch(name):
+            prefix = next((prefix for prefix in PARTS if name.startswith(prefix)), None)
+            parts["unet" if prefix is None else PARTS[prefix]][name] = tensor
+    left_out = [f"{averaged} averaged weights ({EMA}*) were left out."] if averaged else []
+    return parts, left_out
+
+
+def _unet_names(
+    tensors: Mapping[str, Tensor], unet: Mapping[str, Tensor], base_folder: Path, source: str
+) -> dict[str, str]:
+    """The file's names of the UNet's tensors -> diffusers' names.
+
+    Raises:
+        InvalidInputError: There are none, several spellings are mixed, or one is unknown.
+        IncompatibleError: The base's UNet lacks one.
+    """
+    if not tensors:
+        raise InvalidInputError(
+            f"A shift changes the UNet, and {source} holds nothing of one. "
+            "Give a LoRA, a state dict or a checkpoint of a UNet."
+        )
+    spellings = {
+        prefix: next((name for name in tensors if name.startswith(prefix)), None)
+        for prefix in (UNET_PREFIX, "unet.")
+    }
+    spellings[""] = next((name for name in tensors if UNET_NAME.match(name)), None)
+    used = [prefix for prefix, example in spellings.items() if example]
+    if len(used) > 1:
+        raise InvalidInputError(
+            f"The tensors of a UNet are named in one way, and {source} mixes "
+            f"'{spellings[used[0]]}' with '{spellings[used[1]]}'. Save one model alone."
+        )
+    prefix = used[0] if used else ""
+    known = {prefix + name: name for name in unet}
+    if prefix == UNET_PREFIX:
+        known = _compvis_names(unet, base_folder)
+    if unknown := [name for name in tensors if name not in known]:
+        first = unknown[0]
+        probably = probable_architecture(tensors)
+        if probably or UNET_NAME.match(first.removeprefix(prefix)):
+            raise IncompatibleError(
+                f"The base's UNet has no tensor '{first}', and {source} has it with shape "
+                f"{shape_text(tensors[first])}.{probably} Import it for a base of that structure."
+            )
+        raise InvalidInputError(
+            f"'{first}' in {source} is no tensor of a UNet that is known here, nor a LoRA's. "
+            "Save the UNet's weights with diffusers' names (save_pretrained), then import that."
+        )
+    return {name: known[name] for name in tensors}
+
+
+def _compvis_names(unet: Mapping[str, Tensor], base_folder: Path) -> dict[str, str]:
+    config = read_config(base_folder / "unet")
+    return {
+        compvis: name for name in unet for compvis in unet_to_compvis({name: unet[name]}, config)
+    }
+
+
+def _check_similarity(
+    new: Mapping[str, Tensor], unet: Mapping[str, Tensor], source: str
+) -> float | None:
+    """The median cosine similarity of matrices and kernels; None if there are none.
+
+    Raises:
+        IncompatibleError: It is that of weights from another training.
+    """
+    pairs = ((tensor, unet[name]) for name, tensor in new.items() if tensor.ndim >= 2)
+    cosines = [cosine for one, other in pairs if (cosine := _cosine(one, other)) is not None]
+    if not cosines:
+        return None
+    similarity = median(cosines)
+    if similarity < LEAST_SIMILARITY:
+        raise IncompatibleError(
+            f"Weights of a changed model resemble the base's, and those of {source} do not: their "
+            f"median cosine similarity is {similarity:.2f}, below {LEAST_SIMILARITY}. It was made "
+            "from another base: import it for that one."
+        )
+    return similarity
+
+
+def _cosine(one: Tensor, other: Tensor) -> float | None:
+    one, other = one.double().flatten(), other.double().flatten()
+    norms = float(one.norm() * other.norm())
+    return float(one @ other) / norms if norms > 0 else None
+
+
+def _first_difference(part: str, tensors: Mapping[str, Tensor], base_folder: Path) -> str | None:
+    """The first tensor of an autoencoder or text encoder that is not the base's."""
+    if not tensors:
+        return None
+    rename: Callable[[str], Iterable[str]]
+    if part == "vae":
+        config = read_config(base_folder / "vae")

@@ -1,0 +1,74 @@
+"""Work that takes long, kept on disk until it is finished, so that an interruption costs little."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from shiftreg.checkpoints.atomic import atomic_file
+from shiftreg.checkpoints.files import load_pickle_checkpoint
+from shiftreg.errors import ShiftregError
+
+
+class Unfinished:
+    """One piece of work: its pictures, and where its training stands.
+
+    What lies here is a convenience: anything damaged counts as not there.
+
+    Attributes:
+        folder: Named after all that the result depends on, so that only the same work finds it.
+        interval: Seconds between two states on disk.
+    """
+
+    def __init__(self, folder: Path, interval: float = 20.0) -> None:
+        self.folder = folder
+        self.interval = interval
+        self._saved = time.monotonic()
+
+    def load(self) -> Mapping[str, Any] | None:
+        """The state that was last kept; None if there is none."""
+        return self._read("training.pt")
+
+    def save(self, state: Callable[[], Mapping[str, Any]]) -> None:
+        """Keeps a state if the last one is older than the interval.
+
+        Raises:
+            StorageError: The disk refused.
+        """
+        if time.monotonic() - self._saved >= self.interval:
+            self._write("training.pt", dict(state()))
+            self._saved = time.monotonic()
+
+    def latents(self, name: str, paint: Callable[[], Tensor]) -> Tensor:
+        """Pictures ``(n, C, h, w)`` that were painted before, or that are painted now.
+
+        Raises:
+            StorageError: The disk refused.
+        """
+        kept = self._read(f"{name}.pt")
+        if kept is not None and isinstance(kept.get("latents"), Tensor):
+            return kept["latents"]
+        latents = paint()
+        self._write(f"{name}.pt", {"latents": latents})
+        return latents
+
+    def discard(self) -> None:
+        """Forgets it: the work is finished."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _read(self, name: str) -> dict[str, Any] | None:
+        with suppress(ShiftregError):
+            return load_pickle_checkpoint(self.folder / name)
+        return None
+
+    def _write(self, name: str, value: Mapping[str, Any]) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with atomic_file(self.folder / name, overwrite=True) as partial, partial.open("wb") as file:
+            torch.save(dict(value), file)

@@ -1,0 +1,107 @@
+"""A change of a UNet's weights, whatever file it came from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from shiftreg.errors import InvalidInputError
+
+
+@dataclass(frozen=True)
+class WeightChange:
+    """What a file changes.
+
+    Attributes:
+        form: "lora, diffusers/PEFT", "lora, kohya", "partial state dict" or "checkpoint".
+        deltas: UNet parameter, such as ``conv_in.bias`` -> what is added to it, float32.
+        left_out: Sentences on what the file holds and the deltas do not.
+        details: JSON values, such as ranks and dtypes.
+    """
+
+    form: str
+    deltas: dict[str, Tensor]
+    left_out: tuple[str, ...]
+    details: dict[str, Any]
+
+
+def check_weights(name: str, tensor: Tensor) -> None:
+    """Refuses what cannot be computed with.
+
+    Raises:
+        InvalidInputError: The tensor holds integers, is sparse or has no values, or a value is NaN
+            or infinite.
+    """
+    usable = tensor.is_floating_point() and tensor.layout == torch.strided
+    if not usable or tensor.device.type != "cpu":
+        kind = "" if tensor.layout == torch.strided else f" {tensor.layout}".replace("torch.", "")
+        raise InvalidInputError(
+            f"Weights are dense floating-point numbers, and '{name}' is{kind} {dtype_name(tensor)}. "
+            "Convert the file to float16 or float32 with the tool that made it."
+        )
+    # Not .isfinite() of the tensor itself, which float8 does not have.
+    if not torch.isfinite(_computable(tensor)).all():
+        raise InvalidInputError(
+            f"Weights are finite numbers, and '{name}' holds NaN or infinity. "
+            "The file is damaged, or its training diverged: fetch or make it again."
+        )
+
+
+def fit_shape(tensor: Tensor, shape: Sequence[int]) -> Tensor | None:
+    """Gives a tensor a parameter's shape.
+
+    A linear layer (c_out, c_in) and a 1 x 1 convolution (c_out, c_in, 1, 1) are the same.
+
+    Returns:
+        The tensor in that shape; None if it is another one.
+    """
+    return tensor.reshape(tuple(shape)) if _linear(tensor.shape) == _linear(shape) else None
+
+
+def single_precision(name: str, delta: Tensor) -> Tensor | None:
+    """Rounds a delta once.
+
+    Args:
+        name: The parameter.
+        delta: Computed in float64.
+
+    Returns:
+        float32; None if nothing of it is left.
+
+    Raises:
+        InvalidInputError: A value is beyond float32.
+    """
+    result = delta.to(torch.float32)
+    if not torch.isfinite(result).all():
+        raise InvalidInputError(
+            f"The change of '{name}' leaves the range of float32. "
+            "The file is damaged, or its training diverged: fetch or make it again."
+        )
+    return result.contiguous() if result.any() else None
+
+
+def dtype_name(tensor: Tensor) -> str:
+    """Such as "float16"."""
+    return str(tensor.dtype).removeprefix("torch.")
+
+
+def dtype_names(tensors: Mapping[str, Tensor]) -> str:
+    """The dtypes of tensors, such as "float16" or "float16, float32"."""
+    return ", ".join(sorted({dtype_name(tensor) for tensor in tensors.values()}))
+
+
+def shape_text(tensor: Tensor) -> str:
+    """Such as "(320, 768)"."""
+    return str(tuple(tensor.shape))
+
+
+def _linear(shape: Sequence[int]) -> tuple[int, ...]:
+    return tuple(shape[:2]) if len(shape) == 4 and tuple(shape[2:]) == (1, 1) else tuple(shape)
+
+
+def _computable(tensor: Tensor) -> Tensor:
+    return tensor.float() if tensor.element_size() == 1 else tensor

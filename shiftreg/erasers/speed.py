@@ -1,0 +1,77 @@
+"""An edit of values within the approximate null space of everything that is kept, as in SPEED."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from shiftreg.erasers.base import Erasure, ErasureProblem, TrainingData, require_positive
+from shiftreg.subspace import null_space_basis
+
+
+@dataclass(frozen=True)
+class SpeedLike:
+    """Moves the last row of a name onto its anchor's within the null space of retained rows.
+
+    Source: "SPEED: Scalable, Precise, and Efficient Concept Erasure", null-space constrained edit
+    of ``to_v``. With ``N`` a basis of what the retained rows (one a concept) hardly use, and
+    ``z = t N'``::
+
+        delta = W (a - t)' z (z'z + lambda I)^-1 N
+
+    Its filtering and augmentation of the retained rows are left out, and one concept is solved at
+    a time, so that it can be restored alone: hence "like".
+
+    Attributes:
+        threshold: Directions in which the retained rows have at most this share of their largest
+            singular value count as free.
+        empty_directions: Directions of the empty prompt that are kept exactly.
+        ridge: ``lambda``.
+    """
+
+    name: ClassVar[str] = "speed-like"
+    trains: ClassVar[bool] = False
+    separable: ClassVar[bool] = False
+    recoverable: ClassVar[bool] = True
+    changes: ClassVar[str] = "attn2.to_v, by the last row of a name"
+    cost: ClassVar[str] = "one solve"
+    source: ClassVar[str] = "after SPEED (Li et al. 2025)"
+
+    threshold: float = 0.1
+    empty_directions: int = 4
+    ridge: float = 1e-3
+
+    def __post_init__(self) -> None:
+        """Checks the hyper-parameters."""
+        require_positive(
+            threshold=self.threshold, empty_directions=self.empty_directions, ridge=self.ridge
+        )
+
+    def erase(
+        self,
+        problem: ErasureProblem,
+        weights: Mapping[str, Tensor],
+        data: TrainingData | None = None,
+        seed: int = 0,
+    ) -> Erasure:
+        """Solves the edit.
+
+        Args:
+            problem: Names, anchors, the empty prompt, and the rows to retain.
+            weights: Layer name -> ``W_l (d_out, d_in)``; only ``to_v`` changes.
+            data: Not used: nothing is trained.
+            seed: Not used: nothing is drawn.
+        """
+        name, anchor = problem.name_rows()  # (n, d_in)
+        retained = null_space_basis(problem.retained_rows, self.threshold)  # (m, d_in)
+        _, _, empty = torch.linalg.svd(problem.empty_embeds.double(), full_matrices=False)
+        exact = null_space_basis(empty[: self.empty_directions] @ retained.T) @ retained
+        z = name @ exact.T  # (n, m)
+        system = z.T @ z + self.ridge * torch.eye(len(exact), dtype=torch.float64)
+        change = torch.linalg.solve(system, z.T @ (anchor - name)).T @ exact  # (d_in, d_in)
+        values = {layer: w for layer, w in weights.items() if layer.endswith("to_v")}
+        return Erasure.of_map(change, values)
