@@ -12,7 +12,7 @@ import typer
 
 from shiftreg import __version__
 
-from . import bases, composing, erasing, reading, ui
+from . import bases, composing, erasing, importing, reading, ui
 from .console import data_console, print_line
 from .options import examples
 
@@ -22,7 +22,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for group in (erasing, reading, composing, bases, ui):
+for group in (erasing, importing, reading, composing, bases, ui):
     app.add_typer(group.commands)
 
 

@@ -16,6 +16,9 @@ from .console import safe
 
 if TYPE_CHECKING:
     from shiftreg.api import BaseRecord
+    from shiftreg.api.capacity import CapacityRow
+    from shiftreg.api.importing import ForeignShift
+    from shiftreg.api.methods import Method
     from shiftreg.api.values import (
         CompositionPlan,
         ConceptDetail,
@@ -25,9 +28,9 @@ if TYPE_CHECKING:
         ExportResult,
         GridResult,
     )
-    from shiftreg.api.methods import Method
 
 STATE_STYLES = {"erased": "yellow", "generates": "green"}
+VERDICT_STYLES = {"fits": "green", "tight": "yellow", "does not fit": "red"}
 
 
 def concepts(states: Sequence[ConceptState]) -> RenderableType:
@@ -154,6 +157,36 @@ def erasures(results: Sequence[ErasureResult]) -> RenderableType:
         sentence = f"Not protecting what is new: {', '.join(stale)}. Run: shiftreg refresh"
         parts += warnings([sentence])
     return Group(*parts)
+
+
+def capacity(rows: Sequence[CapacityRow]) -> RenderableType:
+    """What further concepts would take, a row each."""
+    table = make_table(
+        "Profile", "Concept", "Used", "Free", "Stays", "|delta|/|W|", "Largest leak", "Verdict"
+    )
+    for row in rows:
+        table.add_row(
+            safe(row.profile),
+            safe(row.concept),
+            f"{row.used} of {row.width}",
+            str(row.free),
+            f"{row.residual:.1%}",
+            number(row.ratio),
+            f"{row.leak:.1e}",
+            Text(row.verdict, style=VERDICT_STYLES[row.verdict]),
+        )
+    return table
+
+
+def foreign_shift(foreign: ForeignShift) -> RenderableType:
+    """What a file of another tool would register, in a panel."""
+    rows = {key: value for key, value in foreign.summary().items() if key != "left_out"}
+    return Panel(
+        Group(pairs(rows), *warnings(foreign.left_out)),
+        title=safe(f"Import {foreign.path.name} as a shift of {foreign.concept.name}"),
+        title_align="left",
+        expand=False,
+    )
 
 
 def stale(shifts: Sequence[tuple[str, tuple[str, ...]]]) -> RenderableType:

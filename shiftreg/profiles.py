@@ -174,3 +174,19 @@ def weighted_rows(groups: Sequence[tuple[Tensor, float]]) -> Tensor:
         raise InvalidInputError("Weighted rows need at least one row, and weights of 0 or more.")
     total = sum(len(rows) for rows, _ in filled)
     return torch.cat([rows * math.sqrt(weight * total / len(rows)) for rows, weight in filled])
+
+
+def compressed_rows(rows: Tensor) -> Tensor:
+    """At most ``d_in`` rows with the same ``R'R / len(R)``: all that a soft constraint needs.
+
+    Args:
+        rows: ``R (n, d_in)``.
+
+    Returns:
+        ``(min(n, d_in), d_in)`` float64.
+    """
+    count, width = rows.shape
+    if count <= width:
+        return rows.double()
+    triangle: Tensor = torch.linalg.qr(rows.double(), mode="r").R
+    return triangle * math.sqrt(width / count)

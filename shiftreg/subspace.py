@@ -143,3 +143,19 @@ def leak(rows: Tensor, delta_weight: Tensor, weight: Tensor) -> float:
     """
     rows = rows.double()
     return float((rows @ delta_weight.double().T).norm() / (rows @ weight.double().T).norm())
+
+
+def leaks(embeds: Tensor, delta_weight: Tensor, weight: Tensor) -> Tensor:
+    """:func:`leak` of many prompts at once.
+
+    Args:
+        embeds: ``(n, L, d_in)``.
+        delta_weight: ``(d_out, d_in)``.
+        weight: ``(d_out, d_in)``.
+
+    Returns:
+        ``(n,)`` float64.
+    """
+    embeds = embeds.double()
+    moved = (embeds @ delta_weight.double().T).flatten(1).norm(dim=1)
+    return moved / (embeds @ weight.double().T).flatten(1).norm(dim=1)

@@ -10,7 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shiftreg.errors import InvalidInputError
-from shiftreg.profiles import Profile, leak_bound, profile_null_basis, weighted_rows
+from shiftreg.profiles import (
+    Profile,
+    compressed_rows,
+    leak_bound,
+    profile_null_basis,
+    weighted_rows,
+)
 from shiftreg.subspace import leak, null_space_basis
 
 LENGTH = 6
@@ -158,6 +164,18 @@ def test_weighted_rows_count_by_weight_and_not_by_number(
     stacked = weighted_rows(filled)
     wanted = sum(w * rows.T @ rows / len(rows) for rows, w in filled if len(rows))
     assert torch.allclose(stacked.T @ stacked / len(stacked), wanted, atol=1e-9)
+
+
+@given(st.integers(0, 40), seeds)
+def test_compressed_rows_have_the_same_mean_energy_in_every_direction(
+    count: int, seed: int
+) -> None:
+    rows = torch.randn(count, 8, generator=torch.Generator().manual_seed(seed)).double()
+    compressed = compressed_rows(rows)
+    assert len(compressed) == min(count, 8)
+    if count:
+        energy = compressed.T @ compressed / len(compressed)
+        assert torch.allclose(energy, rows.T @ rows / count, atol=1e-12)
 
 
 @pytest.mark.parametrize("text", ["exact", "content:0.01", "svd:0.001"])

@@ -1,5 +1,6 @@
 """The use cases: what the command line and a notebook call."""
 
+from shiftreg.api.capacity import plan_capacity
 from shiftreg.api.composing import export_composition, plan_composition
 from shiftreg.api.decoupling import decouple
 from shiftreg.api.erasing import erase, plan_refresh, refresh
@@ -26,6 +27,7 @@ __all__ = [
     "list_concepts",
     "list_methods",
     "open_workspace",
+    "plan_capacity",
     "plan_composition",
     "plan_erasures",
     "plan_refresh",

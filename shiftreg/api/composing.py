@@ -15,6 +15,7 @@ import torch
 
 import shiftreg
 from shiftreg import checkpoints, pipelines
+from shiftreg.api.methods import is_recoverable, require_recoverable
 from shiftreg.api.values import (
     CompositionPlan,
     ExportResult,
@@ -77,6 +78,12 @@ def plan_composition(
                 f"The shift of {version.concept} does not protect {', '.join(restored)}, which may "
                 "not generate exactly as before. Run: shiftreg refresh"
             )
+    warnings += [
+        f"{name} generates here, and was erased by {version.method}, which is for concepts that "
+        "must never return: this composition cannot be exported."
+        for name, version in active.items()
+        if name not in chosen and not is_recoverable(version)
+    ]
     states: dict[str, State] = {
         name: "erased" if name in chosen else "generates"
         for name in sorted(workspace.known_names(), key=str.lower)
@@ -117,10 +124,13 @@ def export_composition(
     Raises:
         AlreadyExistsError: The target exists.
         StorageError: The disk is full or read-only.
-        InvalidInputError: Unknown suffix or dtype.
+        InvalidInputError: Unknown suffix or dtype, or a concept generates that must never return.
     """
     if dtype is not None and dtype not in DTYPES:
         raise InvalidInputError(f"There is no dtype '{dtype}'. Dtypes: {', '.join(DTYPES)}.")
+    for version in workspace.registry.active(workspace.base.name):
+        if plan.states.get(version.concept) == "generates":
+            require_recoverable(version)
     observe(Progress("composing", 0, 2))
     composition = plan_shifts(workspace, plan)
     # Float64 here: the file reaches its own dtype by one cast, when it is written.

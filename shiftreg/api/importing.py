@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,11 @@ class ForeignShift:
     left_out: tuple[str, ...]
     details: Mapping[str, Any]
     deltas: Mapping[str, torch.Tensor]
+
+    def summary(self) -> dict[str, Any]:
+        """All but the tensors, as JSON values."""
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "deltas"}
+        return {**values, "concept": self.concept.name, "path": str(self.path)}
 
 
 def read_import(

@@ -10,6 +10,7 @@ from typing import Any
 
 from shiftreg.erasers import BrokenEraser, Eraser, find_eraser, known_erasers
 from shiftreg.errors import InvalidInputError
+from shiftreg.registry import ShiftVersion
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,25 @@ def build_eraser(method: str, options: Mapping[str, Any] | None) -> Eraser:
                 f"Option '{name}' of '{method}' is a {kind.__name__}, and '{value}' is none."
             ) from error
     return eraser(**values)
+
+
+def is_recoverable(version: ShiftVersion) -> bool:
+    """Whether the version's method lets a concept be restored."""
+    eraser = known_erasers().get(version.method)
+    return not isinstance(eraser, type) or eraser.recoverable
+
+
+def require_recoverable(version: ShiftVersion) -> None:
+    """Refuses to take back an erasure by a method for concepts that must never return.
+
+    Raises:
+        InvalidInputError: The version's method is one.
+    """
+    if not is_recoverable(version):
+        raise InvalidInputError(
+            f"'{version.concept}' was erased by {version.method}, which is for concepts that must "
+            "never return. If it may, erase it by a recoverable method first: shiftreg methods"
+        )
 
 
 def _describe(eraser: type[Eraser]) -> Method:

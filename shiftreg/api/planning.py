@@ -142,7 +142,7 @@ def prepare_erasure(
     preserved = tuple(_that_fit(pipeline, ordinary, str))
     protected_embeds = pipelines.encode_prompts(pipeline, protected)
     preserved_embeds = pipelines.encode_prompts(pipeline, preserved)
-    retained = (*preserved, *others)
+    retained = (*others, *_that_fit(pipeline, base.preserved, str))
     anchors = [pair.anchor for pair in pairs]
     problem = ErasureProblem(
         prompt_embeds=pipelines.encode_prompts(pipeline, [pair.prompt for pair in pairs]),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 
+from shiftreg.api.methods import require_recoverable
 from shiftreg.api.values import ConceptDetail, ConceptState
 from shiftreg.api.workspace import Workspace
 from shiftreg.errors import InvalidInputError, NotFoundError
@@ -72,7 +73,7 @@ def restore(workspace: Workspace, names: Sequence[str], *, reason: str) -> tuple
 
     Raises:
         NotFoundError: Unknown, or not erased.
-        InvalidInputError: No reason.
+        InvalidInputError: No reason, or a method whose erasures are not taken back.
     """
     if not reason.strip():
         raise InvalidInputError(
@@ -84,6 +85,7 @@ def restore(workspace: Workspace, names: Sequence[str], *, reason: str) -> tuple
     for name in found:
         if name not in active:
             raise NotFoundError(f"'{name}' is not erased, so there is nothing to restore.")
+        require_recoverable(active[name])
     for name in found:
         workspace.registry.deactivate(base.name, name)
         workspace.audit.append(

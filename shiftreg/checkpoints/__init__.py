@@ -18,12 +18,14 @@ from shiftreg.checkpoints.export import (
     recipe_path_of,
 )
 from shiftreg.checkpoints.files import file_digest, folder_digest, load_pickle_checkpoint
+from shiftreg.checkpoints.foreign import ForeignChange, read_foreign
 from shiftreg.checkpoints.shift_file import load_shift, save_shift
 from shiftreg.checkpoints.unfinished import Unfinished
 
 __all__ = [
     "Comparison",
     "Export",
+    "ForeignChange",
     "Unfinished",
     "atomic_file",
     "atomic_folder",
@@ -36,6 +38,7 @@ __all__ = [
     "load_pickle_checkpoint",
     "load_shift",
     "read_checkpoint",
+    "read_foreign",
     "read_recipe_digest",
     "recipe_path_of",
     "save_shift",

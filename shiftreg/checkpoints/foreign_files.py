@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from shiftreg.checkpoints.base_folder import STEMS, read_component
@@ -93,7 +94,7 @@ def _read_file(path: Path) -> ForeignFile:
         with reading(path):
             adapter = json.loads(metadata[LORA_METADATA_KEY])
         source = f"the header of '{path}'"
-    elif beside.is_file():
+    elif beside.is_file() and any(".lora_A." in name for name in tensors):
         with reading(beside):
             adapter = json.loads(beside.read_text(encoding="utf-8"))
         source = f"'{beside}'"
@@ -161,15 +162,16 @@ def _flatten(content: Mapping[Any, Any], path: Path) -> dict[str, Tensor]:
                 f"'{path}' should name its tensors by texts, and holds the name {name!r}. "
                 "Use a checkpoint of a diffusion model."
             )
-        if isinstance(value, Tensor):
+        if isinstance(value, Tensor) and _is_plain(value):
             found = {name: value.detach()}
         elif isinstance(value, Mapping):
             found = {f"{name}.{inner}": t for inner, t in _flatten(value, path).items()}
         elif value is None or isinstance(value, str | bool | int | float):
             continue
         else:
+            odd = "sparse, quantised or without values" if isinstance(value, Tensor) else "none"
             raise IntegrityError(
-                f"'{path}' should hold plain tensors, and '{name}' is a {type(value).__name__}. "
+                f"'{path}' should hold plain tensors, and '{name}' is {odd}. "
                 "Use a checkpoint of a diffusion model."
             )
         if twice := sorted(found.keys() & tensors.keys()):
@@ -178,3 +180,9 @@ def _flatten(content: Mapping[Any, Any], path: Path) -> dict[str, Tensor]:
             )
         tensors |= found
     return tensors
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    """Whether the values are there: pickles also hold sparse, quantised and empty-handed ones."""
+    dense = tensor.layout == torch.strided and not tensor.is_quantized
+    return dense and tensor.device.type == "cpu"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
 
 from torch import Tensor
 
@@ -26,7 +25,7 @@ from shiftreg.errors import IncompatibleError, InvalidInputError
 def lora_change(
     file: ForeignFile,
     unet: Mapping[str, Tensor],
-    config: Mapping[str, Any],
+    compvis: Mapping[str, str],
     source: str,
     *,
     unet_only: bool,
@@ -36,7 +35,7 @@ def lora_change(
     Args:
         file: A LoRA of any known style.
         unet: The base's state dict.
-        config: The UNet's ``config.json``.
+        compvis: diffusers' name of each parameter -> CompVis's, where there is one.
         source: The file, for errors.
         unet_only: Leaves out what changes a text encoder.
 
@@ -44,7 +43,7 @@ def lora_change(
         InvalidInputError: The file is malformed, of an unknown kind, or changes a text encoder.
         IncompatibleError: It was made for another base.
     """
-    lora = sort_lora(file.tensors, unet, config, source)
+    lora = sort_lora(file.tensors, unet, compvis, source)
     if lora.text_encoder and not unet_only:
         raise InvalidInputError(
             f"A shift changes the UNet alone, and {source} also changes a text encoder: "
@@ -57,46 +56,41 @@ def lora_change(
             "changes the UNet. Use a file that was trained on the UNet."
         )
     adapter = None
-    if file.adapter is not None and lora.style.startswith("PEFT"):
+    if file.adapter is not None and lora.form != "lora, kohya":
         adapter = parse_adapter_config(file.adapter, file.adapter_source)
     deltas: dict[str, Tensor] = {}
     ranks: set[int] = set()
     alphas: set[float] = set()
     for module, parts in lora.layers.items():
-        weight = unet[f"{module}.weight"]
+        changed: dict[str, Tensor] = {}
         if "down" in parts:
+            weight = unet[f"{module}.weight"]
             _check_pair(module, parts, weight, file, source)
             rank = parts["down"].shape[0]
             alpha, scale = _alpha_and_scale(module, parts, rank, adapter, source)
-            deltas[f"{module}.weight"] = _multiply(parts, scale).reshape(weight.shape)
+            changed[f"{module}.weight"] = _multiply(parts, scale).reshape(weight.shape)
             ranks.add(rank)
             alphas.add(alpha)
         for role, parameter in (("diff", f"{module}.weight"), ("diff_b", f"{module}.bias")):
             if role in parts:
-                deltas[parameter] = _dense(parameter, parts[role], unet, file, source)
-    rounded = {name: single_precision(name, delta) for name, delta in deltas.items()}
-    left_out = (
-        (
-            f"{len(lora.text_encoder)} tensors that change a text encoder were left out: "
-            f"{_some(lora.text_encoder)}.",
-        )
-        if lora.text_encoder
-        else ()
-    )
-    return WeightChange(
-        form=lora.form,
-        deltas={name: delta for name, delta in rounded.items() if delta is not None},
-        left_out=left_out,
-        details={
-            "style": lora.style,
-            "keys": len(file.tensors),
-            "layers": len(lora.layers),
-            "dtype": dtype_names(file.tensors),
-            "ranks": sorted(ranks),
-            "alphas": sorted(alphas),
-            "rank_stabilised": adapter is not None and adapter.rank_stabilised,
-        },
-    )
+                changed[parameter] = _dense(parameter, parts[role], unet, file, source)
+        for parameter, delta in changed.items():
+            if (rounded := single_precision(parameter, delta)) is not None:
+                deltas[parameter] = rounded
+    left_out: tuple[str, ...] = ()
+    if lora.text_encoder:
+        names = _some(lora.text_encoder)
+        left_out = (f"What changes a text encoder was left out: {names}.",)
+    details = {
+        "style": lora.style,
+        "keys": len(file.tensors),
+        "layers": len(lora.layers),
+        "dtype": dtype_names(file.tensors),
+        "ranks": sorted(ranks),
+        "alphas": sorted(alphas),
+        "rank_stabilised": adapter is not None and adapter.rank_stabilised,
+    }
+    return WeightChange(lora.form, deltas, left_out, details)
 
 
 def _check_pair(

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
 
 from torch import Tensor
 
 from shiftreg.checkpoints.architecture import probable_architecture
-from shiftreg.checkpoints.compvis import unet_key
 from shiftreg.errors import IncompatibleError, InvalidInputError
 
 # Words that no tensor of a whole model has in its name: LoRA's, and those of its relatives.
@@ -81,7 +78,7 @@ def is_lora(tensors: Mapping[str, Tensor]) -> bool:
 def sort_lora(
     tensors: Mapping[str, Tensor],
     unet: Mapping[str, Tensor],
-    config: Mapping[str, Any],
+    compvis: Mapping[str, str],
     source: str,
 ) -> LoraFile:
     """Recognises the style of a LoRA file, and finds the layers that it changes.
@@ -89,7 +86,7 @@ def sort_lora(
     Args:
         tensors: The file's, by its own names.
         unet: The base's state dict.
-        config: The UNet's ``config.json``.
+        compvis: diffusers' name of each parameter -> CompVis's, where there is one.
         source: The file, for errors.
 
     Raises:
@@ -100,7 +97,7 @@ def sort_lora(
     text_encoder = tuple(sorted(name for name in tensors if TEXT_ENCODER.match(name)))
     keys = {name: _take_apart(name, source) for name in sorted(tensors.keys() - set(text_encoder))}
     style = _only_style(keys, source)
-    names = _module_names(unet, config) if style.startswith("kohya") else {}
+    names = _module_names(unet, compvis) if style.startswith("kohya") else {}
     layers: dict[str, dict[str, Tensor]] = {}
     for name, key in keys.items():
         module = names.get(key.module, key.module)
@@ -160,17 +157,14 @@ def _only_style(keys: Mapping[str, _Key], source: str) -> str:
     return next(iter(styles), "")
 
 
-def _module_names(unet: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[str, str]:
+def _module_names(unet: Mapping[str, Tensor], compvis: Mapping[str, str]) -> dict[str, str]:
     """Each module by the names that kohya's files give it: dots became underscores."""
     names = {}
     for parameter in unet:
-        if not parameter.endswith(".weight"):
-            continue
-        module = parameter.removesuffix(".weight")
-        names[module.replace(".", "_")] = module
-        with suppress(InvalidInputError):  # The UNet, or a part of it, has no CompVis names.
-            compvis = unet_key(parameter, config).removesuffix(".weight")
-            names[compvis.replace(".", "_")] = module
+        if parameter.endswith(".weight"):
+            for written in (parameter, compvis.get(parameter, parameter)):
+                flat = written.removesuffix(".weight").replace(".", "_")
+                names[flat] = parameter.removesuffix(".weight")
     return names
 
 

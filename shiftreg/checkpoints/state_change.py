@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from shiftreg.checkpoints.architecture import probable_architecture
-from shiftreg.checkpoints.base_folder import read_component, read_config
-from shiftreg.checkpoints.compvis import (
-    UNET_PREFIX,
-    VAE_PREFIX,
-    unet_to_compvis,
-)
+from shiftreg.checkpoints.compvis import UNET_PREFIX, VAE_PREFIX
+from shiftreg.checkpoints.other_parts import OTHER_PARTS, first_difference
 from shiftreg.checkpoints.weight_change import (
     WeightChange,
     check_weights,
     dtype_names,
     fit_shape,
+    same_values,
     shape_text,
+    single_precision,
 )
 from shiftreg.errors import IncompatibleError, InvalidInputError
 
@@ -32,11 +31,10 @@ PARTS = {
     "unet.": "unet",
     VAE_PREFIX: "vae",
     "vae.": "vae",
-    "cond_stage_model.transformer.": "text_encoder",
     "cond_stage_model.": "text_encoder",
     "conditioner.": "text_encoder",
     "text_encoder.": "text_encoder",
-    "text_encoder_2.": "text_encoder",
+    "text_encoder_2.": "text_encoder_2",
 }
 EMA = "model_ema."
 # Constants of the noise schedule, and what training leaves behind.
@@ -55,12 +53,20 @@ LEAST_SIMILARITY = 0.1
 
 
 def state_change(
-    tensors: Mapping[str, Tensor], base_folder: Path, source: str, *, unet_only: bool
+    tensors: Mapping[str, Tensor],
+    unet: Mapping[str, Tensor],
+    compvis: Mapping[str, str],
+    base_folder: Path,
+    source: str,
+    *,
+    unet_only: bool,
 ) -> WeightChange:
     """Subtracts a base from a state dict.
 
     Args:
         tensors: Under diffusers' or CompVis's names; all of the model or a part of it.
+        unet: The base's state dict.
+        compvis: diffusers' name of each parameter -> CompVis's, where there is one.
         base_folder: The diffusers folder.
         source: The file, for errors.
         unet_only: Leaves out a text encoder or autoencoder that is not the base's.
@@ -71,8 +77,7 @@ def state_change(
         IntegrityError: The base is damaged.
     """
     parts, left_out = _sort_by_part(tensors)
-    unet = read_component(base_folder / "unet")
-    names = _unet_names(parts["unet"], unet, base_folder, source)
+    names = _unet_names(parts["unet"], unet, compvis, source)
     new = {}
     for name, tensor in parts["unet"].items():
         fitted = fit_shape(tensor, unet[names[name]].shape)
@@ -85,23 +90,22 @@ def state_change(
         check_weights(name, fitted)
         new[names[name]] = fitted
     similarity = _check_similarity(new, unet, source)
-    for part in ("text_encoder", "vae"):
-        differing = _first_difference(part, parts[part], base_folder)
+    for part, words in OTHER_PARTS.items():
+        differing = first_difference(part, parts[part], base_folder)
         if differing and not unet_only:
             raise IncompatibleError(
                 f"A shift changes the UNet alone, and {source} holds another "
-                f"{part.replace('_', ' ')} than the base ('{differing}'): it was made from another "
+                f"{words} than the base ('{differing}'): it was made from another "
                 "base, or changes more than the UNet. Import it for its own base, or import its "
                 "UNet part alone (unet_only)."
             )
         if differing:
             left_out.append(
-                f"The {part.replace('_', ' ')} differs from the base's ('{differing}') and was "
-                "left out."
+                f"The {words} differs from the base's ('{differing}') and was left out."
             )
     deltas = {name: _difference(name, tensor, unet[name]) for name, tensor in new.items()}
     changed = {name: delta for name, delta in deltas.items() if delta is not None}
-    whole = new.keys() == unet.keys() or bool(parts["vae"] or parts["text_encoder"])
+    whole = new.keys() == unet.keys() or any(parts[part] for part in OTHER_PARTS)
     details: dict[str, Any] = {
         "keys": len(tensors),
         "unet_keys": len(new),
@@ -117,7 +121,7 @@ def _sort_by_part(
     tensors: Mapping[str, Tensor],
 ) -> tuple[dict[str, dict[str, Tensor]], list[str]]:
     """Each part's tensors by the file's names; and sentences on what is ignored."""
-    parts: dict[str, dict[str, Tensor]] = {"unet": {}, "vae": {}, "text_encoder": {}}
+    parts: dict[str, dict[str, Tensor]] = {part: {} for part in ("unet", *OTHER_PARTS)}
     averaged = 0
     for name, tensor in tensors.items():
         if name.startswith(EMA):
@@ -130,7 +134,10 @@ def _sort_by_part(
 
 
 def _unet_names(
-    tensors: Mapping[str, Tensor], unet: Mapping[str, Tensor], base_folder: Path, source: str
+    tensors: Mapping[str, Tensor],
+    unet: Mapping[str, Tensor],
+    compvis: Mapping[str, str],
+    source: str,
 ) -> dict[str, str]:
     """The file's names of the UNet's tensors -> diffusers' names.
 
@@ -155,9 +162,8 @@ def _unet_names(
             f"'{spellings[used[0]]}' with '{spellings[used[1]]}'. Save one model alone."
         )
     prefix = used[0] if used else ""
-    known = {prefix + name: name for name in unet}
-    if prefix == UNET_PREFIX:
-        known = _compvis_names(unet, base_folder)
+    spelt = compvis if prefix == UNET_PREFIX else {name: name for name in unet}
+    known = {prefix + written: name for name, written in spelt.items()}
     if unknown := [name for name in tensors if name not in known]:
         first = unknown[0]
         probably = probable_architecture(tensors)
@@ -171,13 +177,6 @@ def _unet_names(
             "Save the UNet's weights with diffusers' names (save_pretrained), then import that."
         )
     return {name: known[name] for name in tensors}
-
-
-def _compvis_names(unet: Mapping[str, Tensor], base_folder: Path) -> dict[str, str]:
-    config = read_config(base_folder / "unet")
-    return {
-        compvis: name for name in unet for compvis in unet_to_compvis({name: unet[name]}, config)
-    }
 
 
 def _check_similarity(
@@ -208,10 +207,11 @@ def _cosine(one: Tensor, other: Tensor) -> float | None:
     return float(one @ other) / norms if norms > 0 else None
 
 
-def _first_difference(part: str, tensors: Mapping[str, Tensor], base_folder: Path) -> str | None:
-    """The first tensor of an autoencoder or text encoder that is not the base's."""
-    if not tensors:
+def _difference(name: str, new: Tensor, old: Tensor) -> Tensor | None:
+    """New minus old, float32; None if nothing changed."""
+    if same_values(new, old):
         return None
-    rename: Callable[[str], Iterable[str]]
-    if part == "vae":
-        config = read_config(base_folder / "vae")
+    # A dtype that cannot hold the base's values rounded them: that is no change.
+    if torch.promote_types(new.dtype, old.dtype) != new.dtype:
+        old = old.to(new.dtype)
+    return single_precision(name, new.double() - old.double())

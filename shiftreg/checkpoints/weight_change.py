@@ -33,18 +33,15 @@ def check_weights(name: str, tensor: Tensor) -> None:
     """Refuses what cannot be computed with.
 
     Raises:
-        InvalidInputError: The tensor holds integers, is sparse or has no values, or a value is NaN
-            or infinite.
+        InvalidInputError: The tensor holds integers, or a value is NaN or infinite.
     """
-    usable = tensor.is_floating_point() and tensor.layout == torch.strided
-    if not usable or tensor.device.type != "cpu":
-        kind = "" if tensor.layout == torch.strided else f" {tensor.layout}".replace("torch.", "")
+    if not tensor.is_floating_point():
         raise InvalidInputError(
-            f"Weights are dense floating-point numbers, and '{name}' is{kind} {dtype_name(tensor)}. "
+            f"Weights are floating-point numbers, and '{name}' holds {dtype_name(tensor)}. "
             "Convert the file to float16 or float32 with the tool that made it."
         )
-    # Not .isfinite() of the tensor itself, which float8 does not have.
-    if not torch.isfinite(_computable(tensor)).all():
+    # float8 has no isfinite of its own.
+    if not torch.isfinite(tensor.float() if tensor.element_size() == 1 else tensor).all():
         raise InvalidInputError(
             f"Weights are finite numbers, and '{name}' holds NaN or infinity. "
             "The file is damaged, or its training diverged: fetch or make it again."
@@ -60,6 +57,11 @@ def fit_shape(tensor: Tensor, shape: Sequence[int]) -> Tensor | None:
         The tensor in that shape; None if it is another one.
     """
     return tensor.reshape(tuple(shape)) if _linear(tensor.shape) == _linear(shape) else None
+
+
+def same_values(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors of one shape are the same in the less precise of their dtypes."""
+    return torch.equal(one.to(other.dtype), other) or torch.equal(other.to(one.dtype), one)
 
 
 def single_precision(name: str, delta: Tensor) -> Tensor | None:
@@ -101,7 +103,3 @@ def shape_text(tensor: Tensor) -> str:
 
 def _linear(shape: Sequence[int]) -> tuple[int, ...]:
     return tuple(shape[:2]) if len(shape) == 4 and tuple(shape[2:]) == (1, 1) else tuple(shape)
-
-
-def _computable(tensor: Tensor) -> Tensor:
-    return tensor.float() if tensor.element_size() == 1 else tensor

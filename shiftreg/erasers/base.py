@@ -28,8 +28,8 @@ class ErasureProblem:
         anchor_ends: Last word of each anchor.
         bare_names: Positions of the prompts that are a name and nothing else.
         empty_embeds: ``(L, d_in)``, the empty prompt.
-        retained_rows: ``(k, d_in)``, the last token of every ordinary prompt and other concept:
-            all that methods keep which look at one row a concept.
+        retained_rows: ``(k, d_in)``, the last token of every other concept's name and plain prompt:
+            what methods keep that look at one row a concept.
         preserved_rows: ``R (k, d_in)``, rows to disturb as little as possible (soft).
         null_basis: ``S (m, d_in)`` float64, null space of the protected prompts (hard).
     """

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from shiftreg.erasers.base import Erasure, ErasureProblem, TrainingData, require_positive
+from shiftreg.errors import InvalidInputError
 from shiftreg.subspace import Capacity, relative_change, row_space_basis, tight_support
 
 
@@ -22,11 +23,15 @@ class ClosedForm:
 
         w = T' c (c' c + mu r' r + rho I)^-1,    delta = w S
 
+    With ``naming``, the rows of the bare names count once more, by that weight: one prompt among
+    all wordings, they are otherwise the first that many preserved prompts keep from being erased.
+
     ``T`` is linear in ``W``, so that one solve gives one map of embeddings for all layers.
 
     Attributes:
         preservation: ``mu``, weight of the ordinary prompts.
         ridge: ``rho``, in units of the mean energy of a row in one dimension.
+        naming: Weight of the bare names, beside that of all wordings together, which is 1.
     """
 
     name: ClassVar[str] = "closed-form"
@@ -39,10 +44,13 @@ class ClosedForm:
 
     preservation: float = 200.0
     ridge: float = 0.1
+    naming: float = 0.0
 
     def __post_init__(self) -> None:
         """Checks the hyper-parameters."""
         require_positive(preservation=self.preservation, ridge=self.ridge)
+        if not 0 <= self.naming < float("inf"):
+            raise InvalidInputError(f"naming must be 0 or more, and it is {self.naming}.")
 
     def erase(
         self,
@@ -77,6 +85,11 @@ class ClosedForm:
             + self.ridge * energy * torch.eye(len(basis), dtype=torch.float64)
         )
         target = (anchor - concept).T @ c / len(c)  # (d_in, m)
+        if self.naming > 0 and problem.bare_names:
+            name, name_anchor = problem.only(problem.bare_names).suffix_rows()
+            n = name @ basis.T
+            system += self.naming * (n.T @ n) / len(n)
+            target += self.naming * (name_anchor - name).T @ n / len(n)
         return torch.linalg.solve(system, target.T).T @ basis
 
 

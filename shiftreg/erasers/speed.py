@@ -30,7 +30,7 @@ class SpeedLike:
         threshold: Directions in which the retained rows have at most this share of their largest
             singular value count as free.
         empty_directions: Directions of the empty prompt that are kept exactly.
-        ridge: ``lambda``.
+        ridge: ``lambda``, in units of the mean energy of a name's row.
     """
 
     name: ClassVar[str] = "speed-like"
@@ -43,7 +43,7 @@ class SpeedLike:
 
     threshold: float = 0.1
     empty_directions: int = 4
-    ridge: float = 1e-3
+    ridge: float = 4e-6
 
     def __post_init__(self) -> None:
         """Checks the hyper-parameters."""
@@ -71,7 +71,8 @@ class SpeedLike:
         _, _, empty = torch.linalg.svd(problem.empty_embeds.double(), full_matrices=False)
         exact = null_space_basis(empty[: self.empty_directions] @ retained.T) @ retained
         z = name @ exact.T  # (n, m)
-        system = z.T @ z + self.ridge * torch.eye(len(exact), dtype=torch.float64)
+        energy = name.square().sum(dim=1).mean()
+        system = z.T @ z + self.ridge * energy * torch.eye(len(exact), dtype=torch.float64)
         change = torch.linalg.solve(system, z.T @ (anchor - name)).T @ exact  # (d_in, d_in)
         values = {layer: w for layer, w in weights.items() if layer.endswith("to_v")}
         return Erasure.of_map(change, values)

@@ -75,8 +75,7 @@ class SrsMeFree:
         """
         generator = torch.Generator().manual_seed(seed)
         empty = everywhere(problem, problem.empty_embeds)
-        pool = NoisePool.draw(data, self.pool_size, generator, (problem.prompt_embeds, empty)
-        )
+        pool = NoisePool.draw(data, self.pool_size, generator, (problem.prompt_embeds, empty))
         assert data is not None  # the pool refuses it
         model = data.model
         concept_noise, empty_noise = pool.noise

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from torch import Tensor
 
 from shiftreg.shift import ConceptShift
+from shiftreg.subspace import leaks
 from shiftreg.verification.checks import Check
 
 SEPARABILITY_LIMIT = 1e-5
@@ -29,9 +30,7 @@ def separability_row(
     embeds = prompt_embeds.double()
     worst = embeds.new_zeros(len(embeds))
     for layer in (layer for layer in shift.layers if layer in weights):
-        moved = (embeds @ shift.delta_weight(layer).T).flatten(1).norm(dim=1)
-        kept = (embeds @ weights[layer].double().T).flatten(1).norm(dim=1)
-        worst = worst.maximum(moved / kept)
+        worst = worst.maximum(leaks(embeds, shift.delta_weight(layer), weights[layer]))
     return worst.tolist()
 
 

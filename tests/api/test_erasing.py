@@ -214,13 +214,6 @@ def test_another_base_with_its_own_structure_can_lose_a_concept(
         api.erase(workspace, ["mo"])
 
 
-def test_options_are_described_with_their_defaults() -> None:
-    options = api.eraser_options("srs-me")
-    assert options["momentum"][0] == 0.9
-    assert "stopping average" in options["momentum"][1]
-    assert options["tau"][1].endswith("depends on the base.")
-
-
 def test_weights_return_bit_for_bit_after_a_block(workspace: api.Workspace) -> None:
     unet = workspace.pipeline.unet
     before = {name: weight.clone() for name, weight in pipelines.layer_weights(unet).items()}

@@ -11,7 +11,7 @@ from shiftreg_cli.main import app
 from shiftreg_cli.parsing import (
     choose,
     read_lines,
-    read_number,
+    read_value,
     read_seeds,
     read_triggers,
     split_names,
@@ -83,9 +83,10 @@ def test_bad_usage_ends_with_2_and_changes_nothing(home: Path, arguments: list[s
     assert not home.exists()
 
 
-def test_numbers_keep_being_whole() -> None:
-    assert repr(read_number("8", "--set")) == "8"
-    assert repr(read_number("1e-4", "--set")) == "0.0001"
+def test_numbers_keep_being_whole_and_words_stay_words() -> None:
+    assert repr(read_value("8")) == "8"
+    assert repr(read_value("1e-4")) == "0.0001"
+    assert repr(read_value("u")) == "'u'"
 
 
 def test_a_pair_is_split_at_its_first_equals_sign() -> None:

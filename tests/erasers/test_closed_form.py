@@ -62,6 +62,30 @@ def test_no_other_change_in_the_null_space_has_a_smaller_objective(
         assert objective(best) < objective(other)
 
 
+def test_naming_leaves_less_of_the_bare_name_at_the_cost_of_the_wordings(
+    problem: ErasureProblem, weights: dict[str, Tensor]
+) -> None:
+    wanting = [
+        [
+            float((concept @ delta(erasure, "a.to_k").T - target).norm())
+            for concept, target in (
+                (rows, (anchors - rows) @ weights["a.to_k"].double().T)
+                for rows, anchors in (
+                    problem.only([0]).suffix_rows(),
+                    problem.only([1, 2]).suffix_rows(),
+                )
+            )
+        ]
+        for erasure in (
+            ClosedForm(preservation=5.0, naming=naming).erase(problem, weights)
+            for naming in (0.0, 1.0, 30.0)
+        )
+    ]
+    names, wordings = zip(*wanting, strict=True)
+    assert list(names) == sorted(names, reverse=True)
+    assert list(wordings) == sorted(wordings)
+
+
 def test_more_preservation_disturbs_ordinary_prompts_less(
     problem: ErasureProblem, weights: dict[str, Tensor]
 ) -> None:
@@ -123,7 +147,7 @@ def test_the_predicted_residual_is_what_an_unrestrained_solve_leaves(
 
 
 @pytest.mark.parametrize(
-    "values", [{"ridge": 0.0}, {"preservation": -1.0}, {"ridge": float("nan")}]
+    "values", [{"ridge": 0.0}, {"preservation": -1.0}, {"ridge": float("nan")}, {"naming": -1.0}]
 )
 def test_hyperparameters_that_make_no_sense_are_refused(values: dict[str, float]) -> None:
     with pytest.raises(InvalidInputError):

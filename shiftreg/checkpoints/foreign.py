@@ -1,0 +1,94 @@
+"""Reading the weight changes that other tools wrote: LoRAs, state dicts, whole checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from shiftreg.checkpoints.base_folder import check_base, read_component, read_config
+from shiftreg.checkpoints.compvis import unet_key
+from shiftreg.checkpoints.export import checkpoint_digest
+from shiftreg.checkpoints.files import reading
+from shiftreg.checkpoints.foreign_files import read_foreign_file
+from shiftreg.checkpoints.lora_deltas import lora_change
+from shiftreg.checkpoints.lora_keys import is_lora
+from shiftreg.checkpoints.state_change import state_change
+from shiftreg.errors import InvalidInputError
+
+
+@dataclass(frozen=True)
+class ForeignChange:
+    """What another tool's file changes in a base's UNet.
+
+    Attributes:
+        deltas: UNet parameter, such as ``conv_in.bias`` -> what is added to it, float32, of the
+            parameter's shape; those that are zero are left out.
+        form: "lora, diffusers/PEFT", "lora, kohya", "partial state dict" or "checkpoint".
+        digest: SHA-256 of the file, or over the files of the folder.
+        left_out: Sentences on what the file holds and the deltas do not.
+        details: JSON values, such as ranks, alphas, dtype and number of keys.
+    """
+
+    deltas: dict[str, Tensor]
+    form: str
+    digest: str
+    left_out: tuple[str, ...]
+    details: dict[str, Any]
+
+
+def read_foreign(path: Path, base_folder: Path, *, unet_only: bool = False) -> ForeignChange:
+    """Reads what another tool's file changes in a base.
+
+    Args:
+        path: A LoRA (PEFT's, diffusers' or kohya's keys), some weights of a UNet, or a whole
+            checkpoint: a ``.safetensors`` file, a ``.ckpt``, ``.pt``, ``.pth`` or ``.bin`` file of
+            plain tensors, or a diffusers or PEFT folder.
+        base_folder: The diffusers folder that it was made from.
+        unet_only: Leaves out what changes the text encoder or the autoencoder, and says so;
+            otherwise such files are refused.
+
+    Raises:
+        NotFoundError: The file or the base does not exist.
+        InvalidInputError: The file is malformed, of an unknown kind, or changes nothing.
+        IncompatibleError: It was made from another base.
+        IntegrityError: It is damaged, or holds code; or the base is damaged.
+        StorageError: It cannot be read.
+    """
+    check_base(base_folder)
+    file = read_foreign_file(path)
+    source = f"'{path}'"
+    unet = read_component(base_folder / "unet")
+    compvis = _compvis_names(unet, base_folder / "unet")
+    if is_lora(file.tensors):
+        change = lora_change(file, unet, compvis, source, unet_only=unet_only)
+    else:
+        change = state_change(file.tensors, unet, compvis, base_folder, source, unet_only=unet_only)
+    if not change.deltas:
+        raise InvalidInputError(
+            f"A shift changes weights, and {source} changes none of the base's: it is the base "
+            "itself, or was never trained. Give the file of a changed model."
+        )
+    return ForeignChange(
+        deltas=dict(sorted(change.deltas.items())),
+        form=change.form,
+        digest=checkpoint_digest(path),
+        left_out=change.left_out,
+        details=change.details,
+    )
+
+
+def _compvis_names(unet: Iterable[str], component: Path) -> dict[str, str]:
+    """Maps each parameter's name to CompVis's, where there is one."""
+    config = read_config(component)
+    names = {}
+    # A configuration may be valid JSON and still lack what the names follow from.
+    with reading(component / "config.json"):
+        for name in unet:
+            with suppress(InvalidInputError):
+                names[name] = unet_key(name, config)
+    return names
