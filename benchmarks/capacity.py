@@ -12,8 +12,9 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
@@ -31,8 +32,10 @@ from shiftreg.evaluation.perceptual import lpips_distances
 from shiftreg.pipelines.prompts import token_ids
 from shiftreg.profiles import Profile, compressed_rows, profile_null_basis, weighted_rows
 
-PREFIXES = "bar cen car har kili gar mar vin wat bl po go ba li para dra keit poll ho pa ra".split()
-ENDINGS = "in en an on ock er ne so to ch nan age it ting sh ul te".split()
+PREFIXES = re.findall(
+    r"\w+", "bar cen car har kili gar mar vin wat bl po go ba li para dra keit poll ho pa ra"
+)
+ENDINGS = re.findall(r"\w+", "in en an on ock er ne so to ch nan age it ting sh ul te")
 CURVE_PROFILES = ("exact", "content:0.01", "svd:0.001", "svd:0.01")
 
 
@@ -131,9 +134,9 @@ class Names:
                 prompt_embeds=embeds,
                 anchor_embeds=self.encode([pair.anchor for pair in pairs]),
                 name_positions=tuple(pipelines.name_positions(self.pipeline, pairs)),
-                name_ends=(),
-                anchor_ends=(),
-                bare_names=(),
+                name_ends=(0,) * len(pairs),  # for methods that look at one row a concept
+                anchor_ends=(0,) * len(pairs),
+                bare_names=(0,),  # the first wording is the name alone
                 empty_embeds=self.listed[0],
                 retained_rows=unused,
                 preserved_rows=unused,
@@ -161,16 +164,8 @@ class Names:
         if others:
             soft.append((torch.cat([self.wordings[i] for i in others]), strategy.wordings))
             soft.append((self.name_embeds[others].flatten(0, 1).double(), strategy.names))
-        full = self.problems[position]
-        return ErasureProblem(
-            full.prompt_embeds,
-            full.anchor_embeds,
-            full.name_positions,
-            name_ends=(0,) * len(full.prompt_embeds),
-            anchor_ends=(0,) * len(full.prompt_embeds),
-            bare_names=(0,),  # the first wording is the name alone
-            empty_embeds=full.empty_embeds,
-            retained_rows=full.retained_rows,
+        return replace(
+            self.problems[position],
             preserved_rows=compressed_rows(weighted_rows(soft)),
             null_basis=basis,
         )

@@ -8,7 +8,7 @@ import typer
 
 from shiftreg.concepts import Kind
 
-from . import render
+from . import render, render_plans
 from .options import (
     Common,
     DryRunOption,
@@ -88,7 +88,7 @@ def erase(
         "profile": profile,
     }
     plans = api.plan_erasures(workspace, concept, **request)
-    panels = [render.erasure_plan(plan) for plan in plans]
+    panels = [render_plans.erasure_plan(plan) for plan in plans]
     if dry_run:
         common.show(plans, *panels)
         common.note("Dry run: nothing was changed.")
@@ -170,14 +170,14 @@ def refresh(
 
     stale = api.plan_refresh(workspace, concept)
     if dry_run:
-        common.show(stale, render.stale(stale))
+        common.show(stale, render_plans.stale(stale))
         common.note("Dry run: nothing was changed.")
         return
     if not stale:
         common.show(())
         common.note("No shift is stale: nothing to do.")
         return
-    common.preview(render.stale(stale))
+    common.preview(render_plans.stale(stale))
     with common.progress() as observe:
         results = api.refresh(workspace, concept, reason=reason, observe=observe)
     common.show(results, render.erasures(results))

@@ -9,7 +9,7 @@ import typer
 
 from shiftreg.concepts import Kind
 
-from . import render
+from . import render, render_plans
 from .options import Common, DryRunOption, ReasonOption, examples, with_common
 
 commands = typer.Typer()
@@ -72,10 +72,10 @@ def import_shift(
         unet_only=unet_only,
     )
     if dry_run:
-        common.show(foreign.summary(), render.foreign_shift(foreign))
+        common.show(foreign.summary(), render_plans.foreign_shift(foreign))
         common.note("Dry run: nothing was changed.")
         return
-    common.preview(render.foreign_shift(foreign))
+    common.preview(render_plans.foreign_shift(foreign))
     with common.progress() as observe:
         results = api.import_shift(
             workspace, foreign, decouple=decouple, reason=reason, observe=observe

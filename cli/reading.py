@@ -9,7 +9,7 @@ import typer
 
 from shiftreg.concepts import Kind
 
-from . import render
+from . import render, render_plans
 from .options import Common, ForceOption, examples, with_common
 
 commands = typer.Typer()
@@ -93,7 +93,7 @@ def capacity(
             observe=observe,
             **request,
         )
-    common.show(rows, render.capacity(rows))
+    common.show(rows, render_plans.capacity(rows))
     if plot is not None:
         common.note(f"Drawn: {plot}")
 
@@ -110,4 +110,4 @@ def methods(
     from shiftreg import api
 
     described = api.list_methods(method)
-    common.show(described, render.methods(described, with_options=bool(method)))
+    common.show(described, render_plans.methods(described, with_options=bool(method)))

@@ -91,7 +91,7 @@ def plan_capacity(
     parsed = [Profile.parse(text) for text in profiles]
     weights = pipelines.layer_weights(workspace.pipeline.unet)
     eraser = ClosedForm()
-    rows = []
+    rows: list[CapacityRow] = []
     for profile in parsed:
         for i, name in enumerate(names):
             observe(Progress(f"predicting {profile}", len(rows), len(parsed) * len(names)))

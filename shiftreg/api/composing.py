@@ -128,9 +128,9 @@ def export_composition(
     """
     if dtype is not None and dtype not in DTYPES:
         raise InvalidInputError(f"There is no dtype '{dtype}'. Dtypes: {', '.join(DTYPES)}.")
-    for version in workspace.registry.active(workspace.base.name):
-        if plan.states.get(version.concept) == "generates":
-            require_recoverable(version)
+    for active in workspace.registry.active(workspace.base.name):
+        if plan.states.get(active.concept) == "generates":
+            require_recoverable(active)
     observe(Progress("composing", 0, 2))
     composition = plan_shifts(workspace, plan)
     # Float64 here: the file reaches its own dtype by one cast, when it is written.

@@ -8,7 +8,6 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from shiftreg.checkpoints.architecture import probable_architecture
@@ -19,6 +18,7 @@ from shiftreg.checkpoints.weight_change import (
     check_weights,
     dtype_names,
     fit_shape,
+    holds,
     same_values,
     shape_text,
     single_precision,
@@ -212,6 +212,6 @@ def _difference(name: str, new: Tensor, old: Tensor) -> Tensor | None:
     if same_values(new, old):
         return None
     # A dtype that cannot hold the base's values rounded them: that is no change.
-    if torch.promote_types(new.dtype, old.dtype) != new.dtype:
+    if not holds(new.dtype, old.dtype):
         old = old.to(new.dtype)
     return single_precision(name, new.double() - old.double())

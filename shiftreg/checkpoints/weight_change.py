@@ -11,6 +11,15 @@ from torch import Tensor
 
 from shiftreg.errors import InvalidInputError
 
+DTYPES = (
+    torch.float64,
+    torch.float32,
+    torch.float16,
+    torch.bfloat16,
+    torch.float8_e4m3fn,
+    torch.float8_e5m2,
+)
+
 
 @dataclass(frozen=True)
 class WeightChange:
@@ -35,7 +44,7 @@ def check_weights(name: str, tensor: Tensor) -> None:
     Raises:
         InvalidInputError: The tensor holds integers, or a value is NaN or infinite.
     """
-    if not tensor.is_floating_point():
+    if tensor.dtype not in DTYPES:
         raise InvalidInputError(
             f"Weights are floating-point numbers, and '{name}' holds {dtype_name(tensor)}. "
             "Convert the file to float16 or float32 with the tool that made it."
@@ -62,6 +71,12 @@ def fit_shape(tensor: Tensor, shape: Sequence[int]) -> Tensor | None:
 def same_values(one: Tensor, other: Tensor) -> bool:
     """Whether two tensors of one shape are the same in the less precise of their dtypes."""
     return torch.equal(one.to(other.dtype), other) or torch.equal(other.to(one.dtype), one)
+
+
+def holds(one: torch.dtype, other: torch.dtype) -> bool:
+    """Whether a floating-point dtype holds every value of another one, but the tiniest."""
+    wide, narrow = torch.finfo(one), torch.finfo(other)
+    return wide.eps <= narrow.eps and wide.max >= narrow.max
 
 
 def single_precision(name: str, delta: Tensor) -> Tensor | None:

@@ -86,8 +86,8 @@ def _load(entry: EntryPoint) -> type[Eraser] | BrokenEraser:
     except Exception as error:  # noqa: BLE001 - another package's import may raise anything
         problem = f"importing it failed with {type(error).__name__}: {error}"
         return BrokenEraser(entry.name, _origin(entry), problem)
-    if problem := _problem(eraser, entry.name):
-        return BrokenEraser(entry.name, _origin(entry), problem)
+    if (unfit := _problem(eraser, entry.name)) is not None:
+        return BrokenEraser(entry.name, _origin(entry), unfit)
     return eraser
 
 

@@ -6,6 +6,8 @@ features that come with this package. Its values are not comparable with publish
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -26,7 +28,7 @@ def alexnet_features(images: np.ndarray, batch_size: int = 64) -> Tensor:
     Returns:
         ``(N, 256)`` float64.
     """
-    model = load_lpips()
+    model: Any = load_lpips()
     pictures = to_tensor(images)
     features = [
         model.net(model.scaling_layer(batch))[-1].mean(dim=(2, 3))

@@ -67,6 +67,7 @@ def test_erase_shows_the_plan_then_erases_then_says_so(calls: Calls, values: Any
         "method": "closed-form",
         "options": {"ridge": 0.5},
         "protect": ["a church"],
+        "profile": "exact",
         "reason": "request 17",
         "seed": 3,
     }

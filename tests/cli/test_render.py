@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from rich.console import RenderableType
 
-from shiftreg_cli import render, render_checks
+from shiftreg_cli import render, render_checks, render_plans
 
 Draw = Callable[..., str]
 
@@ -16,13 +16,15 @@ EVIL = "[red]evil[/red] :smile: \x1b[2J\u202e"
 SHOWN = "[red]evil[/red] :smile: \\x1b[2J\\u202e"
 
 RENDERINGS: dict[str, Callable[[Any], RenderableType]] = {
-    "erasure_plan": lambda values: render.erasure_plan(values.erasure_plan),
+    "erasure_plan": lambda values: render_plans.erasure_plan(values.erasure_plan),
     "erasures": lambda values: render.erasures([values.erasure]),
     "concepts": lambda values: render.concepts([values.state, values.protected_state]),
     "concept": lambda values: render.concept(values.detail),
     "composition": lambda values: render.composition(values.plan),
     "grid": lambda values: render.grid(values.grid),
-    "stale": lambda values: render.stale([(values.state.concept, values.state.stale_towards)]),
+    "stale": lambda values: render_plans.stale(
+        [(values.state.concept, values.state.stale_towards)]
+    ),
     "verification": lambda values: render_checks.verification(values.verification),
 }
 
@@ -47,7 +49,7 @@ def test_a_narrow_terminal_loses_no_words(name: str, values: Any, draw: Draw) ->
 
 
 def test_the_plan_shows_what_an_erasure_touches(values: Any, draw: Draw) -> None:
-    text = draw(render.erasure_plan(values.erasure_plan))
+    text = draw(render_plans.erasure_plan(values.erasure_plan))
     assert "Erase Caravaggio (style) from miniature by closed-form" in text
     assert (
         '4 prompts ("Caravaggio", "a painting by Caravaggio", "a church by Caravaggio", ...)'

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import io
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from shiftreg.erasers import ErasureProblem
+from shiftreg.erasers import Erasure, ErasureProblem, Step, TrainingData
 from shiftreg.subspace import null_space_basis
 
 WIDTH, LENGTH, OUT = 24, 4, 10
@@ -51,28 +54,59 @@ def problem(protected_embeds: Tensor) -> ErasureProblem:
     )
 
 
-class AttentionModel(nn.Module):
-    """Predicts noise as one cross-attention of the latents over the prompt would."""
+@dataclass(frozen=True)
+class Trained:
+    """Copies of some of a model's parameters, and the base's values."""
+
+    parameters: Mapping[str, Tensor]
+    base: Mapping[str, Tensor]
+
+    def deltas(self) -> dict[str, Tensor]:
+        moved = {n: p.detach() - self.base[n] for n, p in self.parameters.items()}
+        return {name: delta for name, delta in moved.items() if delta.any()}
+
+
+class AttentionModel:
+    """Predicts noise as one cross-attention of the latents over the prompt would, beside a skip."""
+
+    cross_attention = ("a.to_k", "a.to_out", "a.to_q", "a.to_v")
+    others = ("skip", "skip.bias")
 
     def __init__(self, weights: Mapping[str, Tensor]) -> None:
-        super().__init__()
-        self.weights = dict(weights)
-        self._added: dict[str, Tensor] = {}
         generator = torch.Generator().manual_seed(3)
-        self.query = torch.randn(OUT, 16, generator=generator) / 4
-        self.out = torch.randn(16, OUT, generator=generator) / 4
+        self.values = dict(weights) | {
+            "a.to_q": torch.randn(OUT, 16, generator=generator) / 4,
+            "a.to_out": torch.randn(16, OUT, generator=generator) / 4,
+            "skip": torch.randn(16, 16, generator=generator) / 4,
+            "skip.bias": torch.randn(16, generator=generator) / 4,
+            "conv_out.bias": torch.randn(16, generator=generator) / 4,
+        }
+        self._added: dict[str, Tensor] = {}
         self.gradient_passes = 0
         self.passes = 0
 
+    @property
+    def weights(self) -> dict[str, Tensor]:
+        return {layer: self.values[layer] for layer in LAYERS}
+
     def predict(self, latents: Tensor, timesteps: Tensor, prompt_embeds: Tensor) -> Tensor:
+        (maps,) = self.attention(latents, timesteps, prompt_embeds)
+        values = prompt_embeds @ self._weight("a.to_v").T  # (B, L, OUT)
+        attended = (maps[:, 0] @ values @ self.values["a.to_out"].T)[:, 0]
+        skipped = latents.flatten(1) @ self.values["skip"].T + self.values["skip.bias"]
+        return (attended + skipped + self.values["conv_out.bias"]).reshape(latents.shape)
+
+    def attention(
+        self, latents: Tensor, timesteps: Tensor, prompt_embeds: Tensor
+    ) -> tuple[Tensor, ...]:
         self.passes += 1
         self.gradient_passes += torch.is_grad_enabled()
-        keys, values = (
-            prompt_embeds @ (self.weights[layer] + self._added.get(layer, 0)).T for layer in LAYERS
-        )
-        queries = latents.flatten(1)[:, None] @ self.query.T  # (B, 1, OUT)
-        attention = (queries @ keys.transpose(1, 2) / OUT**0.5).softmax(-1)
-        return (attention @ values @ self.out.T).reshape(latents.shape)
+        queries = latents.flatten(1)[:, None] @ self.values["a.to_q"].T  # (B, 1, OUT)
+        keys = prompt_embeds @ self._weight("a.to_k").T
+        return ((queries @ keys.transpose(1, 2) / OUT**0.5).softmax(-1)[:, None],)
+
+    def _weight(self, layer: str) -> Tensor:
+        return self.values[layer] + self._added.get(layer, 0)
 
     def noised(self, latents: Tensor, timesteps: Tensor, noise: Tensor) -> Tensor:
         share = (timesteps.float() / 1000)[:, None, None, None]
@@ -86,8 +120,107 @@ class AttentionModel(nn.Module):
         finally:
             self._added = {}
 
+    @contextmanager
+    def trainable(self, names: Iterable[str]) -> Iterator[Trained]:
+        base = self.values
+        picked = {name: base[name].clone().requires_grad_(True) for name in names}
+        self.values = base | picked
+        try:
+            yield Trained(picked, base)
+        finally:
+            self.values = base
+
+    def edited(self, erasure: Erasure) -> AttentionModel:
+        """The model with a change in it."""
+        model = AttentionModel(self.weights)
+        for name, factor in erasure.factors.items():
+            model.values[name] = self.values[name] + factor @ erasure.support
+        for name, delta in erasure.dense.items():
+            model.values[name] = self.values[name] + delta
+        return model
+
 
 @pytest.fixture
 def model(weights: dict[str, Tensor]) -> AttentionModel:
     """The noise model over the two layers."""
     return AttentionModel(weights)
+
+
+@pytest.fixture
+def steps() -> list[Step]:
+    """What a training reports."""
+    return []
+
+
+@pytest.fixture
+def data(model: AttentionModel, steps: list[Step]) -> TrainingData:
+    """Two pictures a prompt."""
+    latents = torch.randn(6, 1, 4, 4, generator=torch.Generator().manual_seed(4))
+    return TrainingData(model, latents, (0, 1, 2, 0, 1, 2), steps.append)
+
+
+@pytest.fixture
+def unseen() -> tuple[Tensor, Tensor, Tensor]:
+    """Noisy latents that nothing was trained on, their timesteps and prompts."""
+    generator = torch.Generator().manual_seed(5)
+    timesteps = torch.randint(1000, (30,), generator=generator)
+    return torch.randn(30, 1, 4, 4, generator=generator), timesteps, torch.arange(30) % 3
+
+
+class KeptStates:
+    """Keeps every state, by way of the bytes of a file."""
+
+    def __init__(self) -> None:
+        self.files: list[bytes] = []
+
+    def save(self, state: Callable[[], Mapping[str, Any]]) -> None:
+        buffer = io.BytesIO()
+        torch.save(dict(state()), buffer)
+        self.files.append(buffer.getvalue())
+
+    def load(self) -> Mapping[str, Any] | None:
+        return torch.load(io.BytesIO(self.files[-1]), weights_only=True) if self.files else None
+
+
+@pytest.fixture
+def kept() -> KeptStates:
+    """An empty place for states."""
+    return KeptStates()
+
+
+class OutOfPatience(Exception):
+    """Somebody interrupts a training."""
+
+
+@pytest.fixture
+def resumed(
+    data: TrainingData, steps: list[Step], kept: KeptStates
+) -> Callable[[Callable[[TrainingData], Any], int], Any]:
+    """Interrupts a training after a step and continues it; ``steps`` holds the further ones."""
+
+    def resume(erase: Callable[[TrainingData], Any], after: int) -> Any:  # noqa: ANN401
+        def interrupt(step: Step) -> None:
+            if step.number == after:
+                raise OutOfPatience
+
+        with pytest.raises(OutOfPatience):
+            erase(replace(data, observe=interrupt, checkpoints=kept))
+        assert len(kept.files) == after
+        steps.clear()
+        return erase(replace(data, checkpoints=kept))
+
+    return resume
+
+
+def assert_same_bits(one: Erasure, other: Erasure) -> None:
+    """Compares all tensors of two changes."""
+    assert torch.equal(one.support, other.support)
+    for mine, theirs in ((one.factors, other.factors), (one.dense, other.dense)):
+        assert mine.keys() == theirs.keys()
+        assert all(torch.equal(mine[name], theirs[name]) for name in mine)
+
+
+@pytest.fixture
+def same_bits() -> Callable[[Erasure, Erasure], None]:
+    """The comparison of two changes."""
+    return assert_same_bits

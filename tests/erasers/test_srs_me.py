@@ -10,17 +10,6 @@ from shiftreg.erasers import ErasureProblem, SrsMe, Step, TrainingData
 from shiftreg.errors import InvalidInputError
 
 
-@pytest.fixture
-def steps() -> list[Step]:
-    return []
-
-
-@pytest.fixture
-def data(model, steps: list[Step]) -> TrainingData:  # noqa: ANN001
-    latents = torch.randn(6, 1, 4, 4, generator=torch.Generator().manual_seed(4))
-    return TrainingData(model, latents, (0, 1, 2, 0, 1, 2), steps.append)
-
-
 def quick(**changes: float) -> SrsMe:
     values = {"iterations": 400, "pool_size": 32, "learning_rate": 0.05, "preservation": 0.1}
     return SrsMe(**(values | changes))  # type: ignore[arg-type]
