@@ -45,7 +45,7 @@ ERASED = 6
 METHODS: dict[str, tuple[str, dict[str, object]]] = {
     "closed-form": ("closed-form", {}),
     "srs-me": ("srs-me", {}),
-    "srs-me-joint": ("srs-me-joint", {}),
+    "srs-me-joint": ("srs-me-joint", {"batch_size": 4, "iterations": 200}),
     "srs-me-free": ("srs-me-free", {"iterations": 100, "learning_rate": 3e-4}),
     "esd x": ("esd", {"iterations": 60, "learning_rate": 3e-4, "batch_size": 4}),
     "esd u": ("esd", {"layers": "u", "iterations": 60, "learning_rate": 1e-4, "batch_size": 4}),

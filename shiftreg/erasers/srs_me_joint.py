@@ -22,11 +22,17 @@ class SrsMeJoint(SrsMe):
     Source: "Forget All That Should Be Forgotten" (SRS-ME), joint variant: the loss of concept
     ``i`` counts with ``eta_i = max_k |L_k| / |L_i|``, detached, so that none runs ahead of the
     others. It ends when every concept's moving average has fallen to ``tau`` of its first value.
+
+    Attributes:
+        tau: As for one concept, but less strict: the shifts move each other's wordings while they
+            are trained, so that the last of six concepts stays near a quarter of its first value.
     """
 
     name: ClassVar[str] = "srs-me-joint"
     cost: ClassVar[str] = "1 gradient pass a step over a batch a concept; memory of all of them"
     source: ClassVar[str] = "SRS-ME, Forget All That Should Be Forgotten (joint variant)"
+
+    tau: float = 0.3
 
     def erase(
         self,

@@ -160,11 +160,13 @@ def data(model: AttentionModel, steps: list[Step]) -> TrainingData:
 
 
 @pytest.fixture
-def unseen() -> tuple[Tensor, Tensor, Tensor]:
-    """Noisy latents that nothing was trained on, their timesteps and prompts."""
+def unseen(data: TrainingData) -> tuple[Tensor, Tensor, Tensor]:
+    """The pictures with noise that nothing was trained on, their timesteps and prompts."""
     generator = torch.Generator().manual_seed(5)
+    latents = data.latents.repeat(5, 1, 1, 1)
     timesteps = torch.randint(1000, (30,), generator=generator)
-    return torch.randn(30, 1, 4, 4, generator=generator), timesteps, torch.arange(30) % 3
+    noise = torch.randn(latents.shape, generator=generator)
+    return data.model.noised(latents, timesteps, noise), timesteps, torch.arange(30) % 3
 
 
 class KeptStates:

@@ -138,7 +138,7 @@ def test_training_in_place_gives_back_what_moved_and_leaves_the_model_alone(
 
     erasure = train_in_place(
         ["skip", "skip.bias"],
-        lambda: loss(),
+        loss,
         learning_rate=0.1,
         iterations=200,
         generator=torch.Generator(),

@@ -64,7 +64,7 @@ def test_the_penalty_is_the_disturbance_of_ordinary_prompts_and_the_size(
     ]
     size = torch.stack([factor.abs().mean() for factor in unlearning.factors.values()]).mean()
     expected = 3.0 * sum(disturbance) / len(disturbance) + 0.01 * size
-    assert float(unlearning.penalty()) == pytest.approx(float(expected), rel=1e-4)
+    assert unlearning.penalty().item() == pytest.approx(expected.item(), rel=1e-4)
 
 
 def test_what_the_anchor_predicts_has_neither_correlation_nor_distance(
