@@ -30,7 +30,7 @@ from shiftreg.concepts import Concept
 from shiftreg.erasers import ClosedForm, ErasureProblem, predict_capacity
 from shiftreg.evaluation.perceptual import lpips_distances
 from shiftreg.pipelines.prompts import token_ids
-from shiftreg.profiles import Profile, compressed_rows, profile_null_basis, weighted_rows
+from shiftreg.profiles import Profile, profile_null_basis
 
 PREFIXES = re.findall(
     r"\w+", "bar cen car har kili gar mar vin wat bl po go ba li para dra keit poll ho pa ra"
@@ -103,7 +103,7 @@ class Names:
     ordinary: list[str]
     subjects: list[str]
     problems: list[ErasureProblem] = field(default_factory=list)
-    wordings: list[Tensor] = field(default_factory=list)  # compressed, all of a name
+    wordings: list[Tensor] = field(default_factory=list)  # R'R of all wordings of a name
     sentences: list[Tensor] = field(default_factory=list)  # (8, L, d_in), some of a name's
 
     def __post_init__(self) -> None:
@@ -143,7 +143,7 @@ class Names:
                 null_basis=torch.eye(embeds.shape[-1], dtype=torch.float64),
             )
         )
-        self.wordings.append(compressed_rows(embeds.flatten(0, 1)))
+        self.wordings.append(_moments(embeds))
         self.sentences.append(embeds[:: max(1, len(embeds) // 8)])
 
     def problem(
@@ -160,13 +160,16 @@ class Names:
             Profile.parse(strategy.profile),
             exact=[*range(first), *(first + n for n, i in enumerate(kept) if i in exact)],
         )
-        soft = [(self.ordinary_embeds.flatten(0, 1).double(), strategy.ordinary)]
+        # The eraser takes rows, and wants their second moments only: 256 rows say all of them.
+        soft = strategy.ordinary * _moments(self.ordinary_embeds)
         if others:
-            soft.append((torch.cat([self.wordings[i] for i in others]), strategy.wordings))
-            soft.append((self.name_embeds[others].flatten(0, 1).double(), strategy.names))
+            soft += strategy.wordings * sum(self.wordings[i] for i in others) / len(others)
+            soft += strategy.names * _moments(self.name_embeds[others])
+        values, vectors = torch.linalg.eigh(soft)
+        rows = (vectors * values.clamp(min=0).sqrt()).T * len(soft) ** 0.5
         return replace(
             self.problems[position],
-            preserved_rows=compressed_rows(weighted_rows(soft)),
+            preserved_rows=rows,
             null_basis=basis,
         )
 
@@ -197,6 +200,11 @@ class Names:
             float((w.double() @ embedding_map).norm() / w.double().norm())
             for w in self.weights.values()
         )
+
+
+def _moments(embeds: Tensor) -> Tensor:
+    rows = embeds.flatten(0, 1).double()
+    return rows.T @ rows / len(rows)
 
 
 def invented_names(pipeline: Any, count: int) -> list[str]:

@@ -38,7 +38,7 @@ def concepts(states: Sequence[ConceptState]) -> RenderableType:
             _version(state),
             safe(state.method),
             short(state.digest),
-            safe(", ".join(state.stale_towards)),
+            safe(", ".join(state.stale_towards) if state.separable else "anything: not separable"),
         )
     return table
 

@@ -29,6 +29,7 @@ def list_concepts(workspace: Workspace) -> tuple[ConceptState, ...]:
                 method=shown.method if shown else "",
                 digest=shown.digest if shown else "",
                 stale_towards=tuple(stale.get(name, ())) if active else (),
+                separable=bool(active.protected) if active else True,
             )
         )
     return tuple(states)

@@ -118,6 +118,8 @@ class ConceptState:
         method: Of the active or newest version.
         digest: Of the active or newest version; "" if there is none.
         stale_towards: Concepts that the active version does not protect.
+        separable: Whether the active version leaves others exactly as they are; True if none is
+            active.
     """
 
     concept: str
@@ -127,6 +129,7 @@ class ConceptState:
     method: str
     digest: str
     stale_towards: tuple[str, ...]
+    separable: bool = True
 
 
 @dataclass(frozen=True)

@@ -69,7 +69,7 @@ def read_foreign_file(path: Path) -> ForeignFile:
     if FORMAT_KEY in file.metadata:
         raise InvalidInputError(
             f"'{path}' is a concept shift that shiftreg saved, and other tools' files are read "
-            "here. It is registered as it is."
+            "here. Give the file that the other tool wrote."
         )
     if not file.tensors:
         raise InvalidInputError(

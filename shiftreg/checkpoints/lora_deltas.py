@@ -47,7 +47,7 @@ def lora_change(
     if lora.text_encoder and not unet_only:
         raise InvalidInputError(
             f"A shift changes the UNet alone, and {source} also changes a text encoder: "
-            f"{_some(lora.text_encoder)}. Import its UNet part alone (unet_only), and expect a "
+            f"{_some(lora.text_encoder)}. Import its UNet part alone (--unet-only), and expect a "
             "weaker effect than the whole has."
         )
     if not lora.layers:

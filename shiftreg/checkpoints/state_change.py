@@ -97,7 +97,7 @@ def state_change(
                 f"A shift changes the UNet alone, and {source} holds another "
                 f"{words} than the base ('{differing}'): it was made from another "
                 "base, or changes more than the UNet. Import it for its own base, or import its "
-                "UNet part alone (unet_only)."
+                "UNet part alone (--unet-only)."
             )
         if differing:
             left_out.append(

@@ -83,7 +83,7 @@ def find_eraser(name: str) -> type[Eraser]:
 def _load(entry: EntryPoint) -> type[Eraser] | BrokenEraser:
     try:
         eraser: Any = entry.load()
-    except Exception as error:  # noqa: BLE001 - another package's import may raise anything
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - an import may raise anything
         problem = f"importing it failed with {type(error).__name__}: {error}"
         return BrokenEraser(entry.name, _origin(entry), problem)
     if (unfit := _problem(eraser, entry.name)) is not None:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from shiftreg.erasers.base import Erasure, ErasureProblem, TrainingData, require_positive
+from shiftreg.errors import InvalidInputError
 from shiftreg.subspace import null_space_basis
 
 
@@ -65,14 +66,23 @@ class SpeedLike:
             weights: Layer name -> ``W_l (d_out, d_in)``; only ``to_v`` changes.
             data: Not used: nothing is trained.
             seed: Not used: nothing is drawn.
+
+        Raises:
+            InvalidInputError: What is kept leaves no direction free.
         """
         name, anchor = problem.name_rows()  # (n, d_in)
-        retained = null_space_basis(problem.retained_rows, self.threshold)  # (m, d_in)
+        free = null_space_basis(problem.retained_rows, self.threshold)  # (m, d_in)
         _, _, empty = torch.linalg.svd(problem.empty_embeds.double(), full_matrices=False)
-        exact = null_space_basis(empty[: self.empty_directions] @ retained.T) @ retained
-        z = name @ exact.T  # (n, m)
+        if len(free) > 0:
+            free = null_space_basis(empty[: self.empty_directions] @ free.T) @ free
+        if len(free) == 0:
+            raise InvalidInputError(
+                f"With threshold {self.threshold} the retained rows and the empty prompt leave no "
+                "direction free to change. Raise threshold, or lower empty_directions."
+            )
+        z = name @ free.T  # (n, m)
         energy = name.square().sum(dim=1).mean()
-        system = z.T @ z + self.ridge * energy * torch.eye(len(exact), dtype=torch.float64)
-        change = torch.linalg.solve(system, z.T @ (anchor - name)).T @ exact  # (d_in, d_in)
+        system = z.T @ z + self.ridge * energy * torch.eye(len(free), dtype=torch.float64)
+        change = torch.linalg.solve(system, z.T @ (anchor - name)).T @ free  # (d_in, d_in)
         values = {layer: w for layer, w in weights.items() if layer.endswith("to_v")}
         return Erasure.of_map(change, values)

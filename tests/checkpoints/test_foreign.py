@@ -190,6 +190,24 @@ def test_a_base_in_single_precision_is_rounded_before_it_is_compared(
         read_foreign(tmp_path / "same.safetensors", base)
 
 
+@pytest.mark.parametrize("name", ["merged.ckpt", "merged"])
+def test_every_part_of_a_base_in_single_precision_is_rounded_before_it_is_compared(
+    tmp_path: Path, stable_diffusion_base: Path, name: str
+) -> None:
+    base = tmp_path / "base"
+    pipeline = StableDiffusionPipeline.from_pretrained(stable_diffusion_base)
+    generator = torch.Generator().manual_seed(10)
+    for part in (pipeline.unet, pipeline.vae, pipeline.text_encoder):
+        for parameter in part.parameters():
+            parameter.data += 0.01 * torch.randn(parameter.shape, generator=generator)
+    pipeline.save_pretrained(base)
+    weight = read_component(base / "unet")[WEIGHT] + STEP
+    export_checkpoint(base, {TO_K: weight}, tmp_path / name, {}, dtype=torch.float16)
+    change = read_foreign(tmp_path / name, base)
+    assert change.deltas.keys() == {WEIGHT}
+    assert change.left_out == ()
+
+
 def test_a_linear_layer_may_be_saved_as_a_convolution(read: Read, unet: dict[str, Tensor]) -> None:
     change = read({WEIGHT: changed(unet)[WEIGHT][:, :, None, None]})
     assert_deltas(change, {WEIGHT: expected(unet)[WEIGHT]})
@@ -281,7 +299,7 @@ def test_other_parts_than_the_bases_are_refused_or_left_out_and_said(
     read: Read, compvis: dict[str, Tensor], unet: dict[str, Tensor], name: str, words: str
 ) -> None:
     compvis[name] = compvis[name] + 1
-    with pytest.raises(IncompatibleError, match=f"another {words} .*'{name}'.*unet_only"):
+    with pytest.raises(IncompatibleError, match=f"another {words} .*'{name}'.*--unet-only"):
         read(compvis)
     change = read(compvis, unet_only=True)
     assert_deltas(change, expected(unet))

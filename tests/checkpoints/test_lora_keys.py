@@ -338,7 +338,7 @@ def test_a_kohya_text_encoder_is_refused_or_left_out_and_said(
     read: Read, pairs: Pairs, products: dict[str, Tensor], key: str
 ) -> None:
     tensors = kohya_keys(pairs) | {key: torch.zeros(2, 8)}
-    with pytest.raises(InvalidInputError, match=f"text encoder: {key}.*unet_only"):
+    with pytest.raises(InvalidInputError, match=f"text encoder: {key}.*--unet-only"):
         read(tensors)
     change = read(tensors, unet_only=True)
     assert_deltas(change, products)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,10 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from shiftreg import api
+from shiftreg.api.capacity import CapacityRow
+from shiftreg.api.importing import ForeignShift
 from shiftreg.api.values import Progress
+from shiftreg.concepts import Concept
 from shiftreg_cli.main import app
 
 
@@ -195,6 +199,71 @@ def test_reading_commands_print_json(calls: Calls, values: Any) -> None:
     calls.answer(list_concepts=(values.state,), show_concept=values.detail)
     assert json.loads(start("list", "--json").stdout)["items"][0]["concept"] == "Caravaggio"
     assert json.loads(start("show", "Caravaggio", "--json").stdout)["state"]["version"] == 2
+
+
+def test_methods_are_listed_and_a_named_one_shows_its_options() -> None:
+    listed = start("methods", "--json")
+    assert {item["name"] for item in json.loads(listed.stdout)["items"]} >= {"esd", "uce", "srs-me"}
+    assert "learning_rate" in start("methods", "esd").stdout
+
+
+def test_capacity_passes_profiles_on_and_shows_a_verdict(calls: Calls) -> None:
+    row = CapacityRow("exact", "Monet", 12, 256, 181, 75, 15, 0.0, 2.3, 7e-8, "fits")
+    calls.answer(plan_capacity=(row,))
+    result = start("capacity", "Monet", "--profile", "exact", "--plot", "capacity.png")
+    assert result.exit_code == 0
+    _, arguments, options = calls.made[-1]
+    assert arguments == ("workspace", ["Monet"])
+    assert (options["profiles"], options["plot"]) == (("exact",), Path("capacity.png"))
+    assert "181 of 256" in result.stdout
+    assert "fits" in result.stdout
+    start("capacity")
+    assert "profiles" not in calls.made[-1][2]
+
+
+def test_import_shows_what_the_file_holds_then_registers_it(
+    calls: Calls, values: Any, tmp_path: Path
+) -> None:
+    foreign = ForeignShift(
+        path=tmp_path / "lora.safetensors",
+        form="lora, kohya",
+        digest="0" * 64,
+        concept=Concept("Caravaggio"),
+        parameters=14,
+        text_layers=12,
+        strength=-1.0,
+        left_out=("The text encoder's part was left out.",),
+        details={"ranks": [4]},
+        deltas={},
+    )
+    calls.answer(read_import=foreign, import_shift=(values.erasure,))
+    command = ("import", "lora.safetensors", "--concept", "Caravaggio", "--strength", "-1")
+    dry = start(*command, "--dry-run", "--json")
+    assert json.loads(dry.stdout)["text_layers"] == 12
+    assert "import_shift" not in calls.names()
+    result = start(*command, "--decouple", "--unet-only", "--reason", "partner")
+    assert result.exit_code == 0
+    assert "lora, kohya" in result.stdout
+    assert "left out" in result.stdout
+    reading = [options for name, _, options in calls.made if name == "read_import"][-1]
+    assert (reading["strength"], reading["unet_only"]) == (-1.0, True)
+    name, arguments, options = calls.made[-1]
+    assert (name, arguments) == ("import_shift", ("workspace", foreign))
+    assert (options["decouple"], options["reason"]) == (True, "partner")
+
+
+def test_decouple_says_what_it_did(calls: Calls, values: Any) -> None:
+    calls.answer(decouple=values.erasure)
+    result = start("decouple", "Caravaggio@1", "--reason", "licence")
+    assert result.exit_code == 0
+    assert "erased (version 2)" in result.stdout
+    _, arguments, options = calls.made[-1]
+    assert (arguments, options["reason"]) == (("workspace", "Caravaggio@1"), "licence")
+
+
+def test_a_shift_that_is_not_separable_is_marked_in_the_list(calls: Calls, values: Any) -> None:
+    calls.answer(list_concepts=(replace(values.state, separable=False, stale_towards=()),))
+    assert "not separable" in start("list").stdout
 
 
 def test_an_interrupt_in_a_use_case_ends_with_130(

@@ -190,7 +190,7 @@ def kept() -> KeptStates:
     return KeptStates()
 
 
-class OutOfPatience(Exception):
+class OutOfPatienceError(Exception):
     """Somebody interrupts a training."""
 
 
@@ -200,12 +200,12 @@ def resumed(
 ) -> Callable[[Callable[[TrainingData], Any], int], Any]:
     """Interrupts a training after a step and continues it; ``steps`` holds the further ones."""
 
-    def resume(erase: Callable[[TrainingData], Any], after: int) -> Any:  # noqa: ANN401
+    def resume(erase: Callable[[TrainingData], Any], after: int) -> Any:
         def interrupt(step: Step) -> None:
             if step.number == after:
-                raise OutOfPatience
+                raise OutOfPatienceError
 
-        with pytest.raises(OutOfPatience):
+        with pytest.raises(OutOfPatienceError):
             erase(replace(data, observe=interrupt, checkpoints=kept))
         assert len(kept.files) == after
         steps.clear()

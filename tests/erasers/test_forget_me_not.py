@@ -16,7 +16,7 @@ Unseen = tuple[Tensor, Tensor, Tensor]
 NAMES = ((1, 1), (2, 2), (2, 3))  # first and last token of the name in each prompt
 
 
-def attention_to_names(model: Any, problem: ErasureProblem, unseen: Unseen) -> float:  # noqa: ANN401
+def attention_to_names(model: Any, problem: ErasureProblem, unseen: Unseen) -> float:
     """Mean share of attention that the tokens of the names receive."""
     noisy, timesteps, prompts = unseen
     (maps,) = model.attention(noisy, timesteps, problem.prompt_embeds[prompts])
@@ -35,7 +35,7 @@ def test_attention_to_the_name_vanishes(
     unseen: Unseen,
 ) -> None:
     model: Any = data.model
-    eraser = ForgetMeNot(iterations=150, learning_rate=0.02, batch_size=8)
+    eraser = ForgetMeNot(iterations=150, learning_rate=0.02, batch_size=32, pool_size=512)
     changed = model.edited(eraser.erase(problem, weights, data))
     before, after = (attention_to_names(m, problem, unseen) for m in (model, changed))
     assert after < 0.2 * before

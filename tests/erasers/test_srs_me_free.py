@@ -15,11 +15,11 @@ Unseen = tuple[Tensor, Tensor, Tensor]
 
 
 def quick(**changes: float) -> SrsMeFree:
-    values = {"iterations": 300, "learning_rate": 0.01, "pool_size": 64, "batch_size": 8}
+    values = {"iterations": 300, "learning_rate": 0.01, "pool_size": 512, "batch_size": 32}
     return SrsMeFree(**(values | changes))  # type: ignore[arg-type]
 
 
-def predictions(model: Any, problem: ErasureProblem, unseen: Unseen) -> tuple[Tensor, Tensor]:  # noqa: ANN401
+def predictions(model: Any, problem: ErasureProblem, unseen: Unseen) -> tuple[Tensor, Tensor]:
     """Noise for the concept's prompts and for the empty one."""
     noisy, timesteps, prompts = unseen
     concept = problem.prompt_embeds[prompts]

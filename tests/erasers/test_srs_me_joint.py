@@ -43,7 +43,7 @@ def refuse(step: Step) -> None:
 
 
 def quick(**changes: float) -> SrsMeJoint:
-    values = {"iterations": 400, "pool_size": 32, "learning_rate": 0.05, "preservation": 0.1}
+    values = {"iterations": 400, "pool_size": 32, "learning_rate": 0.02, "preservation": 0.1}
     return SrsMeJoint(**(values | {"ridge": 0.01} | changes))  # type: ignore[arg-type]
 
 
@@ -120,7 +120,7 @@ def test_the_balance_scales_each_gradient_and_has_none_itself(
     problems: list[ErasureProblem],
     weights: dict[str, Tensor],
     both: list[TrainingData],
-    kept: Any,  # noqa: ANN401
+    kept: Any,
 ) -> None:
     # A batch of the whole pool, so that its order does not matter.
     eraser = quick(pool_size=10, batch_size=10, iterations=1)
@@ -172,7 +172,7 @@ def test_interrupted_and_continued_it_gives_the_same_bits(
     weights: dict[str, Tensor],
     both: list[TrainingData],
     steps: list[Step],
-    resumed: Any,  # noqa: ANN401
+    resumed: Any,
     same_bits: Callable[..., None],
 ) -> None:
     eraser = quick(tau=0.5)
