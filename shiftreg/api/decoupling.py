@@ -8,11 +8,13 @@ from pathlib import Path
 from torch import Tensor
 
 from shiftreg import pipelines
+from shiftreg.api.planning import prepare_erasure
 from shiftreg.api.registering import disturbance, measure_shift, noise_moved, register_shift
 from shiftreg.api.samples import before_and_after
 from shiftreg.api.values import ErasurePlan, ErasureResult, Observer, Progress, ignore_progress
 from shiftreg.api.workspace import Workspace
-from shiftreg.concepts import mentions
+from shiftreg.concepts import Concept, mentions
+from shiftreg.erasers import ClosedForm, imitate
 from shiftreg.errors import CapacityError, InvalidInputError
 from shiftreg.registry import ShiftVersion
 from shiftreg.shift import ConceptShift, tensor_digest
@@ -20,12 +22,14 @@ from shiftreg.subspace import null_space_basis, project_rows
 
 DECOUPLED = "decoupled"
 NOTHING_LEFT = 0.02
+WEAK = 0.5
 
 
 def decouple(
     workspace: Workspace,
     reference: str,
     *,
+    refit: bool = False,
     reason: str = "",
     observe: Observer = ignore_progress,
 ) -> ErasureResult:
@@ -37,6 +41,8 @@ def decouple(
     Args:
         workspace: Where.
         reference: "NAME" (the active version) or "NAME@VERSION".
+        refit: Fit what the shift does to the concept's own prompts within the null space, instead
+            of projecting: more of the erasure is kept.
         reason: For the audit trail.
         observe: Told of the progress.
 
@@ -54,7 +60,7 @@ def decouple(
             f"Version {version.version} of '{name}' is separable: there is nothing to decouple. "
             "If it does not protect what was registered later, run: shiftreg refresh"
         )
-    return decouple_version(workspace, version, shift, reason=reason, observe=observe)
+    return decouple_version(workspace, version, shift, refit=refit, reason=reason, observe=observe)
 
 
 def decouple_again(
@@ -65,7 +71,12 @@ def decouple_again(
     for candidate in workspace.versions(version.concept):
         if candidate.digest == origin:
             return decouple_version(
-                workspace, candidate, workspace.shift(candidate), version.digest, reason=reason
+                workspace,
+                candidate,
+                workspace.shift(candidate),
+                version.digest,
+                refit=shift.hyperparameters["refit"],
+                reason=reason,
             )
     raise InvalidInputError(
         f"The shift that '{version.reference}' was decoupled from is no longer registered. "
@@ -79,6 +90,7 @@ def decouple_version(
     shift: ConceptShift,
     predecessor: str | None = None,
     *,
+    refit: bool = False,
     reason: str = "",
     observe: Observer = ignore_progress,
 ) -> ErasureResult:
@@ -89,6 +101,7 @@ def decouple_version(
         version: Of the shift that is not separable.
         shift: The shift.
         predecessor: Digest of the version that the new one replaces; the given one's by default.
+        refit: As for :func:`decouple`.
         reason: For the audit trail.
         observe: Told of the progress.
     """
@@ -100,12 +113,12 @@ def decouple_version(
     own_embeds = pipelines.encode_prompts(pipeline, own)
     observe(Progress(f"decoupling {shift.concept}", 0, 2))
     decoupled = replace(
-        _projected(workspace, shift, protected_embeds),
+        _projected(workspace, shift, protected_embeds, refit),
         method=DECOUPLED,
         protected=protected,
         protected_digest=tensor_digest(protected_embeds),
         preserved=(),
-        hyperparameters={"origin": shift.digest, "method": shift.method},
+        hyperparameters={"origin": shift.digest, "method": shift.method, "refit": refit},
     )
     kept = _kept_share(shift, decoupled, own_embeds)
     if kept < NOTHING_LEFT:
@@ -142,7 +155,7 @@ def decouple_version(
         )
     observe(Progress(f"decoupling {shift.concept}", 2, 2))
     return ErasureResult(
-        plan=shift_plan(workspace, decoupled),
+        plan=shift_plan(workspace, decoupled, _warnings(kept, refit)),
         version=new.version,
         digest=decoupled.digest,
         metrics=metrics,
@@ -172,16 +185,21 @@ def shift_plan(
     )
 
 
-def _projected(workspace: Workspace, shift: ConceptShift, protected_embeds: Tensor) -> ConceptShift:
-    """The part of a shift within the null space, in factors of one support."""
+def _projected(
+    workspace: Workspace, shift: ConceptShift, protected_embeds: Tensor, refit: bool
+) -> ConceptShift:
+    """What of a shift there is within the null space, in factors of one support."""
     layers = pipelines.image_independent_layers(workspace.pipeline.unet)
     deltas = {name: shift.delta_weight(name) for name in shift.layers if name in layers}
+    basis = null_space_basis(protected_embeds.flatten(0, 1))
     if not deltas:
         raise CapacityError(
             f"The shift of '{shift.concept}' changes no layer that sees the text alone, so nothing "
             "of it can be made separable. Erase the concept with closed-form or srs-me."
         )
-    basis = null_space_basis(protected_embeds.flatten(0, 1))
+    if refit:
+        concept = Concept(shift.concept, shift.aliases, shift.kind)  # type: ignore[arg-type]
+        deltas = imitate(prepare_erasure(workspace, concept, ClosedForm()).problem, deltas)
     support, factors = project_rows(deltas, basis)
     return replace(
         shift,
@@ -189,6 +207,15 @@ def _projected(workspace: Workspace, shift: ConceptShift, protected_embeds: Tens
         factors={name: factor.float().contiguous() for name, factor in factors.items()},
         dense={},
         metrics={},
+    )
+
+
+def _warnings(kept: float, refit: bool) -> tuple[str, ...]:
+    if kept >= WEAK or refit:
+        return ()
+    return (
+        f"The projection keeps {kept:.0%} of what the shift does to the concept's own prompts: "
+        "expect the concept to remain. Fit it instead: shiftreg decouple --refit",
     )
 
 

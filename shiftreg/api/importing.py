@@ -76,7 +76,7 @@ def read_import(
         aliases: Its other names.
         kind: "style" or "object".
         strength: Multiplies the deltas; -1 turns a LoRA that *adds* a concept around.
-        unet_only: Leave changes of the text encoder out instead of refusing them.
+        unet_only: Leave another text encoder or autoencoder out instead of refusing it.
 
     Raises:
         NotFoundError: The file does not exist.
@@ -113,6 +113,7 @@ def import_shift(
     foreign: ForeignShift,
     *,
     decouple: bool = False,
+    refit: bool = False,
     reason: str = "",
     observe: Observer = ignore_progress,
 ) -> tuple[ErasureResult, ...]:
@@ -123,6 +124,7 @@ def import_shift(
         foreign: From :func:`read_import`.
         decouple: Also project it into the null space of everything that is protected; that
             version becomes the active one.
+        refit: Decouple by a fit instead of a projection: see ``decoupling.decouple``.
         reason: For the audit trail.
         observe: Told of the progress.
 
@@ -189,5 +191,7 @@ def import_shift(
     )
     if not decouple:
         return (imported,)
-    decoupled = decouple_version(workspace, version, shift, reason=reason, observe=observe)
+    decoupled = decouple_version(
+        workspace, version, shift, refit=refit, reason=reason, observe=observe
+    )
     return (imported, decoupled)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+import zipfile
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -13,8 +14,8 @@ import torch
 from torch import Tensor
 
 from shiftreg.checkpoints.atomic import atomic_file
-from shiftreg.checkpoints.files import load_pickle_checkpoint
-from shiftreg.errors import ShiftregError
+from shiftreg.checkpoints.files import load_pickle_checkpoint, reading
+from shiftreg.errors import ShiftregError, StorageError
 
 
 class Unfinished:
@@ -52,11 +53,12 @@ class Unfinished:
         Raises:
             StorageError: The disk refused.
         """
-        kept = self._read(f"{name}.pt")
+        file = f"{name}.latents.pt"  # a concept may be called "training"
+        kept = self._read(file)
         if kept is not None and isinstance(kept.get("latents"), Tensor):
             return kept["latents"]
         latents = paint()
-        self._write(f"{name}.pt", {"latents": latents})
+        self._write(file, {"latents": latents})
         return latents
 
     def discard(self) -> None:
@@ -64,11 +66,19 @@ class Unfinished:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _read(self, name: str) -> dict[str, Any] | None:
-        with suppress(ShiftregError):
-            return load_pickle_checkpoint(self.folder / name)
+        path = self.folder / name
+        with suppress(ShiftregError), reading(path), zipfile.ZipFile(path) as archive:
+            if archive.testzip() is None:  # torch writes check sums, and does not compare them
+                return load_pickle_checkpoint(path)
         return None
 
     def _write(self, name: str, value: Mapping[str, Any]) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StorageError(
+                f"The folder '{self.folder}' could not be made: {error.strerror or error}. "
+                "Check the disk, or choose another home."
+            ) from error
         with atomic_file(self.folder / name, overwrite=True) as partial, partial.open("wb") as file:
             torch.save(dict(value), file)

@@ -9,7 +9,7 @@ from shiftreg.erasers.base import (
     Step,
     TrainingData,
 )
-from shiftreg.erasers.closed_form import ClosedForm, predict_capacity
+from shiftreg.erasers.closed_form import ClosedForm, imitate, predict_capacity
 from shiftreg.erasers.concept_ablation import ConceptAblation
 from shiftreg.erasers.discovery import BrokenEraser, find_eraser, known_erasers
 from shiftreg.erasers.esd import Esd
@@ -39,6 +39,7 @@ __all__ = [
     "TrainingData",
     "Uce",
     "find_eraser",
+    "imitate",
     "known_erasers",
     "predict_capacity",
 ]

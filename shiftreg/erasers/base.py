@@ -56,6 +56,26 @@ class ErasureProblem:
         )
         return self.prompt_embeds[mask].double(), self.anchor_embeds[mask].double()
 
+    def metric(self, preservation: float, ridge: float) -> Tensor:
+        """What a change costs in coordinates of the null space: ``c'c + mu r'r + rho I``.
+
+        Args:
+            preservation: ``mu``, weight of the ordinary rows.
+            ridge: ``rho``, in units of the mean energy of a concept's row in one dimension.
+
+        Returns:
+            ``(m, m)`` float64; the products are means over rows.
+        """
+        concept, _ = self.suffix_rows()
+        c = concept @ self.null_basis.T  # (n, m)
+        r = self.preserved_rows.double() @ self.null_basis.T  # (k, m)
+        energy = concept.square().sum(dim=1).mean() / concept.shape[1]
+        return (
+            c.T @ c / len(c)
+            + preservation * (r.T @ r) / max(1, len(r))
+            + ridge * energy * torch.eye(len(self.null_basis), dtype=torch.float64)
+        )
+
     def name_rows(self) -> tuple[Tensor, Tensor]:
         """Last row of each bare name, and that of its anchor: the one row that closed forms edit.
 

@@ -77,13 +77,7 @@ class ClosedForm:
         concept, anchor = problem.suffix_rows()
         basis = problem.null_basis
         c = concept @ basis.T  # (n, m)
-        r = problem.preserved_rows.double() @ basis.T  # (k, m)
-        energy = concept.square().sum(dim=1).mean() / concept.shape[1]
-        system = (
-            c.T @ c / len(c)
-            + self.preservation * (r.T @ r) / max(1, len(r))
-            + self.ridge * energy * torch.eye(len(basis), dtype=torch.float64)
-        )
+        system = problem.metric(self.preservation, self.ridge)
         target = (anchor - concept).T @ c / len(c)  # (d_in, m)
         if self.naming > 0 and problem.bare_names:
             name, name_anchor = problem.only(problem.bare_names).suffix_rows()
@@ -91,6 +85,30 @@ class ClosedForm:
             system += self.naming * (n.T @ n) / len(n)
             target += self.naming * (name_anchor - name).T @ n / len(n)
         return torch.linalg.solve(system, target.T).T @ basis
+
+
+def imitate(
+    problem: ErasureProblem, deltas: Mapping[str, Tensor], eraser: ClosedForm | None = None
+) -> dict[str, Tensor]:
+    """Does within the null space what other changes do to the concept's own prompts.
+
+    The closed form with ``T = C delta'`` as its target: right-projection takes from a change what
+    reaches protected prompts; this makes up for it in the directions that are free.
+
+    Args:
+        problem: Prompts and constraints.
+        deltas: Layer name -> ``(d_out, d_in)``.
+        eraser: Whose weights of preservation and ridge hold.
+
+    Returns:
+        Layer name -> ``w S (d_out, d_in)`` float64.
+    """
+    eraser = eraser or ClosedForm()
+    concept, _ = problem.suffix_rows()
+    c = concept @ problem.null_basis.T  # (n, m)
+    solved = torch.linalg.solve(problem.metric(eraser.preservation, eraser.ridge), c.T / len(c))
+    back = solved @ concept  # (m, d_in): w = delta' of it
+    return {n: delta.double() @ back.T @ problem.null_basis for n, delta in deltas.items()}
 
 
 def predict_capacity(

@@ -129,17 +129,10 @@ def _coordinates(
     problem: ErasureProblem, settings: UnlearningWeights
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The support, and coordinates whitened by the closed form's metric; all float32."""
-    concept, _ = problem.suffix_rows()
     support = problem.null_basis
-    c = concept @ support.T
     r = problem.preserved_rows.double() @ support.T
-    energy = concept.square().sum(dim=1).mean() / concept.shape[1]
     ordinary = r.T @ r / max(1, len(r))
-    metric = (
-        c.T @ c / len(c)
-        + settings.preservation * ordinary
-        + settings.ridge * energy * torch.eye(len(support), dtype=torch.float64)
-    )
+    metric = problem.metric(settings.preservation, settings.ridge)
     values, vectors = torch.linalg.eigh(metric)
     whitening = (vectors / values.sqrt()) @ vectors.T
     values, vectors = torch.linalg.eigh(whitening @ ordinary @ whitening)

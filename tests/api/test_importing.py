@@ -86,6 +86,19 @@ def test_decoupling_keeps_both_versions_and_says_what_it_cost_and_gained(
     assert actions == ["import", "decouple"]
 
 
+def test_a_fit_within_the_null_space_keeps_more_of_the_erasure_than_the_projection(
+    workspace: api.Workspace, partial: Path
+) -> None:
+    foreign = api.read_import(workspace, partial, "Caravaggio")
+    _, projected = api.import_shift(workspace, foreign, decouple=True)
+    fitted = api.decouple(workspace, "Caravaggio@1", refit=True)
+    assert fitted.metrics["worst_leak"] <= 1e-5
+    assert fitted.metrics["kept_change"] > 2 * projected.metrics["kept_change"]
+    assert fitted.metrics["noise_on_names"] > 2 * projected.metrics["noise_on_names"]
+    assert any("--refit" in warning for warning in projected.plan.warnings)
+    assert fitted.plan.warnings == ()
+
+
 def test_a_decoupled_shift_is_refreshed_from_its_origin(
     workspace: api.Workspace, partial: Path
 ) -> None:

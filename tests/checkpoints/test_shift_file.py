@@ -54,6 +54,62 @@ def test_a_shift_comes_back_as_it_was(shift: ConceptShift, saved: Path) -> None:
     assert torch.equal(loaded.support, shift.support)
 
 
+@pytest.fixture
+def dense_shift(shift: ConceptShift) -> ConceptShift:
+    """The shift with dense deltas of a convolution, its bias and a projection."""
+    generator = torch.Generator().manual_seed(8)
+    shapes = {"conv_in": (4, 3, 3, 3), "conv_in.bias": (4,), "a.attn2.to_out.0": (6, 6)}
+    dense = {name: torch.randn(shape, generator=generator) for name, shape in shapes.items()}
+    return replace(shift, dense=dense, protected=(), protected_digest="")
+
+
+def test_dense_deltas_come_back_as_they_were(dense_shift: ConceptShift, tmp_path: Path) -> None:
+    path = tmp_path / "dense.safetensors"
+    save_shift(dense_shift, path)
+    loaded = load_shift(path)
+    assert loaded.digest == dense_shift.digest
+    assert loaded.factors.keys() == dense_shift.factors.keys()
+    assert loaded.dense.keys() == dense_shift.dense.keys()
+    for name, delta in dense_shift.dense.items():
+        assert torch.equal(loaded.dense[name], delta)
+    assert not loaded.separable
+    save_shift(loaded, tmp_path / "again")
+    assert (tmp_path / "again").read_bytes() == path.read_bytes()
+
+
+def test_a_shift_of_dense_deltas_alone_comes_back(
+    dense_shift: ConceptShift, tmp_path: Path
+) -> None:
+    alone = replace(dense_shift, support=torch.zeros(0, 5), factors={})
+    save_shift(alone, tmp_path / "alone")
+    loaded = load_shift(tmp_path / "alone")
+    assert loaded.digest == alone.digest
+    assert loaded.support.shape == (0, 5)
+
+
+def test_dense_deltas_that_were_altered_are_refused(
+    dense_shift: ConceptShift, tmp_path: Path
+) -> None:
+    path = tmp_path / "dense.safetensors"
+    save_shift(dense_shift, path)
+    tensors = load_file(path)
+    bias = tensors.pop("dense.conv_in.bias")
+    layer = dense_shift.layers[0]
+    assert f"dense.{layer}" in tensors
+    for damaged in (
+        tensors,
+        tensors | {"dense.conv_in.bias": bias + 1},
+        tensors | {"dense.conv_in.bias": bias * float("nan")},
+        tensors | {"dense.conv_in.bias": bias.double()},
+        tensors | {"dense.conv_out.bias": bias},
+        tensors | {"factors.conv_in.bias": bias},
+        tensors | {"dense.conv_in.bias": bias, f"factors.{layer}": torch.zeros(6, 2)},
+    ):
+        rewrite(path, damaged)
+        with pytest.raises((IntegrityError, InvalidInputError), match=str(path)):
+            load_shift(path)
+
+
 def test_saving_twice_gives_the_same_bytes(shift: ConceptShift, saved: Path) -> None:
     for attempt in range(5):
         again = saved.with_name(f"again-{attempt}")

@@ -166,9 +166,7 @@ def test_what_is_damaged_counts_as_not_there(unfinished: Unfinished, damage: str
 
 
 @pytest.mark.parametrize("zipped", [True, False])
-def test_code_in_a_file_is_never_run(
-    unfinished: Unfinished, tmp_path: Path, zipped: bool
-) -> None:
+def test_code_in_a_file_is_never_run(unfinished: Unfinished, tmp_path: Path, zipped: bool) -> None:
     trace = tmp_path / "trace"
     unfinished.folder.mkdir(parents=True)
     unfinished.save(lambda: state(1))
@@ -220,7 +218,7 @@ def test_a_disk_that_refuses_the_folder_is_told(tmp_path: Path) -> None:
 def test_a_full_disk_keeps_the_last_state(small_disk: Path) -> None:
     unfinished = Unfinished(small_disk / "work", interval=0.0)
     unfinished.save(lambda: state(1))
-    with pytest.raises(StorageError, match="[Nn]o space|space"):
+    with pytest.raises(StorageError, match="space"):
         unfinished.save(lambda: {"step": 2, "parameters": [torch.zeros(100_000)]})
     loaded = unfinished.load()
     assert loaded is not None
