@@ -3,13 +3,13 @@
 from shiftreg.api.capacity import plan_capacity
 from shiftreg.api.composing import export_composition, plan_composition
 from shiftreg.api.decoupling import decouple
-from shiftreg.api.erasing import erase, plan_refresh, refresh
+from shiftreg.api.erasing import erase, refresh
 from shiftreg.api.front_end import to_json, ui_command
 from shiftreg.api.importing import import_shift, read_import
 from shiftreg.api.methods import list_methods
 from shiftreg.api.planning import plan_erasures
 from shiftreg.api.samples import generate_grid
-from shiftreg.api.states import list_concepts, restore, show_concept
+from shiftreg.api.states import list_concepts, plan_refresh, restore, show_concept
 from shiftreg.api.values import CompositionPlan
 from shiftreg.api.verifying import verify
 from shiftreg.api.workspace import Workspace, open_workspace, register_base

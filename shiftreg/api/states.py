@@ -35,6 +35,19 @@ def list_concepts(workspace: Workspace) -> tuple[ConceptState, ...]:
     return tuple(states)
 
 
+def plan_refresh(
+    workspace: Workspace, names: Sequence[str] | None = None
+) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Active shifts that do not protect a concept registered later: ``(concept, towards)``."""
+    wanted = None if names is None else {workspace.find(name) for name in names}
+    stale = workspace.registry.stale(workspace.base.name)
+    return tuple(
+        (version.concept, towards)
+        for version, towards in stale.items()
+        if wanted is None or version.concept in wanted
+    )
+
+
 def show_concept(workspace: Workspace, reference: str) -> ConceptDetail:
     """Everything about a concept, or about one version of it.
 

@@ -1,19 +1,13 @@
 """Erasers: one method a file, one protocol."""
 
-from shiftreg.erasers.base import (
-    Eraser,
-    Erasure,
-    ErasureProblem,
-    JointEraser,
-    NoiseModel,
-    Step,
-    TrainingData,
-)
+from shiftreg.erasers.base import Eraser, Erasure, JointEraser
 from shiftreg.erasers.closed_form import ClosedForm, imitate, predict_capacity
 from shiftreg.erasers.concept_ablation import ConceptAblation
 from shiftreg.erasers.discovery import BrokenEraser, find_eraser, known_erasers
 from shiftreg.erasers.esd import Esd
 from shiftreg.erasers.forget_me_not import ForgetMeNot
+from shiftreg.erasers.model import NoiseModel, Step, TrainingData
+from shiftreg.erasers.problem import ErasureProblem
 from shiftreg.erasers.speed import SpeedLike
 from shiftreg.erasers.srs_me import SrsMe
 from shiftreg.erasers.srs_me_free import SrsMeFree

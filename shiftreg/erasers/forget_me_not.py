@@ -9,8 +9,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from shiftreg.erasers.base import Erasure, ErasureProblem, TrainingData, require_positive
+from shiftreg.erasers.base import Erasure, require_positive
+from shiftreg.erasers.model import TrainingData
 from shiftreg.erasers.pool import NoisePool
+from shiftreg.erasers.problem import ErasureProblem
 from shiftreg.erasers.training import train_in_place
 
 

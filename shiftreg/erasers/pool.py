@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from shiftreg.erasers.base import ErasureProblem, TrainingData
+from shiftreg.erasers.model import TrainingData
+from shiftreg.erasers.problem import ErasureProblem
 from shiftreg.errors import InvalidInputError
 
 TIMESTEPS = 1000

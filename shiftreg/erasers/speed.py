@@ -9,7 +9,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from shiftreg.erasers.base import Erasure, ErasureProblem, TrainingData, require_positive
+from shiftreg.erasers.base import Erasure, require_positive
+from shiftreg.erasers.model import TrainingData
+from shiftreg.erasers.problem import ErasureProblem
 from shiftreg.errors import InvalidInputError
 from shiftreg.subspace import null_space_basis
 

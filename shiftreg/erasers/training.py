@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor
 
-from shiftreg.erasers.base import Erasure, Step, TrainingData
+from shiftreg.erasers.base import Erasure
+from shiftreg.erasers.model import Step, TrainingData
 
 Loss = Callable[[], tuple[Tensor, dict[str, float]]]
 

@@ -9,8 +9,10 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from shiftreg.erasers.base import Erasure, ErasureProblem, TrainingData
+from shiftreg.erasers.base import Erasure
+from shiftreg.erasers.model import TrainingData
 from shiftreg.erasers.pool import NoisePool
+from shiftreg.erasers.problem import ErasureProblem
 
 
 class UnlearningWeights(Protocol):

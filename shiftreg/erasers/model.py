@@ -1,0 +1,114 @@
+"""The frozen base as a trained eraser sees it, and what it learns on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Step:
+    """Progress of a training: step number, its limit, and named values."""
+
+    number: int
+    limit: int
+    values: Mapping[str, float]
+
+
+class Trainable(Protocol):
+    """Parameters of the base that are being trained."""
+
+    @property
+    def parameters(self) -> Mapping[str, Tensor]:
+        """Name -> the parameter."""
+        ...
+
+    def deltas(self) -> dict[str, Tensor]:
+        """Name -> how far it has moved from the base, float32; only those that have."""
+        ...
+
+
+class Checkpoints(Protocol):
+    """Where an interrupted training is continued from."""
+
+    def load(self) -> Mapping[str, Any] | None:
+        """The state that was last kept; None if there is none."""
+        ...
+
+    def save(self, state: Callable[[], Mapping[str, Any]]) -> None:
+        """Called between any two steps; keeps the state now and then."""
+        ...
+
+
+class NoCheckpoints:
+    """Interrupted, a training starts again."""
+
+    def load(self) -> None:
+        """There is never one."""
+
+    def save(self, state: Callable[[], Mapping[str, Any]]) -> None:
+        """Forgets it."""
+
+
+class NoiseModel(Protocol):
+    """The frozen base as a trained eraser needs it; see ``pipelines.Denoiser``."""
+
+    @property
+    def weights(self) -> Mapping[str, Tensor]:
+        """Layer name -> ``W_l (d_out, d_in)``."""
+        ...
+
+    def predict(self, latents: Tensor, timesteps: Tensor, prompt_embeds: Tensor) -> Tensor:
+        """Noise ``(B, C, h, w)`` for ``x_t``, ``t (B,)`` and ``e(p) (B, L, d_in)``."""
+        ...
+
+    def noised(self, latents: Tensor, timesteps: Tensor, noise: Tensor) -> Tensor:
+        """``x_t`` from ``x_0`` and noise."""
+        ...
+
+    @property
+    def cross_attention(self) -> Sequence[str]:
+        """Names of all parameters of the cross-attentions."""
+        ...
+
+    @property
+    def others(self) -> Sequence[str]:
+        """Names of all other parameters, but those of the time embedding and the output."""
+        ...
+
+    def trainable(self, names: Iterable[str]) -> AbstractContextManager[Trainable]:
+        """Context in which parameters are trained in place; the base's values return."""
+        ...
+
+    def attention(
+        self, latents: Tensor, timesteps: Tensor, prompt_embeds: Tensor
+    ) -> Sequence[Tensor]:
+        """Attention maps ``(B, heads, pixels, L)`` of all cross-attentions, differentiably."""
+        ...
+
+    def shifted(self, support: Tensor, factors: Mapping[str, Tensor]) -> Any:
+        """Context in which the layers carry ``A_l @ Q``, differentiably in ``A_l``."""
+        ...
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What a trained eraser learns on.
+
+    Attributes:
+        model: The frozen base.
+        latents: ``x_0 (n, C, h, w)``, one picture for each prompt of ``pair_index``.
+        pair_index: For each latent, the prompt of the problem that it was generated for.
+        observe: Called after each step.
+        checkpoints: Where the training is continued from.
+    """
+
+    model: NoiseModel
+    latents: Tensor
+    pair_index: tuple[int, ...]
+    observe: Callable[[Step], None]
+    checkpoints: Checkpoints = field(default_factory=NoCheckpoints)
