@@ -42,7 +42,9 @@ METHODS: dict[str, tuple[list[str], dict[str, object]]] = {
 def build(folder: Path) -> None:
     """A pipeline of the real sizes in half precision; only the autoencoder is small."""
     torch.manual_seed(0)
-    tokenizer = CLIPTokenizer.from_pretrained(miniature.BASE_FOLDER / "tokenizer", model_max_length=77)
+    tokenizer = CLIPTokenizer.from_pretrained(
+        miniature.BASE_FOLDER / "tokenizer", model_max_length=77
+    )
     text_encoder = CLIPTextModel(
         CLIPTextConfig(
             vocab_size=len(tokenizer),

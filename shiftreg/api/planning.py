@@ -169,29 +169,7 @@ def prepare_erasure(
             f"{too_long} wordings with this name are longer than the text encoder reads, and are "
             "left out: the erasure may be weaker in sentences."
         )
-    capacity: dict[str, float] = {}
-    if eraser.separable:
-        predicted = predict_capacity(
-            problem,
-            pipelines.layer_weights(pipeline.unet),
-            problem.bare_names,
-            ClosedForm(
-                preservation=getattr(eraser, "preservation", ClosedForm.preservation),
-                ridge=getattr(eraser, "ridge", ClosedForm.ridge),
-            ),
-        )
-        capacity = asdict(predicted)
-        warnings += _tightness(predicted)
-    else:
-        warnings.append(
-            f"{eraser.name} is not separable: it moves other concepts and ordinary prompts, too. "
-            "See what it costs: shiftreg verify"
-        )
-    if not eraser.recoverable:
-        warnings.append(
-            f"{eraser.name} is for concepts that must never return: {concept.name} cannot be "
-            "restored while this version is active."
-        )
+    capacity, concerns = _outlook(workspace, concept, eraser, problem)
     plan = ErasurePlan(
         base=base.name,
         concept=concept.name,
@@ -203,9 +181,38 @@ def prepare_erasure(
         protected=protected if eraser.separable else (),
         preserved=preserved,
         capacity=capacity,
-        warnings=tuple(warnings),
+        warnings=(*warnings, *concerns),
     )
     return PreparedErasure(plan, concept, eraser, pairs, problem, protected_embeds)
+
+
+def _outlook(
+    workspace: Workspace, concept: Concept, eraser: Eraser, problem: ErasureProblem
+) -> tuple[dict[str, float], list[str]]:
+    """What the method can be expected to reach, and what to mind about it."""
+    capacity: dict[str, float] = {}
+    if eraser.separable:
+        predicted = predict_capacity(
+            problem,
+            pipelines.layer_weights(workspace.pipeline.unet),
+            problem.bare_names,
+            ClosedForm(
+                preservation=getattr(eraser, "preservation", ClosedForm.preservation),
+                ridge=getattr(eraser, "ridge", ClosedForm.ridge),
+            ),
+        )
+        capacity, concerns = asdict(predicted), _tightness(predicted)
+    else:
+        concerns = [
+            f"{eraser.name} is not separable: it moves other concepts and ordinary prompts, too. "
+            "See what it costs: shiftreg verify"
+        ]
+    if not eraser.recoverable:
+        concerns.append(
+            f"{eraser.name} is for concepts that must never return: {concept.name} cannot be "
+            "restored while this version is active."
+        )
+    return capacity, concerns
 
 
 def _that_fit(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import takewhile
 
 import torch
 from diffusers import StableDiffusionPipeline
@@ -73,10 +74,16 @@ def name_ends(pipeline: StableDiffusionPipeline, pairs: Sequence[PromptPair]) ->
     starts = name_positions(pipeline, pairs)
     prompts = token_ids(pipeline, [pair.prompt for pair in pairs])
     stems = token_ids(pipeline, [pair.stem for pair in pairs])
+    # What follows the name is the same with and without it; the article before it may differ.
     return [
-        min(max(start, start + len(p) - len(s) - 1), len(p) - 2)
+        min(max(start, len(p) - 1 - _common_end(p, s)), len(p) - 2)
         for start, p, s in zip(starts, prompts, stems, strict=True)
     ]
+
+
+def _common_end(one: Sequence[int], other: Sequence[int]) -> int:
+    pairs = zip(reversed(one), reversed(other), strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 def name_positions(pipeline: StableDiffusionPipeline, pairs: Sequence[PromptPair]) -> list[int]:
