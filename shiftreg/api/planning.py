@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
+import torch
 from torch import Tensor
 
 from shiftreg import pipelines
@@ -15,11 +16,12 @@ from shiftreg.api.workspace import Workspace
 from shiftreg.concepts import Concept, Kind, PromptPair, mentions
 from shiftreg.erasers import ClosedForm, Eraser, ErasureProblem, predict_capacity
 from shiftreg.errors import CapacityError, InvalidInputError, NotFoundError
-from shiftreg.profiles import Profile, profile_null_basis
+from shiftreg.profiles import Profile, profile_null_basis, weighted_rows
 from shiftreg.subspace import Capacity
 
 LARGE_RATIO = 4.0
 HOPELESS_RESIDUAL = 0.8
+NAME_WEIGHT = 10.0  # measured: see docs/capacity.md
 T = TypeVar("T")
 
 
@@ -142,6 +144,18 @@ def prepare_erasure(
     preserved = tuple(_that_fit(pipeline, ordinary, str))
     protected_embeds = pipelines.encode_prompts(pipeline, protected)
     preserved_embeds = pipelines.encode_prompts(pipeline, preserved)
+    preserved_rows = preserved_embeds.flatten(0, 1)
+    if profile.name != "exact" and len(preserved):
+        # Names that are not kept exactly are kept softly, however many wordings there are.
+        plain = torch.tensor([prompt in base.preserved for prompt in preserved])
+        names = protected_embeds[[i for i, p in enumerate(protected) if p not in exact]]
+        preserved_rows = weighted_rows(
+            [
+                (preserved_embeds[plain].flatten(0, 1), 1.0),
+                (preserved_embeds[~plain].flatten(0, 1), 1.0),
+                (names.flatten(0, 1), NAME_WEIGHT),
+            ]
+        )
     retained = (*others, *_that_fit(pipeline, base.preserved, str))
     anchors = [pair.anchor for pair in pairs]
     problem = ErasureProblem(
@@ -155,7 +169,7 @@ def prepare_erasure(
         retained_rows=pipelines.encode_prompts(pipeline, retained)[
             range(len(retained)), pipelines.last_positions(pipeline, retained)
         ],
-        preserved_rows=preserved_embeds.flatten(0, 1),
+        preserved_rows=preserved_rows,
         null_basis=profile_null_basis(
             protected_embeds,
             [position + 2 for position in pipelines.last_positions(pipeline, protected)],
