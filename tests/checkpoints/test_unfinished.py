@@ -91,17 +91,17 @@ def test_work_that_never_began_has_no_state_and_leaves_no_folder(unfinished: Unf
     assert not unfinished.folder.parent.exists()
 
 
-def test_within_the_interval_nothing_is_kept_nor_even_computed(tmp_path: Path) -> None:
-    patient = Unfinished(tmp_path / "work", interval=3600.0)
-    patient.save(refuse)
-    assert patient.load() is None
-    patient.interval = 0.0
-    patient.save(lambda: state(1))
-    patient.interval = 3600.0
-    patient.save(refuse)
-    loaded = patient.load()
+def test_within_the_interval_nothing_is_kept_nor_even_computed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    unfinished = Unfinished(tmp_path / "work", interval=20.0)
+    for now, step in ((1019.0, None), (1020.0, 1), (1039.0, None), (1041.0, 2), (1060.0, None)):  # noqa: B007
+        unfinished.save(refuse if step is None else lambda step=step: state(step))  # type: ignore[misc]
+    loaded = unfinished.load()
     assert loaded is not None
-    assert loaded["step"] == 1
+    assert loaded["step"] == 2
 
 
 def test_pictures_are_painted_once(unfinished: Unfinished) -> None:
