@@ -89,6 +89,7 @@ WITH_PICTURES = (
     "artists exact, nothing else",
     "svd:1e-2, all names + soft + naming",
     "artists exact, svd:1e-2 + soft + naming",
+    "artists exact, svd:3e-3 + soft + naming",
 )
 LEAKS_WITH_PICTURES = ("svd:1e-1, all names", "svd:1e-2, all names", "svd:1e-3, all names")
 

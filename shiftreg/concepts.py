@@ -73,6 +73,8 @@ class Concept:
     kind: Kind = "style"
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "name", self.name.strip())
+        object.__setattr__(self, "aliases", tuple(alias.strip() for alias in self.aliases))
         for name in self.names:
             validate_name(name)
 

@@ -122,6 +122,8 @@ def project_rows(
         with ``A Q = delta S'S``.
     """
     inside = {name: delta.double() @ null_basis.T for name, delta in deltas.items()}  # (d_out, m)
+    if len(null_basis) == 0:
+        return null_basis, inside
     gram = torch.stack([a.T @ a for a in inside.values()]).sum(dim=0)
     values, vectors = torch.linalg.eigh(gram)
     used = vectors[:, values > rtol**2 * values.max().clamp(min=0)]  # (m, q)

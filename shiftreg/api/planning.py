@@ -145,7 +145,7 @@ def prepare_erasure(
     protected_embeds = pipelines.encode_prompts(pipeline, protected)
     preserved_embeds = pipelines.encode_prompts(pipeline, preserved)
     preserved_rows = preserved_embeds.flatten(0, 1)
-    if profile.name != "exact" and len(preserved):
+    if profile.name != "exact" and preserved:
         # Names that are not kept exactly are kept softly, however many wordings there are.
         plain = torch.tensor([prompt in base.preserved for prompt in preserved])
         names = protected_embeds[[i for i, p in enumerate(protected) if p not in exact]]

@@ -76,7 +76,7 @@ def name_ends(pipeline: StableDiffusionPipeline, pairs: Sequence[PromptPair]) ->
     stems = token_ids(pipeline, [pair.stem for pair in pairs])
     # What follows the name is the same with and without it; the article before it may differ.
     return [
-        min(max(start, len(p) - 1 - _common_end(p, s)), len(p) - 2)
+        min(max(start, len(p) - 1 - min(_common_end(p, s), len(s) - start)), len(p) - 2)
         for start, p, s in zip(starts, prompts, stems, strict=True)
     ]
 
