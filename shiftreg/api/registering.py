@@ -85,9 +85,14 @@ def measure_shift(
         protected_embeds: ``(p, L, d_in)``.
     """
     own = pipelines.parameters(workspace.pipeline.unet)
-    changes = [relative_change(shift.delta_weight(name), own[name]) for name in shift.layers]
+    # A bias may be zero, and no change is small or large beside that.
+    changes = [
+        relative_change(shift.delta_weight(name), own[name])
+        for name in shift.layers
+        if own[name].any()
+    ]
     metrics = {
-        "relative_change": max(changes),
+        "relative_change": max(changes, default=0.0),
         "worst_leak": max(disturbance(workspace, shift, protected_embeds)),
     }
     if shift.factors:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -11,6 +13,7 @@ from shiftreg.api.values import Progress
 from shiftreg.checkpoints import Unfinished
 from shiftreg.compose import merged_weights
 from shiftreg.errors import InvalidInputError
+from shiftreg.settings import Settings
 
 QUICK = {"iterations": 3, "pool_size": 8, "batch_size": 2}
 TRAINED = ("srs-me", "srs-me-free", "esd", "concept-ablation", "forget-me-not")
@@ -53,6 +56,19 @@ def test_a_dense_shift_of_every_other_layer_exports_and_verifies_against_its_fil
     assert not checks["separability"].passed
     assert "not separable" in checks["separability"].explanation
     assert verification.separability["Caravaggio"]["Picasso"] > 1e-4
+
+
+def test_parameters_that_are_zero_in_the_base_may_change(
+    home: Path, stable_diffusion_base: Path
+) -> None:
+    workspace = api.open_workspace(Settings(home, "other", None))
+    options = {"subjects": ["owl"], "preserved": ["an owl"], "steps": 1, "guidance": 1.0}
+    api.register_base(workspace, str(stable_diffusion_base), name="other", **options)  # type: ignore[arg-type]
+    assert any(not p.any() for p in pipelines.parameters(workspace.pipeline.unet).values())
+    (result,) = api.erase(workspace, ["mo"], method="esd", options=QUICK | {"layers": "u"})
+    assert 0 < result.metrics["relative_change"] < float("inf")
+    (version,) = workspace.registry.versions("other", "mo")
+    assert len(workspace.shift(version).dense) > 200
 
 
 def test_a_method_that_is_not_separable_is_never_stale_and_says_so_in_its_plan(
