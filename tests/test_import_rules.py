@@ -62,6 +62,19 @@ RULES = (
         allowed=(*STANDARD_LIBRARY, "torch", *MATHS, "shiftreg.errors", "shiftreg.canonical"),
     ),
     Rule(
+        "attacks are mathematics, too",
+        inside=("shiftreg.attacks",),
+        forbidden=EVERYTHING,
+        allowed=(
+            *STANDARD_LIBRARY,
+            "torch",
+            *MATHS,
+            "shiftreg.attacks",
+            "shiftreg.errors",
+            "shiftreg.evaluation.intervals",
+        ),
+    ),
+    Rule(
         "pipelines know neither registry nor checkpoints",
         inside=("shiftreg.pipelines",),
         forbidden=("shiftreg.registry", "shiftreg.checkpoints"),

@@ -107,8 +107,9 @@ def verify(
     digests = {"base": plan.base_digest, "composition": plan.digest}
     if file:
         digests["export"] = checkpoints.checkpoint_digest(file)
-    workspace.registry.record_verification(
+    workspace.registry.record_measurement(
         plan.base,
+        "verification",
         plan.digest,
         path,
         passed=verification.passed,

@@ -18,12 +18,13 @@ _BATCH = 25
 @overload
 def generate(
     pipeline: StableDiffusionPipeline,
-    prompts: Sequence[str],
+    prompts: Sequence[str] | Tensor,
     seeds: Sequence[int],
     *,
     steps: int,
     guidance: float,
     latents: Literal[False] = False,
+    noise: Tensor | None = None,
     observe: Callable[[int], None] | None = None,
 ) -> np.ndarray: ...
 
@@ -31,12 +32,13 @@ def generate(
 @overload
 def generate(
     pipeline: StableDiffusionPipeline,
-    prompts: Sequence[str],
+    prompts: Sequence[str] | Tensor,
     seeds: Sequence[int],
     *,
     steps: int,
     guidance: float,
     latents: Literal[True],
+    noise: Tensor | None = None,
     observe: Callable[[int], None] | None = None,
 ) -> Tensor: ...
 
@@ -44,12 +46,13 @@ def generate(
 @torch.no_grad()
 def generate(
     pipeline: StableDiffusionPipeline,
-    prompts: Sequence[str],
+    prompts: Sequence[str] | Tensor,
     seeds: Sequence[int],
     *,
     steps: int,
     guidance: float,
     latents: bool = False,
+    noise: Tensor | None = None,
     observe: Callable[[int], None] | None = None,
 ) -> np.ndarray | Tensor:
     """Generates one image for each pair of prompt and seed.
@@ -59,11 +62,12 @@ def generate(
 
     Args:
         pipeline: The base, with whatever weights are applied.
-        prompts: One an image.
+        prompts: One an image; or their embeddings ``(n, L, d_in)``.
         seeds: One an image.
         steps: Denoising steps.
         guidance: Scale of classifier-free guidance.
         latents: Return latents instead of decoded images.
+        noise: ``(n, C, h, w)``, to begin with in place of the seeds' own.
         observe: Called with the number of images done, after every batch.
 
     Returns:
@@ -72,12 +76,15 @@ def generate(
     Raises:
         InvalidInputError: A prompt is too long.
     """
-    token_ids(pipeline, prompts)
+    if not isinstance(prompts, Tensor):
+        token_ids(pipeline, prompts)
     batches = []
     for start in range(0, len(prompts), _BATCH):
         chunk = slice(start, start + _BATCH)
+        wanted = prompts[chunk]
         output = pipeline(
-            prompt=list(prompts[chunk]),
+            **{"prompt_embeds": wanted} if isinstance(wanted, Tensor) else {"prompt": list(wanted)},
+            latents=None if noise is None else noise[chunk],
             generator=[torch.Generator().manual_seed(seed) for seed in seeds[chunk]],
             num_inference_steps=steps,
             guidance_scale=guidance,

@@ -147,3 +147,30 @@ class CompositionVersion:
     run_id: str
     reason: str
     actor: str
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A stored report about a composition: a verification, an evaluation, an attack.
+
+    Attributes:
+        run_id: The run that keeps it.
+        kind: "verification", "evaluation", "attack" or "report".
+        digest: Of the composition.
+        export_digest: Of the exported file that was measured, if one was.
+        concept: The one concept that it is about, or "".
+        passed: Whether what was asked for holds; None where nothing was.
+        created: UTC, ISO 8601.
+        report: Name of the report's file.
+        report_digest: SHA-256 of that file.
+    """
+
+    run_id: str
+    kind: str
+    digest: str
+    export_digest: str
+    concept: str
+    passed: bool | None
+    created: str
+    report: str
+    report_digest: str

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from shiftreg.registry import bases, compositions, shifts, training, verifications
-from shiftreg.registry.records import BaseRecord, CompositionVersion, ShiftVersion
+from shiftreg.registry import bases, compositions, measurements, shifts, training
+from shiftreg.registry.records import BaseRecord, CompositionVersion, Measurement, ShiftVersion
 from shiftreg.registry.store import Store, connect
 
 
@@ -243,35 +243,53 @@ class Registry:
         """All compositions of a base, oldest first."""
         return compositions.list_compositions(self._store, base)
 
-    def record_verification(
+    def record_measurement(
         self,
         base: str,
+        kind: str,
         digest: str,
         report: Path,
         *,
-        passed: bool,
         metrics: Mapping[str, float],
+        passed: bool | None = None,
         export_digest: str = "",
-    ) -> str:
-        """Keeps a verification's report, and marks the exports that it is about.
+        concept: str = "",
+        files: Sequence[Path] = (),
+    ) -> Measurement:
+        """Keeps a report about a composition, and marks the exports that it is about.
 
         Args:
             base: Name of the base.
+            kind: "verification", "evaluation", "attack" or "report".
             digest: Of the composition.
-            report: The report, a JSON file.
-            passed: Whether all checks held.
-            metrics: Worth comparing between verifications.
-            export_digest: Of the exported file that was verified, if one was.
-
-        Returns:
-            The id of the run that holds the report.
+            report: The report's file.
+            metrics: Worth comparing between measurements.
+            passed: Whether what was asked for holds; None where nothing was.
+            export_digest: Of the exported file that was measured, if one was.
+            concept: The one concept that it is about.
+            files: Pictures to keep beside the report.
         """
-        return verifications.record_verification(
+        return measurements.record_measurement(
             self._store,
             base,
+            kind,
             digest,
             report,
-            passed=passed,
             metrics=metrics,
+            passed=passed,
             export_digest=export_digest,
+            concept=concept,
+            files=files,
         )
+
+    def measurements(self, base: str, kind: str) -> list[Measurement]:
+        """All measurements of a kind, oldest first."""
+        return measurements.list_measurements(self._store, base, kind)
+
+    def download_report(self, measurement: Measurement) -> Path:
+        """A local file with a measurement's report. It is the registry's: do not change it.
+
+        Raises:
+            IntegrityError: The file is missing or was changed.
+        """
+        return measurements.download_report(self._store, measurement)

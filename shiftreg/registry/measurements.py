@@ -1,0 +1,120 @@
+"""Measurements: a run each, with its report, and a mark on every export that was verified."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from shiftreg.canonical import canonical_json
+from shiftreg.concepts import slug
+from shiftreg.registry.artifacts import fetch_verified, file_digest, log_file
+from shiftreg.registry.bases import find_experiment
+from shiftreg.registry.compositions import list_compositions
+from shiftreg.registry.models import COMPOSITIONS, utc
+from shiftreg.registry.records import Measurement
+from shiftreg.registry.store import Store, translates_errors
+from shiftreg.registry.training import log_metrics
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+PAGE = 1000
+
+
+@translates_errors
+def record_measurement(
+    store: Store,
+    base: str,
+    kind: str,
+    digest: str,
+    report: Path,
+    *,
+    metrics: Mapping[str, float],
+    passed: bool | None = None,
+    export_digest: str = "",
+    concept: str = "",
+    files: Sequence[Path] = (),
+) -> Measurement:
+    """Keeps a report; see :meth:`Registry.record_measurement`."""
+    experiment = find_experiment(store, base)
+    outcome = {True: ": passed", False: ": failed", None: ""}[passed]
+    of = f" of `{concept}`" if concept else ""
+    run = store.client.create_run(
+        experiment.experiment_id,
+        run_name=f"{kind} {concept or digest[:12]}"[:250],
+        tags={
+            "shiftreg.kind": kind,
+            "shiftreg.digest": digest,
+            "shiftreg.export_digest": export_digest,
+            "shiftreg.concept": concept,
+            "shiftreg.passed": "" if passed is None else str(passed).lower(),
+            "shiftreg.report": report.name,
+            "mlflow.note.content": f"{kind.capitalize()}{of} on `{digest[:12]}`{outcome}.",
+        },
+    )
+    run_id = run.info.run_id
+    try:
+        log_metrics(store, run_id, metrics)
+        for path in (report, *files):
+            log_file(store, run_id, path, f"{kind}/{path.name}")
+        store.client.set_tag(run_id, "shiftreg.report_sha256", file_digest(report))
+    except BaseException:
+        store.client.delete_run(run_id)
+        raise
+    store.client.set_terminated(run_id)
+    if export_digest and passed is not None:
+        mark = canonical_json({"passed": passed, "run_id": run_id, "report": report.name})
+        for version in list_compositions(store, base):
+            if version.export_digest == export_digest:
+                store.client.set_model_version_tag(
+                    f"{slug(base)}.{COMPOSITIONS}",
+                    str(version.version),
+                    f"shiftreg.{kind}",
+                    mark,
+                )
+    return _measurement(store.client.get_run(run_id))
+
+
+@translates_errors
+def list_measurements(store: Store, base: str, kind: str) -> list[Measurement]:
+    """All finished measurements of a kind, oldest first."""
+    experiment = find_experiment(store, base)
+    runs, token = [], None
+    while True:
+        page = store.client.search_runs(
+            [experiment.experiment_id],
+            f"tags.`shiftreg.kind` = '{kind}' and attributes.status = 'FINISHED'",
+            max_results=PAGE,
+            order_by=["attributes.start_time ASC"],
+            page_token=token,
+        )
+        runs += page
+        if not (token := page.token):
+            return [_measurement(run) for run in runs]
+
+
+@translates_errors
+def download_report(store: Store, measurement: Measurement) -> Path:
+    """A local file with the report; see :meth:`Registry.download_report`."""
+    return fetch_verified(
+        store,
+        measurement.run_id,
+        f"{measurement.kind}/{measurement.report}",
+        measurement.report_digest,
+    )
+
+
+def _measurement(run: Run) -> Measurement:
+    tags = {key.removeprefix("shiftreg."): value for key, value in run.data.tags.items()}
+    return Measurement(
+        run_id=run.info.run_id,
+        kind=tags["kind"],
+        digest=tags.get("digest", ""),
+        export_digest=tags.get("export_digest", ""),
+        concept=tags.get("concept", ""),
+        passed={"true": True, "false": False}.get(tags.get("passed", "")),
+        created=utc(run.info.start_time),
+        report=tags.get("report", ""),
+        report_digest=tags.get("report_sha256", ""),
+    )
