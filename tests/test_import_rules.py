@@ -235,6 +235,10 @@ BROKEN_RULES = {
         ("shiftreg.compose", "def f():\n    from shiftreg.registry import store"),
         ("shiftreg.compose", "from . import pipelines"),
     ],
+    "attacks are mathematics, too": [
+        ("shiftreg.attacks.probes", "from shiftreg.pipelines import generate"),
+        ("shiftreg.attacks.base", "import numpy"),
+    ],
     "pipelines know neither registry nor checkpoints": [
         ("shiftreg.pipelines.load", "from ..registry.store import Registry"),
         ("shiftreg.pipelines.load", "from shiftreg import checkpoints"),

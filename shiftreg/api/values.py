@@ -7,21 +7,28 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from shiftreg.evaluation.intervals import Estimate
+from shiftreg.evaluation.results import ConceptScore, Evaluation, StepResult, WordingScore
 from shiftreg.verification import Check
 
 __all__ = [
     "Check",
     "CompositionPlan",
     "ConceptDetail",
+    "ConceptScore",
     "ConceptState",
     "ErasurePlan",
     "ErasureResult",
+    "Estimate",
+    "Evaluation",
     "ExportResult",
     "GridResult",
     "Observer",
     "Progress",
     "State",
+    "StepResult",
     "Verification",
+    "WordingScore",
     "ignore_progress",
 ]
 

@@ -80,7 +80,8 @@ def record_measurement(
 def list_measurements(store: Store, base: str, kind: str) -> list[Measurement]:
     """All finished measurements of a kind, oldest first."""
     experiment = find_experiment(store, base)
-    runs, token = [], None
+    runs: list[Run] = []
+    token = None
     while True:
         page = store.client.search_runs(
             [experiment.experiment_id],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import warnings
 from pathlib import Path
 
@@ -9,10 +10,14 @@ import lpips
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
+import torchvision
 from safetensors.torch import load_file
 
 from shiftreg.errors import InvalidInputError
 from shiftreg.evaluation.perceptual import ALEXNET_FEATURES, load_lpips, lpips_distances
+
+CALIBRATION = Path(lpips.__file__).parent / "weights" / "v0.1" / "alex.pth"
 
 
 @pytest.fixture
@@ -33,10 +38,63 @@ def test_the_network_holds_the_tensors_of_the_data_file() -> None:
 
 
 def test_the_calibration_is_the_one_that_lpips_ships_as_version_0_1() -> None:
-    shipped = torch.load(Path(lpips.__file__).parent / "weights" / "v0.1" / "alex.pth", "cpu")
+    shipped = torch.load(CALIBRATION, "cpu", weights_only=True)
     calibration = load_lpips().state_dict()
     assert len(shipped) == 5
     assert all(torch.equal(calibration[name], weight) for name, weight in shipped.items())
+
+
+def test_the_tensors_are_those_of_torchvisions_trained_alexnet() -> None:
+    features = load_file(ALEXNET_FEATURES)
+    layout = torchvision.models.alexnet(weights=None).features.state_dict()
+    assert {name: tuple(value.shape) for name, value in features.items()} == {
+        f"features.{name}": tuple(value.shape) for name, value in layout.items()
+    }
+    # What printing the first filter of the trained network shows, in many a notebook.
+    printed = [1.1864e-01, 9.4069e-02, 9.5435e-02, 5.5822e-02, 2.1575e-02, 4.9963e-02]
+    first = features["features.0.weight"][0, 0, 0]
+    assert [f"{value:.4e}" for value in first[[0, 1, 2, -3, -2, -1]].tolist()] == [
+        f"{value:.4e}" for value in printed
+    ]
+
+
+def test_the_data_file_is_the_one_that_gives_the_published_distances() -> None:
+    # With these bytes the library's own example pictures, which its package does not contain,
+    # were measured to be 0.722 and 0.138 apart, as its authors publish.
+    digest = hashlib.sha256(ALEXNET_FEATURES.read_bytes()).hexdigest()
+    assert digest == "d861df3215dbf88c72f0f05b5259523ce0ec8b4766fb04f62ace661b2461bac1"
+
+
+def paper_distance(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+    """Equation 1 of Zhang et al. in double precision, from nothing but the two data files."""
+    weights = {name: value.double() for name, value in load_file(ALEXNET_FEATURES).items()}
+    shift, scale = (
+        torch.tensor(values, dtype=torch.float64)[:, None, None]
+        for values in ((-0.030, -0.088, -0.188), (0.458, 0.448, 0.450))
+    )
+    calibration = torch.load(CALIBRATION, "cpu", weights_only=True)
+    x = (torch.cat([first, second]).double() - shift) / scale
+    distance = torch.zeros(len(first), dtype=torch.float64)
+    layers = ((0, 4, 2), (3, 1, 2), (6, 1, 1), (8, 1, 1), (10, 1, 1))
+    for number, (layer, stride, padding) in enumerate(layers):
+        if layer in {3, 6}:
+            x = F.max_pool2d(x, 3, 2)
+        weight, bias = weights[f"features.{layer}.weight"], weights[f"features.{layer}.bias"]
+        x = F.conv2d(x, weight, bias, stride, padding).relu()
+        one, other = (x / (x.square().sum(dim=1, keepdim=True).sqrt() + 1e-10)).chunk(2)
+        channels = calibration[f"lin{number}.model.1.weight"].double()
+        distance += ((one - other).square() * channels).sum(dim=1).mean(dim=(1, 2))
+    return distance
+
+
+@pytest.mark.parametrize("size", [31, 64, 90])
+def test_distances_are_those_of_the_papers_equation(pictures: np.ndarray, size: int) -> None:
+    resized = np.resize(pictures, (5, size, size, 3))
+    other = np.random.default_rng(1).integers(0, 256, size=resized.shape, dtype=np.uint8)
+    first, second = (torch.from_numpy(p / 127.5 - 1).permute(0, 3, 1, 2) for p in (resized, other))
+    expected = paper_distance(first, second).numpy()
+    assert 0.1 < expected.min() < expected.max() < 2
+    assert np.allclose(lpips_distances(resized, other), expected, rtol=0, atol=1e-6)
 
 
 def test_identical_pictures_are_at_distance_zero(pictures: np.ndarray) -> None:

@@ -1,0 +1,115 @@
+"""An evaluation as tables: a scene step by step, other wordings, goals."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from .console import safe
+from .render import make_table, number, pairs
+
+if TYPE_CHECKING:
+    from shiftreg.api.values import Check, Estimate, Evaluation, StepResult, WordingScore
+
+STYLES = {"forgotten": "red", "recovered": "green", "regular": ""}
+
+
+def evaluation(result: Evaluation) -> RenderableType:
+    """All of an evaluation."""
+    parts: list[RenderableType] = []
+    for step in result.steps:
+        parts.append(scene_step(step, result.reference.get(step.label, {})))
+        if step.wordings:
+            parts.append(wordings(step.wordings))
+    parts.append(goals(result.goals))
+    missed = sum(not goal.passed for goal in result.goals)
+    verdict = f"{missed} of {len(result.goals)} goals missed" if missed else "All goals met"
+    parts.append(Text(f"{verdict}: {safe(result.name)}", "bold red" if missed else "bold green"))
+    facts = {
+        "method": result.method,
+        "judge": result.judge,
+        "pictures": f"{result.images} a cell, intervals of 95%",
+        "grid": result.picture,
+        "report": result.report_path,
+    }
+    parts.append(pairs(facts))
+    return Group(*parts)
+
+
+def scene_step(step: StepResult, reference: Mapping[str, str]) -> RenderableType:
+    """One step: a row a concept, and what is ordinary below."""
+    title = f"{step.label or f'Step {step.number}'}: {step.action or 'nothing is erased'}"
+    columns = ["Concept", "Now", "FD", "Found", "LPIPS"]
+    table = make_table(*columns, *(["Paper: FID/ACC/LPIPS"] if reference else []))
+    table.title, table.title_justify = safe(title), "left"
+    for score in step.scores:
+        word = "erased" if score.role == "forgotten" else "generates"
+        role = f"{word} ({score.role})" if score.role != "forgotten" else word
+        table.add_row(
+            safe(score.concept),
+            Text(role, STYLES[score.role]),
+            f"{score.frechet:.2f}",
+            share(score.accuracy),
+            f"{score.lpips.value:.4f}",
+            *([safe(reference.get(score.concept, ""))] if reference else []),
+        )
+    table.add_section()
+    table.add_row(
+        "ordinary prompts", "", f"{step.ordinary_frechet:.2f}", "", f"{step.ordinary.value:.4f}"
+    )
+    for trigger, rate in step.watermark.items():
+        before = step.base_watermark[trigger].value
+        table.add_row(safe(f"'{trigger}'"), f"decodes (base: {before:.0%})", "", share(rate), "")
+    return table
+
+
+def wordings(scores: Sequence[WordingScore]) -> RenderableType:
+    """Families of prompts: how often the concepts are found, pooled, and in the worst one."""
+    table = make_table("Prompts", "Concepts", "Base", "Now", "Worst", "LPIPS")
+    table.title, table.title_justify = "Other ways of asking", "left"
+    for role, word in (("forgotten", "erased"), ("recovered", "recovered"), ("regular", "regular")):
+        for family in dict.fromkeys(score.family for score in scores):
+            mine = [s for s in scores if s.family == family and s.role == role]
+            if not mine:
+                continue
+            # Of an erased concept, to be found is bad; of any other, and of neighbours, not to be.
+            found_is_bad = role == "forgotten" and family != "neighbours"
+            pick = max if found_is_bad else min
+            worst = pick(mine, key=lambda s: s.after.value)
+            table.add_row(
+                safe(family),
+                f"{len(mine)} {word}",
+                f"{_mean(s.base.value for s in mine):.0%}",
+                f"{_mean(s.after.value for s in mine):.0%}",
+                f"{safe(worst.concept)} {worst.after.value:.0%}",
+                f"{_mean(s.lpips.value for s in mine):.4f}",
+            )
+        table.add_section()
+    return table
+
+
+def goals(checks: Sequence[Check]) -> RenderableType:
+    """Goals, each with its worst cell."""
+    table = make_table("Goal", "Worst cell", "Value", "Limit", "Result")
+    for check in checks:
+        table.add_row(
+            safe(check.name),
+            safe(check.subject),
+            number(check.value),
+            number(check.limit),
+            Text("met", "green") if check.passed else Text("MISSED", "bold red"),
+        )
+    return table
+
+
+def share(estimate: Estimate) -> str:
+    """A share with its interval: "62% (31-86%)"."""
+    return f"{estimate.value:.0%} ({100 * estimate.low:.0f}-{estimate.high:.0%})"
+
+
+def _mean(values: Iterable[float]) -> float:
+    numbers = list(values)
+    return sum(numbers) / len(numbers)

@@ -1,0 +1,125 @@
+"""FID (Heusel et al., 2017), for whoever has the weights of its Inception network.
+
+They are a download of torch-fidelity's; :mod:`shiftreg.evaluation.frechet` needs none.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from shiftreg.checkpoints import load_pickle_checkpoint
+from shiftreg.errors import IntegrityError, InvalidInputError, MissingExtraError, NotFoundError
+from shiftreg.evaluation.images import check_images
+
+WEIGHTS_VARIABLE = "SHIFTREG_INCEPTION_WEIGHTS"
+WEIGHTS_NAME = "weights-inception-2015-12-05-6726825d.pth"
+FEATURES = 2048
+BATCH = 32
+
+
+def find_inception_weights(path: Path | None = None) -> Path | None:
+    """Finds Inception's weights: a given file, else the environment's, else torch hub's cache.
+
+    Args:
+        path: A file that the user chose, or None.
+
+    Returns:
+        The file, or None if none was chosen and the cache has none.
+
+    Raises:
+        NotFoundError: The chosen file does not exist.
+    """
+    chosen = str(path) if path is not None else os.environ.get(WEIGHTS_VARIABLE, "")
+    if not chosen:
+        cached = Path(torch.hub.get_dir()) / "checkpoints" / WEIGHTS_NAME
+        return cached if cached.is_file() else None
+    file = Path(chosen).expanduser()
+    if not file.is_file():
+        raise NotFoundError(
+            f"There are no Inception weights '{file}'. Give the file {WEIGHTS_NAME} of "
+            f"torch-fidelity, as an option or in {WEIGHTS_VARIABLE}."
+        )
+    return file
+
+
+@torch.no_grad()
+def inception_distance(one: np.ndarray, other: np.ndarray, weights: Path) -> float:
+    """The FID between two sets of pictures.
+
+    It falls with the number of pictures, and is dependable from more of them than the network has
+    features (2048): compare only values of equally large sets. Pictures are enlarged as the
+    original implementation does it, without antialiasing, for comparable values.
+
+    Args:
+        one: uint8 array (N, H, W, 3), at least two pictures.
+        other: uint8 array (M, H', W', 3), at least two pictures.
+        weights: As :func:`find_inception_weights` returns it. Comparable values need the file
+            that it names.
+
+    Returns:
+        0 for equal sets.
+
+    Raises:
+        MissingExtraError: The extra "metrics" is not installed.
+        InvalidInputError: Fewer than two pictures, or not uint8 RGB.
+        NotFoundError: There is no such file.
+        IntegrityError: The file is damaged, holds code, or is of another network.
+    """
+    for images in (one, other):
+        check_images(images)
+        if len(images) < 2:
+            raise InvalidInputError(
+                f"FID needs sets of at least two pictures, got {len(one)} and {len(other)}. "
+                "Generate more."
+            )
+    metric = _load_metric(weights)
+    for images, real in ((one, True), (other, False)):
+        pictures = torch.from_numpy(np.array(images)).permute(0, 3, 1, 2)
+        for batch in pictures.split(BATCH):
+            metric.update(batch, real=real)
+    return max(0.0, float(metric.compute()))
+
+
+def _load_metric(weights: Path) -> Any:
+    try:
+        import torch_fidelity  # type: ignore[import-untyped]  # noqa: F401  # torchmetrics needs it
+        from torchmetrics.image.fid import FrechetInceptionDistance
+    except ImportError as error:
+        raise MissingExtraError(
+            "FID needs the extra 'metrics'. Run: pip install 'shiftreg[metrics]'"
+        ) from error
+    # The library unpickles the file that it is given, with all code in it. It is given what was
+    # read safely, saved anew.
+    content: Any = io.BytesIO()
+    torch.save(_read_tensors(weights), content)
+    content.seek(0)
+    # Building initialises random weights first, which must not shift a caller's seed.
+    with torch.random.fork_rng(devices=[]):
+        try:
+            return FrechetInceptionDistance(
+                FEATURES, feature_extractor_weights_path=content, antialias=False
+            )
+        except RuntimeError as error:
+            reason = str(error).splitlines()[0]
+            raise IntegrityError(
+                f"'{weights}' holds the weights of another network ({reason}). "
+                f"FID needs {WEIGHTS_NAME}."
+            ) from error
+
+
+def _read_tensors(weights: Path) -> dict[str, Tensor]:
+    content = load_pickle_checkpoint(weights)
+    for name, value in content.items():
+        if not isinstance(value, Tensor) or not value.isfinite().all():
+            raise IntegrityError(
+                f"'{weights}' is damaged: its '{name}' is no tensor of finite numbers. "
+                f"FID needs {WEIGHTS_NAME}."
+            )
+    return content

@@ -1,0 +1,126 @@
+"""What an evaluation found; plain data, as it is stored and shown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from shiftreg.evaluation.intervals import Estimate
+from shiftreg.verification.checks import Check
+
+Role = Literal["forgotten", "recovered", "regular"]
+
+
+@dataclass(frozen=True)
+class ConceptScore:
+    """One concept after one step, by pictures of its bare name.
+
+    Attributes:
+        concept: Its name.
+        role: "forgotten" (erased now), "recovered" (erased before, generates again) or "regular".
+        frechet: Fréchet distance of AlexNet features between base and composition.
+        accuracy: Share of pictures that the classifier takes for the concept.
+        base_accuracy: The same on the base.
+        lpips: Distance between base and composition, same seeds.
+        style: Distance of Gram matrices between base and composition, same seeds.
+    """
+
+    concept: str
+    role: Role
+    frechet: float
+    accuracy: Estimate
+    base_accuracy: Estimate
+    lpips: Estimate
+    style: Estimate
+
+
+@dataclass(frozen=True)
+class WordingScore:
+    """One concept in one family of prompts.
+
+    Attributes:
+        concept: Its name.
+        role: As in ``ConceptScore``.
+        family: "name", "held-out wordings", "aliases", "misspellings", "other spellings", or the
+            control "neighbours": names near it, of which each is looked for in its own pictures.
+        prompts: What was painted.
+        base: Share of pictures in which the concept is found, on the base.
+        after: The same on the composition.
+        lpips: Distance between both.
+    """
+
+    concept: str
+    role: Role
+    family: str
+    prompts: tuple[str, ...]
+    base: Estimate
+    after: Estimate
+    lpips: Estimate
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What a composition does to everything that is looked at.
+
+    Attributes:
+        number: Of the step, from 1.
+        label: Of the step, such as the paper's "t1"; may be empty.
+        action: What the step did, in words.
+        digest: Of the composition.
+        states: Concept -> "erased" or "generates".
+        scores: One a concept.
+        wordings: One a concept and family; empty where only names were looked at.
+        ordinary: LPIPS on ordinary prompts.
+        ordinary_frechet: Fréchet distance on them.
+        watermark: Trigger -> share of its pictures that decode to its payload.
+        base_watermark: The same on the base.
+    """
+
+    number: int
+    label: str
+    action: str
+    digest: str
+    states: Mapping[str, str]
+    scores: tuple[ConceptScore, ...]
+    wordings: tuple[WordingScore, ...]
+    ordinary: Estimate
+    ordinary_frechet: float
+    watermark: Mapping[str, Estimate]
+    base_watermark: Mapping[str, Estimate]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Steps of erasing and restoring, measured.
+
+    Attributes:
+        name: Of the scene; "active composition" without one.
+        base: Name of the base.
+        method: Of the shifts, in words.
+        images: Pictures a cell.
+        seed: First seed.
+        judge: Which classifier looked.
+        steps: In their order.
+        goals: Worst cells against what they should be.
+        passed: Whether all goals are met.
+        reference: Step's label -> concept -> published "FID/ACC/LPIPS".
+        picture: Grid of base and steps, a local file.
+        report_path: The evaluation as JSON, a local file.
+        created: UTC, ISO 8601.
+    """
+
+    name: str
+    base: str
+    method: str
+    images: int
+    seed: int
+    judge: str
+    steps: tuple[StepResult, ...]
+    goals: tuple[Check, ...]
+    passed: bool
+    reference: Mapping[str, Mapping[str, str]]
+    picture: Path | None
+    report_path: Path | None
+    created: str

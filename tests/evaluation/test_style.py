@@ -1,0 +1,116 @@
+"""Style loss, against its formula and on textures."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.ndimage import gaussian_filter
+
+from shiftreg.errors import InvalidInputError
+from shiftreg.evaluation.perceptual import load_lpips, lpips_distances
+from shiftreg.evaluation.style import style_distance_between, style_distances
+
+
+def blots(seed: int, scale: float, size: int = 96) -> np.ndarray:
+    """One picture of soft blots of a size, whose edges fit together."""
+    rough = np.random.default_rng(seed).normal(size=(size, size, 3))
+    soft = gaussian_filter(rough, (scale, scale, 0), mode="wrap")
+    return np.clip(127 + 50 * soft / soft.std(), 0, 255).astype(np.uint8)
+
+
+@pytest.fixture
+def noise() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, size=(5, 48, 40, 3), dtype=np.uint8)
+
+
+def textbook(one: np.ndarray, other: np.ndarray) -> float:
+    """Gatys et al.'s equations 3 to 5 with equal weights, for two pictures."""
+    model = load_lpips()
+    grams = []
+    for picture in (one, other):
+        x = torch.from_numpy(picture / 127.5 - 1).permute(2, 0, 1).float()[None]
+        layers = [f[0].double().numpy() for f in model.net(model.scaling_layer(x))]
+        grams.append([(np.einsum("ihw,jhw->ij", f, f), f.shape) for f in layers])
+    total = 0.0
+    for (gram, (channels, height, width)), (wanted, _) in zip(*grams, strict=True):
+        total += np.square(gram - wanted).sum() / (4 * channels**2 * (height * width) ** 2) / 5
+    return float(total)
+
+
+def test_it_is_the_textbook_formula(noise: np.ndarray) -> None:
+    other = noise[::-1] // 2
+    expected = [textbook(x, y) for x, y in zip(noise, other, strict=True)]
+    found = style_distances(noise, other)
+    assert found.dtype == np.float32
+    assert found == pytest.approx(expected, rel=1e-4)
+
+
+def test_equal_pictures_have_none_and_order_does_not_matter(noise: np.ndarray) -> None:
+    assert style_distances(noise, noise.copy()) == pytest.approx(np.zeros(5), abs=1e-9)
+    there, back = style_distances(noise, noise // 3), style_distances(noise // 3, noise)
+    assert (there > 0).all()
+    assert there == pytest.approx(back)
+
+
+def test_a_moved_texture_keeps_its_style_where_lpips_sees_another_picture() -> None:
+    here, other = blots(0, scale=1.5), blots(1, scale=4)
+    moved = np.roll(here, (37, 22), axis=(0, 1))
+    pairs = np.stack([here, here]), np.stack([moved, other])
+    style, perceptual = style_distances(*pairs), lpips_distances(*pairs)
+    assert style[0] < style[1] / 5
+    assert perceptual[0] > perceptual[1] / 5
+
+
+def test_pictures_of_another_size_can_be_compared() -> None:
+    small, large = blots(0, scale=1.5)[None], blots(1, scale=1.5, size=128)[None]
+    other = blots(2, scale=4, size=128)[None]
+    assert style_distances(small, large)[0] < style_distances(small, other)[0] / 3
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 5])
+def test_the_batch_size_does_not_matter(noise: np.ndarray, batch_size: int) -> None:
+    other = noise // 2
+    assert style_distances(noise, other, batch_size) == pytest.approx(
+        style_distances(noise, other), rel=1e-4
+    )
+    assert style_distance_between(noise, other[:3], batch_size) == pytest.approx(
+        style_distance_between(noise, other[:3]), rel=1e-4
+    )
+
+
+def test_single_pictures_are_sets_of_one(noise: np.ndarray) -> None:
+    between = style_distance_between(noise[:1], noise[1:2] // 2)
+    assert between == pytest.approx(float(style_distances(noise[:1], noise[1:2] // 2)[0]))
+
+
+def test_a_set_has_the_style_of_itself_shuffled_and_repeated(noise: np.ndarray) -> None:
+    same = np.concatenate([noise, noise[::-1]])
+    assert style_distance_between(noise, same) == pytest.approx(0, abs=1e-9)
+
+
+@settings(deadline=None, max_examples=8)
+@given(seed=st.integers(0, 1000))
+def test_sets_are_at_most_as_far_apart_as_their_pictures_on_average(seed: int) -> None:
+    draw = np.random.default_rng(seed)
+    one = draw.integers(0, 256, size=(2, 32, 32, 3), dtype=np.uint8)
+    other = draw.integers(0, 128, size=(2, 32, 32, 3), dtype=np.uint8)
+    pairs = style_distances(one[[0, 0, 1, 1]], other[[0, 1, 0, 1]])
+    assert 0 < style_distance_between(one, other) <= pairs.mean() * (1 + 1e-5)
+
+
+def test_no_pictures_have_no_distances_and_no_common_style(noise: np.ndarray) -> None:
+    assert style_distances(noise[:0], noise[:0]).shape == (0,)
+    with pytest.raises(InvalidInputError, match="at least one"):
+        style_distance_between(noise, noise[:0])
+
+
+def test_sets_of_another_number_or_type_and_tiny_pictures_are_refused(noise: np.ndarray) -> None:
+    with pytest.raises(InvalidInputError, match="5 and 4"):
+        style_distances(noise, noise[:4])
+    with pytest.raises(InvalidInputError, match="uint8"):
+        style_distances(noise, noise.astype(np.float32))
+    with pytest.raises(InvalidInputError, match="31 x 31"):
+        style_distance_between(noise[:, :30], noise)
