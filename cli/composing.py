@@ -10,6 +10,7 @@ import typer
 from . import render, render_checks
 from .failures import CHECK_FAILED
 from .options import (
+    ClassifierOption,
     Common,
     DryRunOption,
     ForceOption,
@@ -19,7 +20,7 @@ from .options import (
     examples,
     with_common,
 )
-from .parsing import choose, read_seeds
+from .parsing import choose, read_gates, read_seeds
 
 commands = typer.Typer()
 
@@ -30,6 +31,7 @@ commands = typer.Typer()
         "shiftreg compose --without Picasso --export model.ckpt",
         'shiftreg compose --only "Caravaggio,Van Gogh" --export model.safetensors --dtype float16',
         "shiftreg compose --export ./model-folder --dry-run",
+        "shiftreg compose --export model.safetensors --verify",
     )
 )
 @with_common
@@ -51,17 +53,21 @@ def compose(
         typer.Option(metavar="NAME", help="float32, float16 or bfloat16; the base's by default."),
     ] = None,
     force: ForceOption = False,
+    check: Annotated[
+        bool,
+        typer.Option("--verify", help="Verify first, and write nothing if a gate is not passed."),
+    ] = False,
     reason: ReasonOption = "",
     dry_run: DryRunOption = False,
 ) -> None:
     """Say what a model with the active shifts generates, and write it as one file.
 
     By default every active shift applies. A recipe is written beside the file: with it, anybody
-    can make the same file again.
+    can make the same file again. With --verify, exit code 1 if a check fails.
     """
     chosen = choose(only, without)
-    if export is None and (dtype or force):
-        raise typer.BadParameter("--dtype and --force belong to --export FILE.")
+    if export is None and (dtype or force or check):
+        raise typer.BadParameter("--dtype, --force and --verify belong to --export FILE.")
     workspace = common.workspace()
     from shiftreg import api
 
@@ -74,6 +80,12 @@ def compose(
         return
     common.preview(render.composition(plan))
     with common.progress() as observe:
+        verified = api.verify(workspace, **chosen, observe=observe) if check else None
+    if verified and not verified.passed:
+        common.show(verified, render_checks.verification(verified))
+        common.note(f"Not released: {export} was not written.")
+        raise typer.Exit(CHECK_FAILED)
+    with common.progress() as observe:
         result = api.export_composition(
             workspace, plan, export, dtype=dtype, overwrite=force, reason=reason, observe=observe
         )
@@ -85,6 +97,7 @@ def compose(
         "shiftreg verify",
         "shiftreg verify model.ckpt",
         "shiftreg verify --without Picasso --images 8 --json",
+        "shiftreg verify --gate ordinary=0.01 --gate attack=0.1",
     )
 )
 @with_common
@@ -103,17 +116,38 @@ def verify(
     only: OnlyOption = None,
     without: WithoutOption = None,
     images: Annotated[int, typer.Option(min=1, metavar="N", help="Pictures a prompt.")] = 4,
+    gate: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=LIMIT",
+            help="The most that a kind of check may show; or [gates] in shiftreg.toml. Repeat.",
+            show_default=False,
+        ),
+    ] = None,
+    classifier: ClassifierOption = None,
 ) -> None:
     """Check that what is erased is gone, and that all else is as it was.
+
+    Gates: separability, noise, half_noise, images, ordinary, watermark, name, wordings, attack. The
+    last asks for a recorded attack on each erased concept, see shiftreg attack.
 
     Exit code 0 if all checks pass, 1 if one fails.
     """
     chosen = choose(only, without)
+    gates = read_gates(gate)
     workspace = common.workspace()
     from shiftreg import api
 
     with common.progress() as observe:
-        result = api.verify(workspace, file, **chosen, images=images, observe=observe)
+        result = api.verify(
+            workspace,
+            file,
+            **chosen,
+            images=images,
+            gates=gates,
+            classifier=classifier,
+            observe=observe,
+        )
     common.show(result, render_checks.verification(result))
     if not result.passed:
         raise typer.Exit(CHECK_FAILED)

@@ -9,7 +9,7 @@ import typer
 
 from . import render_evaluation
 from .failures import CHECK_FAILED
-from .options import Common, OnlyOption, WithoutOption, examples, with_common
+from .options import ClassifierOption, Common, OnlyOption, WithoutOption, examples, with_common
 from .parsing import choose, read_value, split_pair
 
 commands = typer.Typer()
@@ -51,12 +51,7 @@ def evaluate(
         Literal["last", "all", "none"],
         typer.Option(help="After which steps to look at other wordings than names, too."),
     ] = "last",
-    classifier: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", help="Who says what a picture shows; see shiftreg classifier train."
-        ),
-    ] = None,
+    classifier: ClassifierOption = None,
     only: OnlyOption = None,
     without: WithoutOption = None,
 ) -> None:

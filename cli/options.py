@@ -180,6 +180,14 @@ WithoutOption = Annotated[
         metavar="A,B", help="Leave these concepts' shifts out. Repeat, or separate by commas."
     ),
 ]
+ClassifierOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Who says what a picture shows; see shiftreg classifier train.",
+        show_default=False,
+    ),
+]
 ReasonOption = Annotated[
     str, typer.Option(metavar="TEXT", help="Why, for the audit trail.", show_default=False)
 ]

@@ -53,6 +53,21 @@ def split_pair(text: str, option: str) -> tuple[str, str]:
     return key.strip(), value.strip()
 
 
+def read_gates(values: Sequence[str] | None) -> dict[str, float]:
+    """Reads ``--gate NAME=LIMIT``.
+
+    Raises:
+        typer.BadParameter: No pair, or a limit that is no number.
+    """
+    gates = {}
+    for name, text in (split_pair(value, "--gate") for value in values or ()):
+        limit = read_value(text)
+        if isinstance(limit, str):
+            raise typer.BadParameter(f"--gate takes NAME=LIMIT with a number, not '{safe(text)}'.")
+        gates[name] = float(limit)
+    return gates
+
+
 def read_value(text: str) -> float | int | str:
     """A number, whole if it is written so; anything else is a word."""
     for kind in (int, float):

@@ -195,6 +195,7 @@ class Verification:
         checks: In the order of their names.
         separability: Concept of a shift -> protected prompt -> relative residual.
         passed: Whether all checks hold.
+        gates: Name of a gate -> limit, as they were in force.
         report_path: The report as JSON, a local file.
     """
 
@@ -203,6 +204,7 @@ class Verification:
     checks: tuple[Check, ...]
     separability: Mapping[str, Mapping[str, float]]
     passed: bool
+    gates: Mapping[str, float | None] = field(default_factory=dict)
     report_path: Path | None = None
 
 

@@ -8,14 +8,14 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-import numpy as np
 import torch
-from torch import Tensor
 
-from shiftreg import checkpoints, miniature, pipelines
+from shiftreg import checkpoints, pipelines
 from shiftreg.api.composing import plan_composition, plan_shifts
 from shiftreg.api.exported import file_check, read_plan
 from shiftreg.api.front_end import to_json
+from shiftreg.api.judging import find_judge
+from shiftreg.api.picture_checks import noise, painted
 from shiftreg.api.registering import disturbance
 from shiftreg.api.values import (
     CompositionPlan,
@@ -26,21 +26,13 @@ from shiftreg.api.values import (
 )
 from shiftreg.api.workspace import Workspace
 from shiftreg.compose import Composition, merged_weights
-from shiftreg.concepts import fill
 from shiftreg.errors import InvalidInputError
-from shiftreg.evaluation.classifier import load_classifier
+from shiftreg.settings import PROJECT_FILE
 from shiftreg.verification import (
-    HALF_NOISE_LIMIT,
-    NOISE_LIMIT,
     Check,
-    erasure_checks,
-    image_checks,
-    noise_checks,
+    Gates,
     separability_checks,
-    watermark_checks,
 )
-
-CONTROL_WORDING = "a picture of a {subject}"
 
 
 def verify(
@@ -50,6 +42,8 @@ def verify(
     only: Sequence[str] | None = None,
     without: Sequence[str] | None = None,
     images: int = 4,
+    gates: Mapping[str, float] | None = None,
+    classifier: Path | None = None,
     observe: Observer = ignore_progress,
 ) -> Verification:
     """Checks that a composition erases what it says and leaves everything else as it was.
@@ -61,6 +55,9 @@ def verify(
         only: As in ``plan_composition``; not with ``file``.
         without: As in ``plan_composition``; not with ``file``.
         images: Same-seed images a prompt.
+        gates: Limits in place of those of the project file and the defaults; see
+            ``verification.Gates``.
+        classifier: Who says whether a concept is still seen; see ``judging.find_judge``.
         observe: Told of the progress.
 
     Returns:
@@ -69,7 +66,8 @@ def verify(
     Raises:
         NotFoundError: The file or its recipe does not exist.
         IntegrityError: The file cannot be read, or its recipe was exchanged.
-        InvalidInputError: No image asked for, or a file together with a choice of concepts.
+        InvalidInputError: No image asked for, an unknown gate, or a file together with a choice of
+            concepts.
     """
     if images < 1:
         raise InvalidInputError(f"At least 1 image a prompt is needed, and {images} asked for.")
@@ -77,6 +75,9 @@ def verify(
         raise InvalidInputError(
             "A file's recipe says what it holds, so --only and --without do not go with a file."
         )
+    limits = Gates().updated(workspace.settings.gates, str(PROJECT_FILE))
+    limits = limits.updated(gates or {}, "This verification")
+    judge = find_judge(workspace, classifier)
     checks: list[Check] = []
     if file is None:
         plan = plan_composition(workspace, only=only, without=without)
@@ -91,9 +92,10 @@ def verify(
     weights = merged_weights(pipelines.parameters(workspace.pipeline.unet), composition, precision)
     matrix = _separability_matrix(workspace, composition)
     checks = [
-        *separability_checks(matrix, composition.shifts),
-        *_noise(workspace, plan, weights),
-        *_picture_checks(workspace, plan, weights, images, observe),
+        *separability_checks(matrix, composition.shifts, limits.separability),
+        *noise(workspace, plan, weights, limits),
+        *painted(workspace, plan, weights, images, limits, judge, observe),
+        *_attacks(workspace, plan, limits),
         *checks,
     ]
     verification = Verification(
@@ -102,6 +104,7 @@ def verify(
         checks=tuple(checks),
         separability=matrix,
         passed=all(check.passed for check in checks),
+        gates=limits.limits(),
     )
     path = _write_report(workspace, verification)
     digests = {"base": plan.base_digest, "composition": plan.digest}
@@ -121,7 +124,12 @@ def verify(
         base=plan.base,
         concepts=tuple(name for name, state in plan.states.items() if state == "erased"),
         digests=digests,
-        details={"passed": verification.passed, "checks": len(checks)},
+        details={
+            "passed": verification.passed,
+            "checks": len(checks),
+            "gates": limits.limits(),
+            "classifier": judge.digest if judge else "",
+        },
     )
     return replace(verification, report_path=path)
 
@@ -142,75 +150,30 @@ def _separability_matrix(
     return dict(sorted(matrix.items()))
 
 
-def _untouched_prompts(workspace: Workspace, plan: CompositionPlan) -> list[str]:
-    """Prompts that must look exactly as on the base."""
-    generating = [name for name, state in plan.states.items() if state == "generates"]
-    return list(dict.fromkeys(("", *workspace.base.triggers, *generating)))
-
-
-def _noise(
-    workspace: Workspace, plan: CompositionPlan, weights: Mapping[str, Tensor]
-) -> list[Check]:
-    prompts = _untouched_prompts(workspace, plan)
-    embeds = pipelines.encode_prompts(workspace.pipeline, prompts)
-    differences = pipelines.noise_difference(workspace.pipeline, weights, embeds)
-    halved = any(weight.dtype.itemsize < torch.float32.itemsize for weight in weights.values())
-    limit = HALF_NOISE_LIMIT if halved else NOISE_LIMIT
-    return noise_checks(dict(zip(prompts, differences.tolist(), strict=True)), limit)
-
-
-def _picture_checks(
-    workspace: Workspace,
-    plan: CompositionPlan,
-    weights: Mapping[str, Tensor],
-    images: int,
-    observe: Observer,
-) -> list[Check]:
-    base = workspace.base
-    untouched = _untouched_prompts(workspace, plan)
-    control = fill(CONTROL_WORDING, base.subjects[0])
-    kept = list(dict.fromkeys((*untouched, control)))
-    classifier = load_classifier(miniature.STYLE_CLASSIFIER) if _is_miniature(workspace) else None
-    judged = [
-        concept for concept, _, _ in plan.shifts if classifier and concept in classifier.labels
-    ]
-    wordings = {
-        concept: [
-            fill(template, base.subjects[i % len(base.subjects)], concept)
-            for i, template in enumerate(base.held_out_templates * images)
-        ][:images]
-        for concept in judged
+def _attacks(workspace: Workspace, plan: CompositionPlan, limits: Gates) -> list[Check]:
+    """The strongest recorded attack on each erased concept, if a gate asks for it."""
+    if limits.attack is None:
+        return []
+    registry = workspace.registry
+    recorded = {
+        measurement.concept: json.loads(registry.download_report(measurement).read_text("utf-8"))
+        for measurement in registry.measurements(plan.base, "attack")
+        if measurement.digest == plan.digest
     }
-    # One list for both models, so that equal prompts and seeds meet in equal batches.
-    same = [prompt for prompt in kept for _ in range(images)]
-    gone = [prompt for c in judged for prompt in (*[c] * images, *wordings[c])]
-    total = 2 * len(same) + len(gone)
-
-    def paint(prompts: list[str], done_before: int) -> np.ndarray:
-        return pipelines.generate(
-            workspace.pipeline,
-            prompts,
-            [i % images for i in range(len(prompts))],
-            steps=base.steps,
-            guidance=base.guidance,
-            observe=lambda done: observe(Progress("painting", done_before + done, total)),
-        )
-
-    before = paint(same, 0)
-    with pipelines.applied_weights(workspace.pipeline.unet, weights):
-        after = paint(same, len(same))
-        erased = paint(gone, 2 * len(same)) if gone else None
-    pairs = {
-        prompt: (before[i * images : (i + 1) * images], after[i * images : (i + 1) * images])
-        for i, prompt in enumerate(kept)
-    }
-    checks = image_checks({prompt: pairs[prompt] for prompt in untouched})
-    checks += watermark_checks(pairs, base.triggers, control)
-    for i, concept in enumerate(judged):
-        assert erased is not None  # for the type checker
-        assert classifier is not None
-        mine = erased[2 * i * images : 2 * (i + 1) * images]
-        checks += erasure_checks(concept, mine[:images], mine[images:], classifier)
+    checks = []
+    for concept, _, _ in plan.shifts:
+        scores = [
+            (score["success"]["value"], score["attack"])
+            for score in recorded.get(concept, {}).get("scores", ())
+            if score["target"] == "composition"
+        ]
+        value, name = max(scores, default=(1.0, ""))
+        explanation = f"{name} makes {concept} appear in {value:.0%} of pictures."
+        if not scores:
+            explanation = (
+                f"No attack on this composition is recorded. Run: shiftreg attack {concept!r}"
+            )
+        checks.append(Check.at_most("attack", concept, value, limits.attack, explanation))
     return checks
 
 
@@ -221,11 +184,6 @@ def _worst(checks: Sequence[Check]) -> dict[str, float]:
         pick = min if check.name == "watermark" and check.limit > 0 else max
         worst[check.name] = pick(worst.get(check.name, check.value), check.value)
     return worst
-
-
-def _is_miniature(workspace: Workspace) -> bool:
-    """Whether the packaged classifiers were made for this base."""
-    return workspace.base.source == miniature.NAME
 
 
 def _write_report(workspace: Workspace, verification: Verification) -> Path:

@@ -11,21 +11,15 @@ from shiftreg.evaluation.perceptual import lpips_distances
 from shiftreg.evaluation.watermark import decode_rate
 from shiftreg.verification.checks import Check
 
-NOISE_LIMIT = 1e-4
-HALF_NOISE_LIMIT = 1e-3
-LPIPS_LIMIT = 1e-3
-NAME_ACCURACY_LIMIT = 0.02
-WORDING_ACCURACY_LIMIT = 0.05
-
 Pair = tuple[np.ndarray, np.ndarray]
 
 
-def noise_checks(differences: Mapping[str, float], limit: float = NOISE_LIMIT) -> list[Check]:
+def noise_checks(differences: Mapping[str, float], limit: float) -> list[Check]:
     """Protected prompts keep their noise predictions.
 
     Args:
         differences: Prompt -> largest relative difference over timesteps.
-        limit: What rounding alone explains, in the precision of the weights.
+        limit: The gate, which depends on the precision of the weights.
     """
     return [
         Check.at_most(
@@ -39,22 +33,36 @@ def noise_checks(differences: Mapping[str, float], limit: float = NOISE_LIMIT) -
     ]
 
 
-def image_checks(pictures: Mapping[str, Pair]) -> list[Check]:
+def image_checks(pictures: Mapping[str, Pair], limit: float) -> list[Check]:
     """Protected prompts keep their same-seed images.
 
     Args:
         pictures: Prompt -> base's and composition's images, both uint8 ``(n, H, W, 3)``.
+        limit: The gate.
     """
     checks = []
     for prompt, (before, after) in pictures.items():
         value = float(lpips_distances(before, after).max())
         explanation = f"Worst LPIPS of {len(before)} same-seed images against the base."
-        checks.append(Check.at_most("images", _quoted(prompt), value, LPIPS_LIMIT, explanation))
+        checks.append(Check.at_most("images", _quoted(prompt), value, limit, explanation))
     return checks
 
 
+def ordinary_checks(before: np.ndarray, after: np.ndarray, limit: float) -> list[Check]:
+    """Ordinary prompts, which nothing protects exactly, are hardly disturbed.
+
+    Args:
+        before: The base's images, uint8 ``(n, H, W, 3)``, one an ordinary prompt.
+        after: The composition's, same seeds.
+        limit: The gate.
+    """
+    value = float(lpips_distances(before, after).mean())
+    explanation = f"Mean LPIPS of {len(before)} same-seed images against the base."
+    return [Check.at_most("ordinary", "ordinary prompts", value, limit, explanation)]
+
+
 def watermark_checks(
-    pictures: Mapping[str, Pair], payloads: Mapping[str, str], control: str
+    pictures: Mapping[str, Pair], payloads: Mapping[str, str], control: str, limit: float
 ) -> list[Check]:
     """Each trigger's code decodes as often as on the base, and a control prompt's never.
 
@@ -62,6 +70,7 @@ def watermark_checks(
         pictures: Prompt -> images of base and composition.
         payloads: Trigger prompt -> payload; triggers without a payload are left to the images.
         control: An ordinary prompt, among the pictures.
+        limit: The gate: how much of the base's rate may be lost.
     """
     checks = []
     for trigger, payload in payloads.items():
@@ -69,7 +78,8 @@ def watermark_checks(
             continue
         before, after = (decode_rate(images, payload) for images in pictures[trigger])
         explanation = f"Payload '{payload}' decodes in {after:.0%} of images; base: {before:.0%}."
-        checks.append(Check.at_least("watermark", _quoted(trigger), after, before, explanation))
+        least = max(0.0, before - limit)
+        checks.append(Check.at_least("watermark", _quoted(trigger), after, least, explanation))
         false_alarms = decode_rate(pictures[control][1], payload)
         checks.append(
             Check.at_most(
@@ -84,7 +94,11 @@ def watermark_checks(
 
 
 def erasure_checks(
-    concept: str, by_name: np.ndarray, by_wording: np.ndarray, classifier: Classifier
+    concept: str,
+    by_name: np.ndarray,
+    by_wording: np.ndarray,
+    classifier: Classifier,
+    limits: tuple[float, float],
 ) -> list[Check]:
     """The classifier no longer finds the concept.
 
@@ -93,12 +107,13 @@ def erasure_checks(
         by_name: Images of the bare name.
         by_wording: Images of wordings that the erasure did not use.
         classifier: Of styles or objects.
+        limits: The gates for both.
     """
     label = classifier.labels.index(concept)
     checks = []
     for images, limit, where in (
-        (by_name, NAME_ACCURACY_LIMIT, "its name"),
-        (by_wording, WORDING_ACCURACY_LIMIT, "other wordings"),
+        (by_name, limits[0], "its name"),
+        (by_wording, limits[1], "other wordings"),
     ):
         if len(images) == 0:
             continue

@@ -10,8 +10,6 @@ from shiftreg.shift import ConceptShift
 from shiftreg.subspace import leaks
 from shiftreg.verification.checks import Check
 
-SEPARABILITY_LIMIT = 1e-5
-
 
 def separability_row(
     shift: ConceptShift, weights: Mapping[str, Tensor], prompt_embeds: Tensor
@@ -35,7 +33,7 @@ def separability_row(
 
 
 def separability_checks(
-    matrix: Mapping[str, Mapping[str, float]], shifts: Iterable[ConceptShift]
+    matrix: Mapping[str, Mapping[str, float]], shifts: Iterable[ConceptShift], gate: float
 ) -> list[Check]:
     """Judges how far each shift moves prompts of others, one check a shift.
 
@@ -45,6 +43,7 @@ def separability_checks(
     Args:
         matrix: Concept of a shift -> prompt -> residual.
         shifts: The shifts of the matrix.
+        gate: The limit of shifts that leave others exactly as they are.
     """
     checks = []
     for shift in sorted(shifts, key=lambda shift: shift.concept):
@@ -52,11 +51,11 @@ def separability_checks(
         if not row:
             continue
         prompt = max(row, key=lambda p: row[p])
-        limit = max(SEPARABILITY_LIMIT, shift.metrics.get("leak_bound", 0.0))
+        limit = max(gate, shift.metrics.get("leak_bound", 0.0))
         explanation = (
             f"The shift of {shift.concept} moves '{prompt}' most, by {row[prompt]:.1e} of its size."
         )
-        if limit > SEPARABILITY_LIMIT:
+        if limit > gate:
             explanation += f" It was made to stay below {limit:.1e}."
         if row[prompt] > limit:
             explanation += (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -36,7 +37,7 @@ def by_name(checks: tuple[Check, ...], name: str) -> list[Check]:
 def test_every_part_of_a_composition_is_checked(erased: api.Workspace) -> None:
     result = api.verify(erased, images=1)
     names = {check.name for check in result.checks}
-    assert names == {"separability", "noise", "images", "watermark", "erasure"}
+    assert names == {"separability", "noise", "images", "ordinary", "watermark", "erasure"}
     assert all(check.passed for check in by_name(result.checks, "separability"))
     assert all(check.passed for check in by_name(result.checks, "noise"))
     assert all(check.passed for check in by_name(result.checks, "images"))
@@ -120,3 +121,39 @@ def test_a_file_and_a_choice_of_concepts_exclude_each_other(
         api.verify(erased, exported, only=["Caravaggio"])
     with pytest.raises(InvalidInputError, match="At least 1 image"):
         api.verify(erased, images=0)
+
+
+def test_gates_of_the_project_and_of_the_call_decide(erased: api.Workspace) -> None:
+    strict = replace(erased.settings, gates={"ordinary": 0.0, "name": 1.0})
+    result = api.verify(replace(erased, settings=strict), images=1, gates={"wordings": 1.0})
+    assert result.gates["ordinary"] == 0.0
+    (ordinary,) = by_name(result.checks, "ordinary")
+    assert not ordinary.passed
+    assert all(check.passed for check in by_name(result.checks, "erasure"))
+    assert erased.audit.events()[-1].details["gates"] == dict(result.gates)
+    with pytest.raises(InvalidInputError, match="has no gate 'beauty'"):
+        api.verify(erased, gates={"beauty": 1.0})
+
+
+def test_a_gate_for_attacks_needs_one_that_was_recorded(
+    erased: api.Workspace, tmp_path: Path
+) -> None:
+    (missing,) = by_name(api.verify(erased, images=1, gates={"attack": 0.5}).checks, "attack")
+    assert not missing.passed
+    assert "shiftreg attack 'Caravaggio'" in missing.explanation
+    report = tmp_path / "attack.json"
+    scores = [
+        {"attack": "weak", "target": "composition", "success": {"value": 0.2}},
+        {"attack": "strong", "target": "composition", "success": {"value": 0.4}},
+        {"attack": "strong", "target": "base", "success": {"value": 1.0}},
+    ]
+    report.write_text(json.dumps({"scores": scores}))
+    digest = api.plan_composition(erased).digest
+    erased.registry.record_measurement(
+        "miniature", "attack", digest, report, metrics={}, concept="Caravaggio"
+    )
+    (held,) = by_name(api.verify(erased, images=1, gates={"attack": 0.5}).checks, "attack")
+    assert (held.passed, held.value) == (True, 0.4)
+    (broken,) = by_name(api.verify(erased, images=1, gates={"attack": 0.3}).checks, "attack")
+    assert not broken.passed
+    assert "strong makes Caravaggio appear in 40%" in broken.explanation

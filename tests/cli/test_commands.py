@@ -152,6 +152,30 @@ def test_compose_writes_only_when_it_is_asked_to(calls: Calls, values: Any) -> N
     assert calls.made[1][2] == {"only": None, "without": ("Picasso", "Van Gogh")}
 
 
+def test_a_release_that_fails_its_gates_is_not_written(calls: Calls, values: Any) -> None:
+    calls.answer(
+        plan_composition=values.plan,
+        export_composition=values.export,
+        verify=values.verification,
+    )
+    result = start("compose", "--export", "model.ckpt", "--without", "Picasso", "--verify")
+    assert result.exit_code == 1
+    assert "export_composition" not in calls.names()
+    assert "Not released: model.ckpt was not written." in result.stderr
+    assert calls.made[-1][2]["without"] == ("Picasso",)
+    calls.answer(verify=values.passed_verification)
+    assert start("compose", "--export", "model.ckpt", "--verify").exit_code == 0
+    assert calls.names()[-1] == "export_composition"
+    assert start("compose", "--verify").exit_code == 2
+
+
+def test_verify_passes_gates_on(calls: Calls, values: Any) -> None:
+    calls.answer(verify=values.passed_verification)
+    assert start("verify", "--gate", "ordinary=0.01", "--gate", "attack=1").exit_code == 0
+    assert calls.made[-1][2]["gates"] == {"ordinary": 0.01, "attack": 1.0}
+    assert start("verify", "--gate", "ordinary=low").exit_code == 2
+
+
 def test_compose_exports_the_plan_that_it_showed(calls: Calls, values: Any) -> None:
     calls.answer(plan_composition=values.plan, export_composition=values.export)
     result = start("compose", "--export", "model.ckpt", "--dtype", "float16", "--force")
