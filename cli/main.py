@@ -12,7 +12,20 @@ import typer
 
 from shiftreg import __version__
 
-from . import bases, composing, erasing, importing, reading, ui
+from . import (
+    bases,
+    classifying,
+    composing,
+    erasing,
+    evaluating,
+    importing,
+    inspecting,
+    measuring,
+    painting,
+    reading,
+    reporting,
+    ui,
+)
 from .console import data_console, print_line
 from .options import examples
 
@@ -22,7 +35,20 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for group in (erasing, importing, reading, composing, bases, ui):
+for group in (
+    erasing,
+    importing,
+    reading,
+    inspecting,
+    composing,
+    painting,
+    classifying,
+    evaluating,
+    measuring,
+    reporting,
+    bases,
+    ui,
+):
     app.add_typer(group.commands)
 
 

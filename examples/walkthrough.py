@@ -29,9 +29,9 @@ def plot_separability(verification: Verification, path: Path) -> None:
     figure = Figure(figsize=(2 + len(shifts), 1 + 0.35 * len(prompts)), layout="constrained")
     axes = figure.subplots()
     image = axes.imshow(table, norm="log", vmin=1e-12, vmax=1, cmap="viridis", aspect="auto")
-    axes.set_xticks(range(len(shifts)), [f"shift of {shift}" for shift in shifts])
+    axes.set_xticks(range(len(shifts)), shifts, rotation=30, ha="right")
     axes.set_yticks(range(len(prompts)), [prompt or "(empty)" for prompt in prompts])
-    axes.set_title("Relative change of keys and values")
+    axes.set_title("Change of keys and values, by each shift")
     figure.colorbar(image)
     figure.savefig(path, dpi=110)
 

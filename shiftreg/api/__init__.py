@@ -8,6 +8,8 @@ from shiftreg.api.erasing import erase, refresh
 from shiftreg.api.evaluating import evaluate
 from shiftreg.api.front_end import to_json, ui_command
 from shiftreg.api.importing import import_shift, read_import
+from shiftreg.api.inspecting import inspect_file
+from shiftreg.api.measuring import measure_folders
 from shiftreg.api.methods import list_methods
 from shiftreg.api.painting import paint_prompts, plan_painting
 from shiftreg.api.planning import plan_erasures
@@ -31,8 +33,10 @@ __all__ = [
     "generate_grid",
     "imagenet_classifier",
     "import_shift",
+    "inspect_file",
     "list_concepts",
     "list_methods",
+    "measure_folders",
     "open_workspace",
     "paint_prompts",
     "plan_capacity",

@@ -2,10 +2,12 @@
 
 from diffusers import StableDiffusionPipeline
 
+from shiftreg.pipelines.continuing import continue_pictures
 from shiftreg.pipelines.denoiser import Denoiser, applied_weights, noise_difference
 from shiftreg.pipelines.generate import generate
 from shiftreg.pipelines.layers import image_independent_layers, layer_weights, parameters
 from shiftreg.pipelines.load import load_pipeline, resolve_source
+from shiftreg.pipelines.noise import picture_size, starting_noise
 from shiftreg.pipelines.prompts import (
     encode_prompts,
     fitting,
@@ -18,6 +20,7 @@ __all__ = [
     "Denoiser",
     "StableDiffusionPipeline",
     "applied_weights",
+    "continue_pictures",
     "encode_prompts",
     "fitting",
     "generate",
@@ -29,5 +32,7 @@ __all__ = [
     "name_positions",
     "noise_difference",
     "parameters",
+    "picture_size",
     "resolve_source",
+    "starting_noise",
 ]

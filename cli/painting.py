@@ -1,0 +1,96 @@
+"""The command ``paint``: pictures for files of prompts, for any tool to look at."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from . import render_painting
+from .options import Common, DryRunOption, examples, with_common
+
+commands = typer.Typer()
+
+
+@commands.command(
+    epilog=examples(
+        "shiftreg paint prompts.csv pictures",
+        'shiftreg paint prompts.csv pictures --composition active --composition "without Picasso"',
+        'shiftreg paint prompts.csv pictures --composition "only Caravaggio,Van Gogh" --count 5',
+        "shiftreg paint prompts.csv classes --composition none --by-prompt --steps 12",
+    )
+)
+@with_common
+def paint(
+    common: Common,
+    prompts: Annotated[
+        Path,
+        typer.Argument(
+            metavar="PROMPTS.csv",
+            exists=True,
+            dir_okay=False,
+            help="Columns prompt, evaluation_seed and, if there is one, case_number.",
+        ),
+    ],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="New, or one to go on with.")],
+    *,
+    composition: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="WORDS",
+            help="active (the default), 'without A,B', 'only A,B' or none. Repeat.",
+            show_default=False,
+        ),
+    ] = None,
+    count: Annotated[int, typer.Option(min=1, metavar="N", help="Pictures a line.")] = 1,
+    steps: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Denoising steps; the base's by default.")
+    ] = None,
+    guidance: Annotated[
+        float | None,
+        typer.Option(min=0, metavar="X", help="Guidance scale; the base's by default."),
+    ] = None,
+    batch: Annotated[int, typer.Option(min=1, metavar="N", help="Pictures painted together.")] = 25,
+    by_prompt: Annotated[
+        bool, typer.Option("--by-prompt", help="A subfolder for each prompt, as for classes.")
+    ] = False,
+    no_base: Annotated[
+        bool, typer.Option("--no-base", help="Paint the compositions alone.")
+    ] = False,
+    force: Annotated[
+        bool,
+        typer.Option("--force", help="Replace everything that was painted to the folder before."),
+    ] = False,
+    dry_run: DryRunOption = False,
+) -> None:
+    """Paint a file of prompts with the base and with compositions, each line from one noise.
+
+    Pictures go to FOLDER/base, FOLDER/active and so on: 7_0.png is the first of case 7.
+    Interrupted, the same command goes on where it was.
+    """
+    workspace = common.workspace()
+    from shiftreg import api
+
+    settings: dict[str, Any] = {
+        "compositions": composition or ("active",),
+        "with_base": not no_base,
+        "count": count,
+        "steps": steps,
+        "guidance": guidance,
+        "batch_size": batch,
+        "by_prompt": by_prompt,
+        "overwrite": force,
+    }
+    if dry_run:
+        plan = api.plan_painting(workspace, prompts, folder, **settings)
+        common.show(plan, render_painting.plan(plan))
+        common.note("Dry run: nothing was painted.")
+        return
+    try:
+        with common.progress() as observe:
+            result = api.paint_prompts(workspace, prompts, folder, **settings, observe=observe)
+    except KeyboardInterrupt:
+        common.note("What is painted stays. The same command goes on from there.")
+        raise
+    common.show(result, render_painting.result(result))

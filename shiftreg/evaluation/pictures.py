@@ -1,0 +1,94 @@
+"""Pictures from files: PNG and JPEG, as painting and other tools leave them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from shiftreg.errors import IntegrityError, InvalidInputError, NotFoundError, StorageError
+
+SUFFIXES = (".png", ".jpg", ".jpeg")
+_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
+
+
+def read_pictures(source: Path | Sequence[Path]) -> tuple[tuple[str, ...], np.ndarray]:
+    """Reads pictures of one size.
+
+    Args:
+        source: A folder, whose PNG and JPEG files are read in the order of their names, but not
+            those of its subfolders and no hidden ones; or files, in the order that they are given.
+
+    Returns:
+        The files' names, and uint8 ``(N, H, W, 3)``, RGB; an alpha channel is dropped.
+
+    Raises:
+        NotFoundError: There is no such folder or file.
+        InvalidInputError: No picture, pictures of different sizes, or no 8 bits a channel.
+        IntegrityError: A picture is damaged, or no PNG or JPEG.
+        StorageError: A file cannot be read.
+    """
+    files = picture_files(source) if isinstance(source, Path) else list(source)
+    if not files:
+        raise InvalidInputError("No picture was given, and at least one is needed.")
+    pictures = [_read(file) for file in files]
+    for file, picture in zip(files, pictures, strict=True):
+        if picture.shape != pictures[0].shape:
+            raise InvalidInputError(
+                f"Pictures that are judged together have one size: '{files[0]}' has "
+                f"{_size(pictures[0])} pixels, and '{file}' {_size(picture)}. Resize them first."
+            )
+    return tuple(file.name for file in files), np.stack(pictures)
+
+
+def picture_files(folder: Path) -> list[Path]:
+    """The PNG and JPEG files directly in a folder, by name; no hidden ones.
+
+    Raises:
+        NotFoundError: There is no such folder.
+        InvalidInputError: It is a file, or holds no picture.
+        StorageError: It cannot be read.
+    """
+    try:
+        entries = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    except FileNotFoundError as error:
+        raise NotFoundError(f"There is no folder '{folder}'. Check the path.") from error
+    except NotADirectoryError as error:
+        raise InvalidInputError(f"'{folder}' is a file, and a folder is needed.") from error
+    except OSError as error:
+        raise StorageError(f"'{folder}' could not be read: {error.strerror or error}.") from error
+    files = [path for path in entries if path.suffix.lower() in SUFFIXES and path.is_file()]
+    if not files:
+        below = [path.name for path in entries if path.is_dir()]
+        hint = f" Its subfolders are {', '.join(below[:5])}: give one of them." if below else ""
+        raise InvalidInputError(f"'{folder}' holds no PNG or JPEG file.{hint}")
+    return files
+
+
+def _read(file: Path) -> np.ndarray:
+    """One picture, uint8 (H, W, 3)."""
+    try:
+        with Image.open(file, formats=("PNG", "JPEG")) as picture:
+            if picture.mode not in _MODES:
+                raise InvalidInputError(
+                    f"Pictures have 8 bits a channel here, and '{file}' is of mode "
+                    f"'{picture.mode}'. Convert it first."
+                )
+            return np.asarray(picture.convert("RGB"))
+    except InvalidInputError:
+        raise
+    except FileNotFoundError as error:
+        raise NotFoundError(f"There is no picture '{file}'. Check the path.") from error
+    except UnidentifiedImageError as error:
+        raise IntegrityError(f"'{file}' is no PNG or JPEG picture. Make it again.") from error
+    # Pillow reports damage as anything from SyntaxError to a plain OSError without a number.
+    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+        if isinstance(error, OSError) and error.errno:
+            raise StorageError(f"'{file}' could not be read: {error.strerror}.") from error
+        raise IntegrityError(f"'{file}' is damaged: {error}. Make it again.") from error
+
+
+def _size(picture: np.ndarray) -> str:
+    return f"{picture.shape[1]} x {picture.shape[0]}"

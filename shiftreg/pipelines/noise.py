@@ -1,0 +1,38 @@
+"""The noise that pictures start from, and the sizes of both."""
+
+from __future__ import annotations
+
+import torch
+from diffusers import StableDiffusionPipeline
+from torch import Tensor
+
+
+def starting_noise(pipeline: StableDiffusionPipeline, seed: int, count: int = 1) -> Tensor:
+    """Draws the noise of all pictures of one seed at once, as ESD's evaluation scripts do.
+
+    One picture starts from what :func:`generate` draws for the seed. Of several, each starts from
+    its slice of one draw, so that they depend on how many there are.
+
+    Args:
+        pipeline: The base.
+        seed: Of the generator.
+        count: Pictures.
+
+    Returns:
+        ``(count, C, h, w)`` float32, of unit variance: the scheduler's scale is not in it yet.
+    """
+    height, width = _latent_size(pipeline)
+    shape = (count, pipeline.unet.config.in_channels, height, width)
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def picture_size(pipeline: StableDiffusionPipeline) -> tuple[int, int]:
+    """Width and height, in pixels, of the pictures that the base makes."""
+    height, width = _latent_size(pipeline)
+    return width * pipeline.vae_scale_factor, height * pipeline.vae_scale_factor
+
+
+def _latent_size(pipeline: StableDiffusionPipeline) -> tuple[int, int]:
+    """Height and width; a configuration gives both, or one number for a square."""
+    size = pipeline.unet.config.sample_size
+    return (size, size) if isinstance(size, int) else tuple(size)

@@ -1,0 +1,229 @@
+"""The command ``paint``: what it passes on and shows, and a real run that is interrupted."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from shiftreg import api
+from shiftreg.api.paint_job import PaintFolder, PaintPlan
+from shiftreg.api.painting import PaintResult
+from shiftreg.api.values import Progress
+from shiftreg_cli import render_painting
+from shiftreg_cli.main import app
+
+DIGEST = "0123456789abcdef" * 4
+
+
+def painting(values: Any, folder: Path, **changes: Any) -> PaintPlan:
+    """A plan about the concept of the given values."""
+    nothing = replace(
+        values.plan,
+        states=dict.fromkeys(values.plan.states, "generates"),
+        statements=tuple(f"{name}: generates" for name in values.plan.states),
+    )
+    plan = PaintPlan(
+        base="miniature",
+        base_digest=DIGEST,
+        prompts=folder / "prompts.csv",
+        prompts_digest=DIGEST,
+        folder=folder / "pictures",
+        cases=18,
+        count=2,
+        steps=12,
+        guidance=7.5,
+        by_prompt=False,
+        folders=(
+            PaintFolder("base", "none", nothing, 30, 6),
+            PaintFolder("without-picasso", "without Picasso", values.plan, 36, 0),
+        ),
+        warnings=values.plan.warnings,
+    )
+    return replace(plan, **changes)
+
+
+class Calls:
+    """Puts answers in the place of use cases, and keeps what they were called with."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, **answers: object) -> None:
+        self.made: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = []
+        for name, value in answers.items():
+            monkeypatch.setattr(api, name, self._answering(name, value))
+
+    def _answering(self, name: str, value: object) -> Callable[..., object]:
+        def use_case(*arguments: Any, **options: Any) -> object:
+            self.made.append((name, arguments, options))
+            if "observe" in options:
+                options["observe"](Progress("painting pictures", 1, 2))
+            return value
+
+        return use_case
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch, home: Path, values: Any, tmp_path: Path) -> Calls:
+    monkeypatch.setenv("COLUMNS", "120")
+    (tmp_path / "prompts.csv").write_text("prompt,evaluation_seed\nPicasso,1\n")
+    plan = painting(values, tmp_path)
+    return Calls(
+        monkeypatch,
+        open_workspace="workspace",
+        plan_painting=plan,
+        paint_prompts=PaintResult(plan, 66, 6),
+    )
+
+
+def start(*arguments: str) -> Result:
+    return CliRunner().invoke(app, ["paint", *arguments])
+
+
+def test_by_default_the_base_and_the_active_shifts_are_painted(calls: Calls) -> None:
+    assert start("prompts.csv", "pictures").exit_code == 0
+    name, arguments, options = calls.made[-1]
+    options.pop("observe")
+    assert (name, arguments) == (
+        "paint_prompts",
+        ("workspace", Path("prompts.csv"), Path("pictures")),
+    )
+    assert options == {
+        "compositions": ("active",),
+        "with_base": True,
+        "count": 1,
+        "steps": None,
+        "guidance": None,
+        "batch_size": 25,
+        "by_prompt": False,
+        "overwrite": False,
+    }
+
+
+def test_compositions_and_settings_are_passed_on(calls: Calls) -> None:
+    result = start(
+        *("prompts.csv", "pictures", "--composition", "active"),
+        *("--composition", "without Picasso,Van Gogh", "--no-base", "--count", "3"),
+        *("--steps", "12", "--guidance", "2", "--batch", "4", "--by-prompt", "--force"),
+    )
+    assert result.exit_code == 0
+    _, _, options = calls.made[-1]
+    options.pop("observe")
+    assert options == {
+        "compositions": ["active", "without Picasso,Van Gogh"],
+        "with_base": False,
+        "count": 3,
+        "steps": 12,
+        "guidance": 2.0,
+        "batch_size": 4,
+        "by_prompt": True,
+        "overwrite": True,
+    }
+
+
+def test_the_result_says_where_pictures_are_and_what_each_composition_erases(
+    calls: Calls,
+) -> None:
+    lines = start("prompts.csv", "pictures").stdout.splitlines()
+    assert any(line.split()[:1] + line.split()[-2:] == ["base", "30", "6"] for line in lines)
+    assert any("without-picasso" in line and "36" in line for line in lines)
+    assert any("Caravaggio" in line and "erased (version 2)" in line for line in lines)
+    assert any("18 cases of" in line and "2 pictures each" in line for line in lines)
+
+
+def test_a_dry_run_plans_and_paints_nothing(calls: Calls) -> None:
+    result = start("prompts.csv", "pictures", "--dry-run")
+    assert [name for name, _, _ in calls.made] == ["open_workspace", "plan_painting"]
+    assert "To paint" in result.stdout
+    assert "nothing was painted" in result.stderr
+
+
+@pytest.mark.parametrize("flags", [[], ["--dry-run"]])
+def test_json_is_one_document(calls: Calls, flags: list[str]) -> None:
+    document = json.loads(start("prompts.csv", "pictures", "--json", *flags).stdout)
+    plan = document if flags else document["plan"]
+    assert [folder["name"] for folder in plan["folders"]] == ["base", "without-picasso"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("missing.csv", "pictures"),
+        (".", "pictures"),
+        ("prompts.csv",),
+        ("prompts.csv", "pictures", "--count", "0"),
+        ("prompts.csv", "pictures", "--guidance", "-1"),
+    ],
+)
+def test_bad_usage_is_refused(calls: Calls, arguments: tuple[str, ...]) -> None:
+    assert start(*arguments).exit_code == 2
+    assert calls.made == []
+
+
+def test_an_interrupt_says_how_to_go_on(calls: Calls, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_arguments: Any, **_options: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(api, "paint_prompts", interrupted)
+    result = start("prompts.csv", "pictures")
+    assert result.exit_code == 130
+    assert "What is painted stays" in result.stderr
+
+
+EVIL = "[red]evil[/red] \x1b[2J\u202e"
+
+
+def test_a_name_with_markup_and_escape_sequences_is_shown_harmlessly(
+    values_about: Callable[[str], Any], draw: Callable[..., str], tmp_path: Path
+) -> None:
+    plan = painting(values_about(EVIL), tmp_path)
+    folder = replace(plan.folders[1], composition=f"without {EVIL}", name=EVIL)
+    plan = replace(plan, folders=(plan.folders[0], folder), prompts=tmp_path / EVIL)
+    text = draw(render_painting.result(PaintResult(plan, 1, 1)), terminal=True)
+    assert "[red]evil[/red] \\x1b[2J\\u202e" in text
+    assert "\x1b[2J" not in text
+    assert "\u202e" not in text
+
+
+def test_a_narrow_terminal_loses_no_words(
+    values: Any, draw: Callable[..., str], tmp_path: Path
+) -> None:
+    text = draw(render_painting.plan(painting(values, tmp_path)), width=44)
+    assert max(map(len, text.splitlines())) <= 44
+    assert "…" not in text
+
+
+@pytest.mark.slow
+def test_ctrl_c_half_way_keeps_what_is_painted_and_the_same_command_goes_on(
+    home: Path, tmp_path: Path
+) -> None:
+    lines = [f"Picasso,{seed}" for seed in range(12)]
+    (tmp_path / "prompts.csv").write_text("\n".join(["prompt,evaluation_seed", *lines]))
+    program = "from shiftreg_cli.main import run; run()"
+    command = [sys.executable, "-c", program, "paint", "prompts.csv", "pictures"]
+    command += ["--steps", "8", "--batch", "2", "--json"]
+    environment = os.environ | {"SHIFTREG_HOME": str(home)}
+    pipes: dict[str, Any] = {"cwd": tmp_path, "env": environment, "text": True}
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, **pipes)
+    folder = tmp_path / "pictures"
+    while len(list(folder.glob("base/*.png"))) < 4 and process.poll() is None:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert "What is painted stays" in err
+    painted = len(list(folder.rglob("*.png")))
+    assert 4 <= painted < 24
+    assert not list(folder.rglob("*.partial"))
+    again = subprocess.run(command, capture_output=True, check=True, **pipes)
+    document = json.loads(again.stdout)
+    assert (document["painted"], document["kept"]) == (24 - painted, painted)
+    assert len(list(folder.rglob("*.png"))) == 24
