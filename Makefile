@@ -1,6 +1,6 @@
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint clean
+.PHONY: help demo test lint browser clean
 
 PYTHON ?= python3
 PIP_ARGS ?=
@@ -20,13 +20,22 @@ help:  ## show this help
 demo: $(INSTALLED)  ## erase nine artists, restore Picasso, export and verify a checkpoint
 	PATH="$(CURDIR)/$(BIN):$$PATH" bash examples/demo.sh
 
-test: lint  ## lint, then run all tests
+test: lint browser  ## lint, then run all tests
 	$(BIN)/python -m pytest
 
 lint: $(INSTALLED)  ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The tests open the page of `shiftreg report` in it. Without it they are skipped, except in CI.
+browser:  ## install chromium for the tests, where apt-get may
+	@if ! command -v chromium || ! command -v chromedriver; then \
+		[ "$$(id -u)" = 0 ] && command -v apt-get && apt-get update -qq && \
+		apt-get install -qq --no-install-recommends chromium chromium-driver || \
+		{ echo "Install chromium and chromedriver (Debian: chromium chromium-driver)." >&2; \
+		[ -z "$$CI" ]; }; \
+	fi >/dev/null
 
 clean:  ## remove what make has made; the registry in .shiftreg stays
 	rm -rf $(VENV) build dist demo *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

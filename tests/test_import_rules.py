@@ -19,6 +19,11 @@ MATHS = (
     "shiftreg.compose",
     "shiftreg.concepts",
     "shiftreg.erasers",
+    "shiftreg.inner_products",
+    "shiftreg.inspection",
+    "shiftreg.last_place",
+    "shiftreg.least_squares",
+    "shiftreg.rounding",
 )
 STANDARD_LIBRARY = tuple(sys.stdlib_module_names)
 EVERYTHING = ("",)

@@ -22,14 +22,9 @@ from diffusers import AutoencoderKL
 from autoencoder import encode_all
 from dataset import Pictures, load
 from manners import MANNERS
-from shiftreg.evaluation.classifier import (
-    Classifier,
-    Network,
-    fold,
-    load_classifier,
-    save_classifier,
-)
+from shiftreg.evaluation.classifier import Classifier, load_classifier, save_classifier
 from shiftreg.evaluation.images import to_tensor
+from shiftreg.evaluation.networks import SmallNetwork, fold
 from subjects import SUBJECTS
 from training import progress
 
@@ -142,7 +137,7 @@ def train(
         The classifier.
     """
     torch.manual_seed(0)
-    network = Network(len(labels))
+    network = SmallNetwork(len(labels))
     optimizer = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, LEARNING_RATE, steps, pct_start=0.15, final_div_factor=1000

@@ -52,8 +52,7 @@ def find_judge(workspace: Workspace, file: Path | None = None) -> Judge | None:
         NotFoundError: ``file`` does not exist.
         IntegrityError: The file is damaged, or is no classifier.
     """
-    trained = classifier_path(workspace)
-    if file is None and trained.is_file():
+    if file is None and (trained := classifier_path(workspace)).is_file():
         file = trained
     if file is not None:
         return _load(file, f"{file.name}")

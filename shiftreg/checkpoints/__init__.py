@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from shiftreg.checkpoints.atomic import atomic_file, atomic_folder
-from shiftreg.checkpoints.base_folder import unet_dtype
+from shiftreg.checkpoints.base_folder import read_component, unet_dtype
 from shiftreg.checkpoints.comparison import (
     Comparison,
     compare_checkpoint,
@@ -18,17 +18,22 @@ from shiftreg.checkpoints.export import (
     recipe_path_of,
 )
 from shiftreg.checkpoints.files import file_digest, folder_digest, load_pickle_checkpoint
-from shiftreg.checkpoints.foreign import ForeignChange, read_foreign
+from shiftreg.checkpoints.foreign import ForeignChange, change_of_base, read_foreign
+from shiftreg.checkpoints.foreign_files import ForeignFile, read_foreign_file
 from shiftreg.checkpoints.shift_file import load_shift, save_shift
 from shiftreg.checkpoints.unfinished import Unfinished
+from shiftreg.checkpoints.weight_change import WeightChange
 
 __all__ = [
     "Comparison",
     "Export",
     "ForeignChange",
+    "ForeignFile",
     "Unfinished",
+    "WeightChange",
     "atomic_file",
     "atomic_folder",
+    "change_of_base",
     "checkpoint_digest",
     "compare_checkpoint",
     "export_checkpoint",
@@ -38,7 +43,9 @@ __all__ = [
     "load_pickle_checkpoint",
     "load_shift",
     "read_checkpoint",
+    "read_component",
     "read_foreign",
+    "read_foreign_file",
     "read_recipe_digest",
     "recipe_path_of",
     "save_shift",

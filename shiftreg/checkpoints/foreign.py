@@ -14,10 +14,11 @@ from shiftreg.checkpoints.base_folder import check_base, read_component, read_co
 from shiftreg.checkpoints.compvis import unet_key
 from shiftreg.checkpoints.export import checkpoint_digest
 from shiftreg.checkpoints.files import reading
-from shiftreg.checkpoints.foreign_files import read_foreign_file
+from shiftreg.checkpoints.foreign_files import ForeignFile, read_foreign_file
 from shiftreg.checkpoints.lora_deltas import lora_change
 from shiftreg.checkpoints.lora_keys import is_lora
 from shiftreg.checkpoints.state_change import state_change
+from shiftreg.checkpoints.weight_change import WeightChange
 from shiftreg.errors import InvalidInputError
 
 
@@ -60,14 +61,8 @@ def read_foreign(path: Path, base_folder: Path, *, unet_only: bool = False) -> F
         StorageError: It cannot be read.
     """
     check_base(base_folder)
-    file = read_foreign_file(path)
     source = f"'{path}'"
-    unet = read_component(base_folder / "unet")
-    compvis = _compvis_names(unet, base_folder / "unet")
-    if is_lora(file.tensors):
-        change = lora_change(file, unet, compvis, source, unet_only=unet_only)
-    else:
-        change = state_change(file.tensors, unet, compvis, base_folder, source, unet_only=unet_only)
+    change = change_of_base(read_foreign_file(path), base_folder, source, unet_only=unet_only)
     if not change.deltas:
         raise InvalidInputError(
             f"A shift changes weights, and {source} changes none of the base's: it is the base "
@@ -80,6 +75,29 @@ def read_foreign(path: Path, base_folder: Path, *, unet_only: bool = False) -> F
         left_out=change.left_out,
         details=change.details,
     )
+
+
+def change_of_base(
+    file: ForeignFile, base_folder: Path, source: str, *, unet_only: bool = False
+) -> WeightChange:
+    """What the tensors of a file change in a base: perhaps nothing.
+
+    Args:
+        file: What was read.
+        base_folder: The diffusers folder that it is compared with.
+        source: The file, for errors.
+        unet_only: As in :func:`read_foreign`.
+
+    Raises:
+        InvalidInputError: The file is malformed or of an unknown kind.
+        IncompatibleError: It was made from another base.
+        IntegrityError: The base is damaged.
+    """
+    unet = read_component(base_folder / "unet")
+    compvis = _compvis_names(unet, base_folder / "unet")
+    if is_lora(file.tensors):
+        return lora_change(file, unet, compvis, source, unet_only=unet_only)
+    return state_change(file.tensors, unet, compvis, base_folder, source, unet_only=unet_only)
 
 
 def _compvis_names(unet: Iterable[str], component: Path) -> dict[str, str]:

@@ -90,7 +90,7 @@ def lora_change(
         "alphas": sorted(alphas),
         "rank_stabilised": adapter is not None and adapter.rank_stabilised,
     }
-    return WeightChange(lora.form, deltas, left_out, details)
+    return WeightChange(lora.form, deltas, left_out, details, tuple(lora.text_encoder))
 
 
 def _check_pair(

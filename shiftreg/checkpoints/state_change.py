@@ -90,6 +90,7 @@ def state_change(
         check_weights(name, fitted)
         new[names[name]] = fitted
     similarity = _check_similarity(new, unet, source)
+    elsewhere = []
     for part, words in OTHER_PARTS.items():
         differing = first_difference(part, parts[part], base_folder)
         if differing and not unet_only:
@@ -100,6 +101,7 @@ def state_change(
                 "UNet part alone (--unet-only)."
             )
         if differing:
+            elsewhere.append(differing)
             left_out.append(
                 f"The {words} differs from the base's ('{differing}') and was left out."
             )
@@ -114,7 +116,7 @@ def state_change(
         "median_similarity": similarity,
     }
     form = "checkpoint" if whole else "partial state dict"
-    return WeightChange(form, changed, tuple(left_out), details)
+    return WeightChange(form, changed, tuple(left_out), details, tuple(elsewhere), new)
 
 
 def _sort_by_part(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -30,12 +30,18 @@ class WeightChange:
         deltas: UNet parameter, such as ``conv_in.bias`` -> what is added to it, float32.
         left_out: Sentences on what the file holds and the deltas do not.
         details: JSON values, such as ranks and dtypes.
+        elsewhere: Tensors beside the UNet's, by the file's names, that are not the base's: of each
+            part the first; of a LoRA all modules that it changes there.
+        values: UNet parameter -> the file's value, of the parameter's shape, whether it changed or
+            not; none of a LoRA, which holds differences.
     """
 
     form: str
     deltas: dict[str, Tensor]
     left_out: tuple[str, ...]
     details: dict[str, Any]
+    elsewhere: tuple[str, ...] = ()
+    values: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 def check_weights(name: str, tensor: Tensor) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from shiftreg.checkpoints import load_pickle_checkpoint
 from shiftreg.errors import IntegrityError, InvalidInputError, MissingExtraError, NotFoundError
+from shiftreg.evaluation.frechet import frechet_distance
 from shiftreg.evaluation.images import check_images
 
 WEIGHTS_VARIABLE = "SHIFTREG_INCEPTION_WEIGHTS"
@@ -49,19 +51,47 @@ def find_inception_weights(path: Path | None = None) -> Path | None:
     return file
 
 
-@torch.no_grad()
+def load_inception(weights: Path) -> Callable[[np.ndarray], Tensor]:
+    """Loads the network whose features FID compares, for pictures that come in portions.
+
+    FID is the :func:`~shiftreg.evaluation.frechet.frechet_distance` of two sets of its features.
+    Pictures are enlarged as the original implementation does it, without antialiasing, for
+    comparable values.
+
+    Args:
+        weights: As :func:`find_inception_weights` returns it. Comparable values need the file
+            that it names.
+
+    Returns:
+        What turns pictures, uint8 (N, H, W, 3), into their features, float32 (N, 2048); it raises
+        InvalidInputError for anything else.
+
+    Raises:
+        MissingExtraError: The extra "metrics" is not installed.
+        NotFoundError: There is no such file.
+        IntegrityError: The file is damaged, holds code, or is of another network.
+    """
+    network = _load_metric(weights).inception
+
+    @torch.no_grad()
+    def features(images: np.ndarray) -> Tensor:
+        check_images(images)
+        pictures = torch.from_numpy(np.array(images)).permute(0, 3, 1, 2)
+        return torch.cat([network(batch) for batch in pictures.split(BATCH)])
+
+    return features
+
+
 def inception_distance(one: np.ndarray, other: np.ndarray, weights: Path) -> float:
     """The FID between two sets of pictures.
 
     It falls with the number of pictures, and is dependable from more of them than the network has
-    features (2048): compare only values of equally large sets. Pictures are enlarged as the
-    original implementation does it, without antialiasing, for comparable values.
+    features (2048): compare only values of equally large sets.
 
     Args:
         one: uint8 array (N, H, W, 3), at least two pictures.
         other: uint8 array (M, H', W', 3), at least two pictures.
-        weights: As :func:`find_inception_weights` returns it. Comparable values need the file
-            that it names.
+        weights: As for :func:`load_inception`.
 
     Returns:
         0 for equal sets.
@@ -79,12 +109,8 @@ def inception_distance(one: np.ndarray, other: np.ndarray, weights: Path) -> flo
                 f"FID needs sets of at least two pictures, got {len(one)} and {len(other)}. "
                 "Generate more."
             )
-    metric = _load_metric(weights)
-    for images, real in ((one, True), (other, False)):
-        pictures = torch.from_numpy(np.array(images)).permute(0, 3, 1, 2)
-        for batch in pictures.split(BATCH):
-            metric.update(batch, real=real)
-    return max(0.0, float(metric.compute()))
+    features = load_inception(weights)
+    return frechet_distance(features(one), features(other))
 
 
 def _load_metric(weights: Path) -> Any:

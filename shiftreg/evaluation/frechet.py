@@ -62,6 +62,9 @@ def frechet_distance(one: Tensor, other: Tensor) -> float:
     for features in (one.double(), other.double()):
         means.append(features.mean(dim=0))
         centred.append((features - means[-1]) / (len(features) - 1) ** 0.5)
+    # X = QR with orthonormal columns of Q, which change no singular value: of many pictures, d rows
+    # say the same.
+    centred = [torch.linalg.qr(x, mode="r").R if len(x) > x.shape[1] else x for x in centred]
     spread = sum(float(x.square().sum()) for x in centred)
     common = float(torch.linalg.svdvals(centred[0] @ centred[1].T).sum())
     return max(0.0, float((means[0] - means[1]).square().sum()) + spread - 2 * common)

@@ -10,6 +10,7 @@ from shiftreg.errors import InvalidInputError
 
 CONFIDENCE = 0.95
 RESAMPLES = 2000
+_BLOCK = 2**20  # numbers that are drawn at a time
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,8 @@ class Estimate:
         value: The average.
         low: Lower end of the interval.
         high: Upper end of the interval.
-        count: Pictures.
+        count: Pictures. Of a single one, nothing shows how much an average would vary: the interval
+            of its :func:`mean` is the value alone, and says nothing.
     """
 
     value: float
@@ -31,6 +33,9 @@ class Estimate:
 
 def mean(values: np.ndarray, seed: int = 0) -> Estimate:
     """An average with its percentile bootstrap interval (Efron, 1979).
+
+    It rests on how different the values are: where all are equal, and so of a single one, it is no
+    wider than a point, which is no certainty.
 
     Args:
         values: ``(n,)`` numbers.
@@ -45,10 +50,14 @@ def mean(values: np.ndarray, seed: int = 0) -> Estimate:
             f"An average needs at least one picture, and got shape {values.shape}. Generate some."
         )
     generator = np.random.default_rng(seed)
-    picks = generator.integers(len(values), size=(RESAMPLES, len(values)))
+    count = len(values)
+    rows = max(1, _BLOCK // count)
+    # Blocks go on in one stream of random numbers: their size does not change the result.
+    blocks = [min(rows, RESAMPLES - start) for start in range(0, RESAMPLES, rows)]
+    averages = [values[generator.integers(count, size=(n, count))].mean(axis=1) for n in blocks]
     tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(values[picks].mean(axis=1), [tail, 1 - tail])
-    return Estimate(float(values.mean()), float(low), float(high), len(values))
+    low, high = np.quantile(np.concatenate(averages), [tail, 1 - tail])
+    return Estimate(float(values.mean()), float(low), float(high), count)
 
 
 def rate(hits: np.ndarray, seed: int = 0) -> Estimate:

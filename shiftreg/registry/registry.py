@@ -81,6 +81,14 @@ class Registry:
         """
         return training.training_run(self._store, base, concept, parameters)
 
+    def training_curves(self, version: ShiftVersion) -> Mapping[str, Sequence[tuple[int, float]]]:
+        """The values of a version's training, step by step; none if it was not trained.
+
+        Returns:
+            A name -> ``(step, value)`` in order.
+        """
+        return training.read_curves(self._store, version.run_id)
+
     def register_shift(
         self,
         base: str,

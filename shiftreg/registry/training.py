@@ -1,4 +1,4 @@
-"""A training's run in MLflow: parameters, the loss of every step, pictures, and its end."""
+"""A training's run in MLflow: parameters, the values of every step, pictures, and its end."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from shiftreg.canonical import canonical_json
 from shiftreg.registry.artifacts import log_file, log_text
 from shiftreg.registry.bases import find_experiment
-from shiftreg.registry.store import Store, translated_errors
+from shiftreg.registry.store import Store, translated_errors, translates_errors
 
 if TYPE_CHECKING:
     from mlflow.entities import Metric
@@ -145,6 +145,19 @@ def training_run(
         with suppress(Exception):
             _close_failed(log, is_crash=isinstance(error, Exception), store=store)
         raise
+
+
+@translates_errors
+def read_curves(store: Store, run_id: str) -> dict[str, tuple[tuple[int, float], ...]]:
+    """What a training wrote down step by step; see :meth:`Registry.training_curves`."""
+    names = sorted(store.client.get_run(run_id).data.metrics)
+    histories = {name: store.client.get_metric_history(run_id, name) for name in names}
+    # Values of the whole training stand at step 0; the steps themselves begin at 1.
+    curves = {
+        name: tuple(sorted((entry.step, entry.value) for entry in history if entry.step > 0))
+        for name, history in histories.items()
+    }
+    return {name: curve for name, curve in curves.items() if curve}
 
 
 def log_parameters(store: Store, run_id: str, parameters: Mapping[str, Any]) -> None:

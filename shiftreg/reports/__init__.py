@@ -1,6 +1,43 @@
-"""Pictures that people look at."""
+"""What people look at: grids of pictures, curves, and the page about a composition."""
 
+from shiftreg.reports.attacked import AttackPart, read_attack
 from shiftreg.reports.curves import Panel, save_curves
+from shiftreg.reports.drawing import Curve, Picture, curve, picture
+from shiftreg.reports.evaluated import EvaluationPart, read_evaluation
 from shiftreg.reports.grid import GridRow, picture_grid, save_picture
+from shiftreg.reports.page import (
+    ConceptLine,
+    EventLine,
+    ExportLine,
+    Note,
+    PictureGroup,
+    PictureRow,
+    ReportPage,
+    ShiftPart,
+    render_page,
+)
 
-__all__ = ["GridRow", "Panel", "picture_grid", "save_curves", "save_picture"]
+__all__ = [
+    "AttackPart",
+    "ConceptLine",
+    "Curve",
+    "EvaluationPart",
+    "EventLine",
+    "ExportLine",
+    "GridRow",
+    "Note",
+    "Panel",
+    "Picture",
+    "PictureGroup",
+    "PictureRow",
+    "ReportPage",
+    "ShiftPart",
+    "curve",
+    "picture",
+    "picture_grid",
+    "read_attack",
+    "read_evaluation",
+    "render_page",
+    "save_curves",
+    "save_picture",
+]

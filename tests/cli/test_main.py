@@ -4,6 +4,8 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from typer.main import get_command
@@ -13,7 +15,18 @@ from shiftreg import __version__
 from shiftreg_cli.main import app
 
 HEAVY = ("torch", "mlflow", "diffusers", "transformers", "lpips", "numpy")
-COMMANDS = sorted(get_command(app).commands)  # type: ignore[attr-defined]
+
+
+def leaves(group: Any, path: tuple[str, ...] = ()) -> Iterator[str]:
+    """All commands, those of a group after its name: "classifier train"."""
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from leaves(command, (*path, name))
+        else:
+            yield " ".join((*path, name))
+
+
+COMMANDS = sorted(leaves(get_command(app)))
 
 
 def start(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -46,7 +59,7 @@ def test_the_commands_of_the_main_job_exist() -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_the_help_of_every_command_has_an_example_and_the_shared_options(command: str) -> None:
-    result = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "120"})
+    result = CliRunner().invoke(app, [*command.split(), "--help"], env={"COLUMNS": "120"})
     assert result.exit_code == 0
     assert f"shiftreg {command}" in result.output.partition("Examples")[2]
     for option in ("--home", "--base", "--tracking-uri", "--json", "--quiet", "--traceback"):

@@ -1,4 +1,4 @@
-"""The small classifier: its values, and its file."""
+"""Classifiers: their answers, and their files."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 
-from shiftreg.errors import IntegrityError, InvalidInputError, NotFoundError
+from shiftreg import miniature
+from shiftreg.errors import IntegrityError, InvalidInputError, NotFoundError, StorageError
 from shiftreg.evaluation.classifier import (
     METADATA_KEY,
     Classifier,
-    Network,
-    fold,
     load_classifier,
     save_classifier,
 )
-from shiftreg.evaluation.images import to_tensor
+from shiftreg.evaluation.networks import ResNet, SmallNetwork, fold
 
 LABELS = ("Van Gogh", "Picasso", "plain")
 
@@ -30,57 +30,17 @@ def images() -> np.ndarray:
 
 
 @pytest.fixture
-def network() -> Network:
-    """An untrained network whose normalisations have seen some data."""
+def classifier() -> Classifier:
+    """An untrained small network with three labels."""
     torch.manual_seed(0)
-    network = Network(len(LABELS)).train()
-    for _ in range(3):
-        network(torch.randn(8, 3, 64, 64))
-    return network.eval()
+    return Classifier(LABELS, fold(SmallNetwork(len(LABELS))))
 
 
 @pytest.fixture
-def classifier(network: Network) -> Classifier:
-    """The folded network with three labels."""
-    return Classifier(LABELS, fold(network))
-
-
-def test_folding_keeps_the_outputs(network: Network, images: np.ndarray) -> None:
-    batch = to_tensor(images)
-    with torch.no_grad():
-        assert torch.allclose(network(batch), fold(network)(batch), atol=1e-5)
-    assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in fold(network).modules())
-
-
-def test_folding_twice_is_refused(classifier: Classifier) -> None:
-    with pytest.raises(InvalidInputError, match="only once"):
-        fold(classifier.network)
-
-
-def test_a_few_steps_learn_to_tell_colours_apart() -> None:
+def large_classifier() -> Classifier:
+    """An untrained ResNet18 with the same labels."""
     torch.manual_seed(0)
-    network = Network(3)
-    optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
-    rng = np.random.default_rng(1)
-
-    def batch(count: int) -> tuple[np.ndarray, torch.Tensor]:
-        classes = rng.integers(3, size=count)
-        images = rng.integers(0, 120, (count, 64, 64, 3), dtype=np.uint8)
-        images[np.arange(count), :, :, classes] += 100
-        return images, torch.from_numpy(classes)
-
-    for _ in range(25):
-        images, classes = batch(16)
-        optimizer.zero_grad()
-        torch.nn.functional.cross_entropy(network(to_tensor(images)), classes).backward()
-        optimizer.step()
-    for _ in range(20):  # the running statistics lag behind so short a training
-        network(to_tensor(batch(16)[0]))
-
-    classifier = Classifier(("red", "green", "blue"), fold(network))
-    images, classes = batch(60)
-    assert (classifier.predict(images) == classes.numpy()).mean() > 0.9
-    assert classifier.accuracy(images[classes.numpy() == 2], "blue") > 0.8
+    return Classifier(LABELS, ResNet("resnet18", len(LABELS)).eval())
 
 
 def test_probabilities_sum_to_one_and_agree_with_the_prediction(
@@ -127,6 +87,52 @@ def test_a_saved_classifier_predicts_the_same(
     assert loaded.labels == LABELS
     assert np.allclose(loaded.probabilities(images), classifier.probabilities(images), atol=2e-3)
     assert [p.name for p in tmp_path.iterdir()] == ["styles.safetensors"]
+
+
+def test_a_saved_resnet_predicts_the_same(
+    large_classifier: Classifier, images: np.ndarray, tmp_path: Path
+) -> None:
+    path = tmp_path / "styles.safetensors"
+    save_classifier(large_classifier, path)
+    loaded = load_classifier(path)
+    assert loaded.labels == LABELS
+    assert loaded.network.architecture == "resnet18"
+    expected = large_classifier.probabilities(images[:2])
+    assert np.allclose(loaded.probabilities(images[:2]), expected, atol=2e-2)
+    assert path.stat().st_size < 24e6  # half precision
+    save_classifier(loaded, tmp_path / "again")
+    assert (tmp_path / "again").read_bytes() == path.read_bytes()
+
+
+def test_loading_leaves_the_callers_random_numbers_alone(
+    classifier: Classifier, large_classifier: Classifier, tmp_path: Path
+) -> None:
+    for one in (classifier, large_classifier):
+        save_classifier(one, tmp_path / "file")
+        torch.manual_seed(1)
+        expected = torch.rand(3)
+        torch.manual_seed(1)
+        load_classifier(tmp_path / "file")
+        assert torch.equal(torch.rand(3), expected)
+
+
+@pytest.mark.parametrize("path", [miniature.STYLE_CLASSIFIER, miniature.SUBJECT_CLASSIFIER])
+def test_the_packaged_files_are_what_saving_writes(path: Path, tmp_path: Path) -> None:
+    save_classifier(load_classifier(path), tmp_path / "again")
+    assert (tmp_path / "again").read_bytes() == path.read_bytes()
+
+
+def test_a_file_of_one_architecture_that_names_another_is_refused(
+    classifier: Classifier, tmp_path: Path
+) -> None:
+    save_classifier(classifier, tmp_path / "small")
+    with safe_open(tmp_path / "small", framework="pt") as file:
+        header = file.metadata()[METADATA_KEY]
+    state = classifier.network.state_dict()
+    header = header.replace('"small"', '"resnet18"')
+    save_file(state, tmp_path / "other", {METADATA_KEY: header})
+    with pytest.raises(IntegrityError, match="not a classifier"):
+        load_classifier(tmp_path / "other")
 
 
 def test_saving_twice_writes_the_same_bytes_and_at_most_half_a_megabyte(
@@ -184,14 +190,17 @@ def test_a_file_of_another_kind_is_refused(content: bytes, tmp_path: Path) -> No
         {METADATA_KEY: "not json"},
         {METADATA_KEY: "{}"},
         {METADATA_KEY: "[]"},
-        {METADATA_KEY: '{"labels": ["a", "b"]}'},
-        {METADATA_KEY: '{"labels": ["a", "a", "b"]}'},
-        {METADATA_KEY: '{"labels": 3}'},
-        {METADATA_KEY: '{"labels": "abc"}'},
-        {METADATA_KEY: '{"labels": [1, 2, 3]}'},
+        {METADATA_KEY: '{"labels": ["a", "b", "c"]}'},
+        {METADATA_KEY: '{"architecture": "large", "labels": ["a", "b", "c"]}'},
+        {METADATA_KEY: '{"architecture": 18, "labels": ["a", "b", "c"]}'},
+        {METADATA_KEY: '{"architecture": "small", "labels": ["a", "b"]}'},
+        {METADATA_KEY: '{"architecture": "small", "labels": ["a", "a", "b"]}'},
+        {METADATA_KEY: '{"architecture": "small", "labels": 3}'},
+        {METADATA_KEY: '{"architecture": "small", "labels": "abc"}'},
+        {METADATA_KEY: '{"architecture": "small", "labels": [1, 2, 3]}'},
     ],
 )
-def test_a_header_without_fitting_labels_is_refused(
+def test_a_header_without_fitting_architecture_and_labels_is_refused(
     classifier: Classifier, metadata: dict[str, str] | None, tmp_path: Path
 ) -> None:
     path = tmp_path / "bad.safetensors"
@@ -212,6 +221,8 @@ def test_weights_that_are_not_finite_are_refused(classifier: Classifier, tmp_pat
 def test_a_failed_save_leaves_nothing_behind(classifier: Classifier, tmp_path: Path) -> None:
     target = tmp_path / "folder"
     target.mkdir()
-    with pytest.raises(IsADirectoryError):
+    with pytest.raises(InvalidInputError, match="is a folder"):
         save_classifier(classifier, target)
+    with pytest.raises(StorageError, match="no folder"):
+        save_classifier(classifier, tmp_path / "nowhere" / "file")
     assert [p.name for p in tmp_path.iterdir()] == ["folder"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import scipy.stats
@@ -9,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shiftreg.errors import InvalidInputError
+from shiftreg.evaluation import intervals
 from shiftreg.evaluation.intervals import Estimate, mean, rate
 
 numbers = st.lists(st.floats(-1000, 1000), min_size=1, max_size=40).map(np.array)
@@ -92,6 +95,27 @@ def test_a_seed_gives_the_same_interval_and_another_seed_another() -> None:
     assert mean(values, seed=4) == mean(values.copy(), seed=4)
     assert mean(values, seed=4).low != mean(values, seed=5).low
     assert rate(values > 0) == rate(values > 0, seed=0)
+
+
+@pytest.mark.parametrize("block", [1, 7, 100, 10**9])
+def test_in_blocks_of_any_size_the_interval_is_the_same(
+    block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = np.random.default_rng(2).normal(size=13)
+    expected = mean(values)
+    monkeypatch.setattr(intervals, "_BLOCK", block)
+    assert mean(values) == expected
+
+
+def test_resampling_many_pictures_takes_little_memory() -> None:
+    values = np.random.default_rng(2).normal(size=20_000)
+    tracemalloc.start()
+    try:
+        mean(values)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 50e6  # all draws at once would be 320 MB, and the values as many again
 
 
 def test_the_global_random_numbers_are_left_alone() -> None:

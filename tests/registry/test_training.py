@@ -40,6 +40,20 @@ def test_a_run_keeps_parameters_metrics_of_every_step_and_files(
     assert [f.path for f in client.list_artifacts(log.run_id, "samples")] == ["samples/before.png"]
 
 
+def test_the_curves_of_a_version_are_its_steps_without_final_values(
+    registry: Registry, tmp_path: Path
+) -> None:
+    file = tmp_path / "shift.safetensors"
+    file.write_bytes(b"shift")
+    metadata = {"concept": "Picasso", "digest": "a" * 64, "method": "srs_me", "protected": ()}
+    with registry.training_run("miniature", "Picasso", {}) as log:
+        for step in (2, 1, 3):
+            log.metric(step, loss=1 / step)
+        log.metrics(loss=0.0, lpips=0.5)
+        version = registry.register_shift("miniature", log, file, metadata, {"rank": 9.0})
+    assert registry.training_curves(version) == {"loss": ((1, 1.0), (2, 0.5), (3, 1 / 3))}
+
+
 def test_odd_names_and_long_values_are_logged(registry: Registry) -> None:
     parameters = {"prompts": ["é" * 50] * 1000, "a/b: c?": None, "..": 1}
     parameters |= {f"p{number}": number for number in range(250)}

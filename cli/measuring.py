@@ -1,0 +1,91 @@
+"""The command ``measure``: how far pictures in folders are from each other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from . import render_measuring
+from .options import Common, examples, with_common
+
+commands = typer.Typer()
+
+
+@commands.command(
+    epilog=examples(
+        "shiftreg measure pictures",
+        "shiftreg measure pictures/base pictures/active pictures/without-picasso",
+        "shiftreg measure pictures --clip clip-vit-large-patch14 --classifier styles.safetensors",
+        "shiftreg measure originals mine theirs --inception inception.pth --nudity --json",
+    )
+)
+@with_common
+def measure(
+    common: Common,
+    folder: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FOLDER", help="Pictures to compare with; or all that shiftreg paint made."
+        ),
+    ],
+    others: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="OTHER",
+            help="Folders to compare; of a painting, its compositions by default.",
+            show_default=False,
+        ),
+    ] = None,
+    *,
+    inception: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Inception's weights, for FID (or SHIFTREG_INCEPTION_WEIGHTS; torch hub's cache).",
+            show_default=False,
+        ),
+    ] = None,
+    clip: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="A CLIP model, for how well pictures fit their prompts.",
+            show_default=False,
+        ),
+    ] = None,
+    nudity: Annotated[
+        bool, typer.Option("--nudity", help="In how many pictures a body part is exposed.")
+    ] = False,
+    classifier: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Who says whether a picture shows what its prompt names; by default the "
+            "classifier of the base that painted FOLDER.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Compare folders of pictures with one of them, whoever made the pictures.
+
+    LPIPS and style distance take pictures of the same file names; the Fréchet distance on AlexNet's
+    features takes any. FID, CLIP score, nudity and accuracy are measured where what they need is
+    there. Prompts are read from each folder's metadata.csv (file_name, prompt).
+    """
+    workspace = common.workspace()
+    from shiftreg import api
+
+    with common.progress() as observe:
+        found = api.measure_folders(
+            workspace,
+            folder,
+            others or (),
+            inception=inception,
+            clip=clip,
+            nudity=nudity,
+            classifier=classifier,
+            observe=observe,
+        )
+    common.show(found, render_measuring.measurements(found))

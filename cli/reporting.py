@@ -1,0 +1,100 @@
+"""The command that writes a page about a composition: ``report``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from . import render
+from .failures import CHECK_FAILED
+from .options import (
+    ClassifierOption,
+    Common,
+    ForceOption,
+    OnlyOption,
+    WithoutOption,
+    examples,
+    with_common,
+)
+from .parsing import choose
+
+if TYPE_CHECKING:
+    from shiftreg.api.reporting import ReportResult
+
+commands = typer.Typer()
+
+
+@commands.command(
+    epilog=examples(
+        "shiftreg report",
+        "shiftreg report model.ckpt --out model.html",
+        "shiftreg report --without Picasso --images 8 --force",
+    )
+)
+@with_common
+def report(
+    common: Common,
+    file: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="FILE",
+            exists=True,
+            help="An exported model; the composition itself by default.",
+            show_default=False,
+        ),
+    ] = None,
+    *,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Where to.")] = Path("report.html"),
+    only: OnlyOption = None,
+    without: WithoutOption = None,
+    images: Annotated[int, typer.Option(min=1, metavar="N", help="Pictures a prompt.")] = 4,
+    classifier: ClassifierOption = None,
+    force: ForceOption = False,
+) -> None:
+    """Verify, and write one HTML page with pictures, checks, measurements, lineage and history.
+
+    The page holds everything it shows, for a browser or for paper, and with it the latest
+    evaluation and attacks of the composition, if there are any.
+
+    Exit code 0 if all checks pass, 1 if one fails; the page is written in both cases.
+    """
+    chosen = choose(only, without)
+    workspace = common.workspace()
+    from shiftreg import api
+
+    with common.progress() as observe:
+        result = api.write_report(
+            workspace,
+            out,
+            file=file,
+            **chosen,
+            images=images,
+            classifier=classifier,
+            overwrite=force,
+            observe=observe,
+        )
+    common.show(result, _rendered(result))
+    if not result.passed:
+        raise typer.Exit(CHECK_FAILED)
+
+
+def _rendered(result: ReportResult) -> RenderableType:
+    verdict = (
+        f"All {result.checks} checks passed"
+        if result.passed
+        else f"{result.failed} of {result.checks} checks failed: see the page"
+    )
+    rows = {
+        "written": result.path,
+        "size": render.size(result.path),
+        "about": result.file or f"composition {result.plan.digest[:12]}",
+        "pictures": result.pictures,
+        "digest": result.digest,
+    }
+    return Group(
+        Text(verdict, style="bold green" if result.passed else "bold red"), render.pairs(rows)
+    )

@@ -1,0 +1,107 @@
+"""Probes: what does a model make of a picture of the concept that it is given in part?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from shiftreg.attacks.base import Found, Start, Surface
+from shiftreg.errors import InvalidInputError
+
+
+@dataclass(frozen=True)
+class NoiseProbe:
+    """Lets the model paint noised pictures of the concept to their end, under its name.
+
+    What is left of the pictures in the noise helps any model: compare with one that is not told
+    the name.
+
+    Source: "diffusion completion" in Lu et al., "When Are Concepts Erased From Diffusion Models?"
+    (2025), begun as in SDEdit (Meng et al. 2022). Their "noise-based probing" is another one.
+
+    Attributes:
+        strength: Share of the noise schedule that is painted again: 1 begins from pure noise.
+    """
+
+    name: ClassVar[str] = "noise-probe"
+    needs: ClassVar[str] = "pictures of the concept; sampling from a latent"
+    source: ClassVar[str] = "When Are Concepts Erased From Diffusion Models? (Lu et al. 2025)"
+
+    strength: float = 0.8
+
+    def __post_init__(self) -> None:
+        """Checks the strength."""
+        if not 0 < self.strength <= 1:
+            raise InvalidInputError(
+                f"strength lies above 0 and is at most 1, and it is {self.strength}."
+            )
+
+    def run(self, surface: Surface, seed: int) -> Found:
+        """Hands the pictures over; there is nothing to search for.
+
+        Raises:
+            InvalidInputError: No pictures of the concept.
+        """
+        return Found(
+            surface.words.encode([surface.concept]),
+            text=f'"{surface.concept}", from its pictures under {self.strength:.0%} noise',
+            start=Start(_pictures(surface), self.strength),
+        )
+
+
+@dataclass(frozen=True)
+class CompletionProbe:
+    """Keeps a part of a picture of the concept, and lets the model paint the rest, under its name.
+
+    The kept part is in the result and is judged with it: compare with a model that is not told
+    the name. Of half a picture, the miniature's classifier needs no more than the kept part; of a
+    quarter, it says something about the rest.
+
+    Source: the inpainting probe in Lu et al., "When Are Concepts Erased From Diffusion Models?"
+    (2025), painted as in RePaint (Lugmayr et al. 2022).
+
+    Attributes:
+        kept: Share of the picture that is kept, from its left edge.
+    """
+
+    name: ClassVar[str] = "completion-probe"
+    needs: ClassVar[str] = "pictures of the concept; access to every sampling step"
+    source: ClassVar[str] = "When Are Concepts Erased From Diffusion Models? (Lu et al. 2025)"
+
+    kept: float = 0.25
+
+    def __post_init__(self) -> None:
+        """Checks the share."""
+        if not 0 < self.kept < 1:
+            raise InvalidInputError(
+                f"kept is a share of the picture, between 0 and 1, and it is {self.kept}."
+            )
+
+    def run(self, surface: Surface, seed: int) -> Found:
+        """Hands the pictures over; there is nothing to search for.
+
+        Raises:
+            InvalidInputError: No pictures of the concept.
+        """
+        latents = _pictures(surface)
+        height, width = latents.shape[-2:]
+        keep = torch.arange(width).expand(height, width) < round(self.kept * width)
+        return Found(
+            surface.words.encode([surface.concept]),
+            text=f'"{surface.concept}", beside {self.kept:.0%} of its pictures, judged as a whole',
+            start=Start(latents, 1.0, keep),
+        )
+
+
+def _pictures(surface: Surface) -> Tensor:
+    """The latents ``(n, C, h, w)``; those that were painted for the bare name, if there are any."""
+    bare = [i for i, prompt in enumerate(surface.latent_prompts) if prompt == 0]
+    latents = surface.latents[bare] if bare else surface.latents
+    if len(latents) == 0:
+        raise InvalidInputError(
+            "A probe starts from pictures of the concept, and got none. Paint some first."
+        )
+    return latents

@@ -1,0 +1,90 @@
+"""Relearning: how little training brings the concept back?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from shiftreg.attacks.base import Found, Surface
+from shiftreg.erasers.base import require_positive
+from shiftreg.erasers.model import TrainingData
+from shiftreg.erasers.pool import TIMESTEPS
+from shiftreg.erasers.training import train_in_place
+from shiftreg.errors import InvalidInputError
+
+
+@dataclass(frozen=True)
+class Relearning:
+    """Trains the key and value projections on few pictures of the concept, under its name.
+
+    The loss is the plain one of diffusion models, ``|eps(x_t, c) - noise|^2``. It starts from the
+    weights under attack, and its deltas come on top of them.
+
+    Source: the few-shot probe in "Erased or Dormant? Rethinking Concept Erasure Through
+    Reversibility" (Liu and Zhang 2025); here without its adapter, on the layers that shifts change.
+
+    Attributes:
+        pictures: Pictures of the concept that it learns on.
+        iterations: Steps.
+        learning_rate: Of Adam.
+        batch_size: Noised pictures a step.
+    """
+
+    name: ClassVar[str] = "relearning"
+    needs: ClassVar[str] = "weights; a few pictures of the concept"
+    source: ClassVar[str] = "Erased or Dormant? (Liu and Zhang 2025)"
+
+    pictures: int = 8
+    iterations: int = 20
+    learning_rate: float = 1e-3
+    batch_size: int = 8
+
+    def __post_init__(self) -> None:
+        """Checks the budget."""
+        require_positive(
+            pictures=self.pictures,
+            iterations=self.iterations,
+            learning_rate=self.learning_rate,
+            batch_size=self.batch_size,
+        )
+
+    def run(self, surface: Surface, seed: int) -> Found:
+        """Trains, and puts the weights under attack back.
+
+        Args:
+            surface: What the attacker has.
+            seed: Of the pictures of each step, the timesteps and the noise.
+
+        Raises:
+            InvalidInputError: No pictures of the concept.
+        """
+        latents = surface.latents[: self.pictures]
+        if len(latents) == 0:
+            raise InvalidInputError(
+                "Relearning trains on pictures of the concept, and got none. Paint some first."
+            )
+        model, generator = surface.model, torch.Generator().manual_seed(seed)
+        prompt = surface.words.encode([surface.concept])  # (1, L, d_in)
+
+        def loss() -> tuple[Tensor, dict[str, float]]:
+            picks = torch.randint(len(latents), (self.batch_size,), generator=generator)
+            timesteps = torch.randint(TIMESTEPS, (self.batch_size,), generator=generator)
+            noise = torch.randn(latents[picks].shape, generator=generator)
+            noisy = model.noised(latents[picks], timesteps, noise)
+            predicted = model.predict(noisy, timesteps, prompt.expand(self.batch_size, -1, -1))
+            value = (predicted - noise).square().mean()
+            return value, {"loss": value.item()}
+
+        trained = train_in_place(
+            model.weights,
+            loss,
+            learning_rate=self.learning_rate,
+            iterations=self.iterations,
+            generator=generator,
+            data=TrainingData(model, latents, (0,) * len(latents), surface.observe),
+        )
+        times = f"{self.iterations} steps on {len(latents)} pictures"
+        return Found(prompt, text=f'"{surface.concept}", after {times}', deltas=trained.dense)

@@ -1,0 +1,70 @@
+"""What attacks reached; plain data, as it is stored and shown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from shiftreg.evaluation.intervals import Estimate
+
+BASE, COMPOSITION = "base", "composition"
+CONTROL = "base, without the name"
+"""The base, told what is in the picture but not by whom: what a start alone leads to."""
+
+
+@dataclass(frozen=True)
+class AttackScore:
+    """One attack on one target.
+
+    Attributes:
+        attack: Its name.
+        target: "base", "composition", "Caravaggio@2 (esd)", or the control of attacks that start
+            from pictures, "base, without the name".
+        success: Share of pictures in which the classifier finds the concept.
+        budget: Its options, as they were used.
+        seconds: What the search took, without the pictures.
+        found: What was found, in words.
+        metrics: What the attack says about its search.
+    """
+
+    attack: str
+    target: str
+    success: Estimate
+    budget: Mapping[str, Any]
+    seconds: float
+    found: str
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class AttackReport:
+    """Attacks on an erasure of one concept.
+
+    Attributes:
+        base: Name of the base.
+        concept: Name of the concept.
+        digest: Of the composition.
+        judge: Which classifier looked.
+        seed: First seed.
+        images: Pictures an attack and target.
+        unattacked: Target -> share of pictures of the bare name in which the concept is found; of
+            the control, pictures of the same prompt without it.
+        scores: One an attack and target.
+        picture: Grid of what was painted, a local file.
+        report_path: The report as JSON, a local file.
+        created: UTC, ISO 8601.
+    """
+
+    base: str
+    concept: str
+    digest: str
+    judge: str
+    seed: int
+    images: int
+    unattacked: Mapping[str, Estimate]
+    scores: tuple[AttackScore, ...]
+    picture: Path | None
+    report_path: Path | None
+    created: str

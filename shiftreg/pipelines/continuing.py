@@ -1,0 +1,134 @@
+"""Pictures that are painted on from others: noised and denoised again, or completed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from diffusers import StableDiffusionPipeline
+from torch import Tensor
+
+from shiftreg.errors import InvalidInputError
+from shiftreg.pipelines.noise import starting_noise
+
+_BATCH = 25  # as in generate: equal batches give equal bits
+
+
+@torch.no_grad()
+def continue_pictures(
+    pipeline: StableDiffusionPipeline,
+    prompt_embeds: Tensor,
+    seeds: Sequence[int],
+    start_latents: Tensor,
+    *,
+    strength: float,
+    keep: Tensor | None = None,
+    steps: int,
+    guidance: float,
+    observe: Callable[[int], None] | None = None,
+) -> np.ndarray:
+    """Paints pictures from others in place of pure noise.
+
+    At strength 1 nothing is left of what they start from, and without ``keep`` the pictures are
+    those of :func:`~shiftreg.pipelines.generate.generate`.
+
+    Source: SDEdit (Meng et al. 2022) for the start; RePaint (Lugmayr et al. 2022), without its
+    resampling, for the part that is kept.
+
+    Args:
+        pipeline: The base, with whatever weights are applied.
+        prompt_embeds: ``(n, L, d_in)``.
+        seeds: One a picture; its noise is that of :func:`~shiftreg.pipelines.generate.generate`.
+        start_latents: ``x_0 (n, C, h, w)``, as ``generate(latents=True)`` returns it.
+        strength: Share of the denoising steps that are painted again, above 0 and at most 1.
+        keep: ``(h, w)`` bool. Where it is set, every step is held to the noised start, and the
+            result to the start itself; the decoder still sees both parts together.
+        steps: Denoising steps of a whole picture.
+        guidance: Scale of classifier-free guidance.
+        observe: Called with the number of pictures done, after every batch.
+
+    Returns:
+        uint8 array ``(n, H, W, 3)``.
+
+    Raises:
+        InvalidInputError: Another strength, or not one seed and one start a prompt.
+    """
+    if not 0 < strength <= 1:
+        raise InvalidInputError(
+            f"strength is the share of steps that are painted again, above 0 and at most 1, and it "
+            f"is {strength}."
+        )
+    if not len(prompt_embeds) == len(seeds) == len(start_latents):
+        raise InvalidInputError(
+            f"A picture needs a prompt, a seed and a start, and there are {len(prompt_embeds)} "
+            f"prompts, {len(seeds)} seeds and {len(start_latents)} starts."
+        )
+    batches = []
+    for first in range(0, len(seeds), _BATCH):
+        chunk = slice(first, first + _BATCH)
+        latents = _denoise(
+            pipeline,
+            prompt_embeds[chunk],
+            seeds[chunk],
+            start_latents[chunk],
+            strength,
+            keep,
+            steps,
+            guidance,
+        )
+        decoded = pipeline.vae.decode(
+            latents / pipeline.vae.config.scaling_factor, return_dict=False
+        )[0]
+        batches.append(pipeline.image_processor.postprocess(decoded, output_type="np"))
+        if observe:
+            observe(min(first + _BATCH, len(seeds)))
+    return np.round(np.concatenate(batches) * 255).astype(np.uint8)
+
+
+def _denoise(
+    pipeline: StableDiffusionPipeline,
+    prompt_embeds: Tensor,
+    seeds: Sequence[int],
+    start: Tensor,
+    strength: float,
+    keep: Tensor | None,
+    steps: int,
+    guidance: float,
+) -> Tensor:
+    """One batch of :func:`continue_pictures`, as latents ``(n, C, h, w)``."""
+    scheduler = pipeline.scheduler
+    guided = guidance > 1
+    embeds, empty_embeds = pipeline.encode_prompt(
+        None, prompt_embeds.device, 1, guided, prompt_embeds=prompt_embeds
+    )
+    scheduler.set_timesteps(steps)
+    skipped = len(scheduler.timesteps) - max(1, round(strength * len(scheduler.timesteps)))
+    timesteps = scheduler.timesteps[skipped:]
+    if hasattr(scheduler, "set_begin_index"):
+        scheduler.set_begin_index(skipped)
+    noise = torch.cat([starting_noise(pipeline, seed) for seed in seeds]).to(start)
+
+    def noised(timestep: Tensor) -> Tensor:
+        return scheduler.add_noise(start, noise, timestep.expand(len(start)))
+
+    latents = noise * scheduler.init_noise_sigma if strength == 1 else noised(timesteps[0])
+    options = pipeline.prepare_extra_step_kwargs(
+        [torch.Generator().manual_seed(seed) for seed in seeds], eta=0.0
+    )
+    for i, timestep in enumerate(timesteps):
+        batch = torch.cat([latents, latents]) if guided else latents
+        predicted = pipeline.unet(
+            scheduler.scale_model_input(batch, timestep),
+            timestep,
+            encoder_hidden_states=torch.cat([empty_embeds, embeds]) if guided else embeds,
+        ).sample
+        if guided:
+            empty, prompted = predicted.chunk(2)
+            predicted = empty + guidance * (prompted - empty)
+        latents = scheduler.step(predicted, timestep, latents, **options, return_dict=False)[0]
+        if keep is not None:
+            is_last = i + 1 == len(timesteps)
+            known = start if is_last else noised(timesteps[i + 1])
+            latents = torch.where(keep, known, latents)  # (h, w) over (n, C, h, w)
+    return latents

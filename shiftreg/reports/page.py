@@ -1,0 +1,231 @@
+"""The page about a composition: plain values in, one self-contained HTML document out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+
+from shiftreg.reports import numbers
+from shiftreg.reports.attacked import AttackPart
+from shiftreg.reports.drawing import Curve, Picture
+from shiftreg.reports.evaluated import EvaluationPart
+from shiftreg.verification import Check
+
+COLUMNS = 10
+"""Shifts side by side in one heat map: more do not fit on paper."""
+
+
+@dataclass(frozen=True)
+class Note:
+    """A sentence, and perhaps the command that it ends with."""
+
+    text: str
+    command: str = ""
+
+
+@dataclass(frozen=True)
+class ConceptLine:
+    """One concept: "erased" or "generates", the same in more words, and the shift's digest."""
+
+    name: str
+    state: str
+    words: str
+    digest: str
+
+
+@dataclass(frozen=True)
+class PictureRow:
+    """One prompt, painted from the same seeds by the base and by the composition.
+
+    Attributes:
+        prompt: What was painted.
+        state: Its concept's, "erased" or "generates"; "" for prompts of no concept.
+        before: The base's pictures, a seed each.
+        after: The composition's.
+        note: A sentence on what is in them.
+    """
+
+    prompt: str
+    state: str
+    before: tuple[Picture, ...]
+    after: tuple[Picture, ...]
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class PictureGroup:
+    """Prompts of one kind.
+
+    Attributes:
+        title: Of the group.
+        expectation: What should be seen.
+        rows: A prompt each.
+        left_out: Further prompts, which were not painted.
+    """
+
+    title: str
+    expectation: str
+    rows: tuple[PictureRow, ...]
+    left_out: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ShiftPart:
+    """One shift of the composition, and how it came about.
+
+    Attributes:
+        concept: Erased by it.
+        aliases: Erased with it.
+        version: Its number.
+        digest: Its content's.
+        method: Name of the eraser.
+        created: UTC, ISO 8601.
+        actor: Who made it; "" if the audit trail does not say.
+        reason: Why.
+        predecessor: The version that it replaces, in words; "" if none.
+        protected: How many prompts it leaves exactly as they are.
+        hyperparameters: Of the method, JSON text.
+        metrics: Measured when it was made.
+        curves: Of its training.
+        solved: What to say where there is no curve.
+    """
+
+    concept: str
+    aliases: tuple[str, ...]
+    version: int
+    digest: str
+    method: str
+    created: str
+    actor: str
+    reason: str
+    predecessor: str
+    protected: int
+    hyperparameters: str
+    metrics: Mapping[str, float]
+    curves: tuple[Curve, ...]
+    solved: str
+
+
+@dataclass(frozen=True)
+class EventLine:
+    """One event of the audit trail."""
+
+    time: str
+    actor: str
+    action: str
+    concepts: tuple[str, ...]
+    reason: str
+
+
+@dataclass(frozen=True)
+class ExportLine:
+    """One file that holds this composition."""
+
+    version: int
+    name: str
+    digest: str
+    recipe_digest: str
+    created: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class ReportPage:
+    """Everything on the page.
+
+    Attributes:
+        created: UTC, ISO 8601.
+        tool: Name and version of what made it.
+        base: Name of the base.
+        base_digest: Its digest.
+        digest: The composition's.
+        file: Name of the exported file that was verified; "" for the registry's composition.
+        file_digest: Its digest.
+        concepts: All known ones.
+        warnings: Sentences not to be missed.
+        sampling: How the pictures were made, in words.
+        pictures: Same-seed pictures.
+        separability: Concept of a shift -> prompt -> relative residual.
+        checks: Of the verification.
+        evaluation: The latest one, or None.
+        evaluation_notes: What to say beside or in place of it.
+        attacks: The latest ones, one a concept.
+        attack_notes: What to say beside or in place of them.
+        shifts: Of the composition.
+        history: Events about the concepts, oldest first.
+        chain: Whether the audit trail's hash chain holds, in words.
+        chain_head: Its head, "" if it does not hold.
+        exports: Files that hold this composition.
+        recipe_title: What the recipe is.
+        recipe: JSON text.
+    """
+
+    created: str
+    tool: str
+    base: str
+    base_digest: str
+    digest: str
+    file: str
+    file_digest: str
+    concepts: tuple[ConceptLine, ...]
+    warnings: tuple[str, ...]
+    sampling: str
+    pictures: tuple[PictureGroup, ...]
+    separability: Mapping[str, Mapping[str, float]]
+    checks: tuple[Check, ...]
+    evaluation: EvaluationPart | None
+    evaluation_notes: tuple[Note, ...]
+    attacks: tuple[AttackPart, ...]
+    attack_notes: tuple[Note, ...]
+    shifts: tuple[ShiftPart, ...]
+    history: tuple[EventLine, ...]
+    chain: str
+    chain_head: str
+    exports: tuple[ExportLine, ...]
+    recipe_title: str
+    recipe: str
+
+
+def render_page(page: ReportPage) -> str:
+    """Writes the page as HTML that asks nothing of the network and runs no script."""
+    failed = [check for check in page.checks if not check.passed]
+    return _template().render(
+        page=page,
+        failed=failed,
+        # The sort is stable: within failed and held ones, the verification's order stays.
+        checks=sorted(page.checks, key=lambda check: check.passed),
+        erased=[line for line in page.concepts if line.state == "erased"],
+        generating=[line for line in page.concepts if line.state != "erased"],
+        heat_maps=list(_heat_maps(page.separability)),
+        heat_levels=[f"up to {edge:.0e}" for edge in numbers.HEAT]
+        + [f"above {numbers.HEAT[-1]:.0e}"],
+    )
+
+
+@cache
+def _template() -> Template:
+    environment = Environment(
+        loader=PackageLoader("shiftreg.reports"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=numbers.visible,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {name: getattr(numbers, name) for name in ("number", "heat", "percent")}
+    return environment.get_template("report.html.j2")
+
+
+def _heat_maps(
+    matrix: Mapping[str, Mapping[str, float]],
+) -> Iterator[tuple[Sequence[str], Mapping[str, Sequence[float | None]]]]:
+    """The matrix in strips: concepts of some shifts, and prompt -> residual under each."""
+    concepts = list(matrix)
+    for start in range(0, len(concepts), COLUMNS):
+        strip = concepts[start : start + COLUMNS]
+        prompts = dict.fromkeys(prompt for concept in strip for prompt in matrix[concept])
+        yield strip, {p: [matrix[concept].get(p) for concept in strip] for p in prompts}

@@ -1,0 +1,199 @@
+"""Pages with something in every section, about a concept and prompts of any name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from shiftreg.api import to_json
+from shiftreg.attacks.results import AttackReport, AttackScore
+from shiftreg.evaluation.intervals import Estimate
+from shiftreg.evaluation.results import ConceptScore, Evaluation, StepResult, WordingScore
+from shiftreg.reports import (
+    ConceptLine,
+    EventLine,
+    ExportLine,
+    Note,
+    PictureGroup,
+    PictureRow,
+    ReportPage,
+    ShiftPart,
+    curve,
+    picture,
+    read_attack,
+    read_evaluation,
+)
+from shiftreg.verification import Check
+
+DIGEST = "fedcba9876543210" * 4
+SHIFT_DIGEST = "0123456789abcdef" * 4
+
+
+def make_evaluation(name: str) -> Evaluation:
+    """Two steps; the second leads to the page's composition."""
+    found, gone = Estimate(1.0, 0.9, 1.0, 30), Estimate(0.0, 0.0, 0.12, 30)
+    near, far = Estimate(0.0004, 0.0003, 0.0006, 30), Estimate(0.31, 0.29, 0.33, 30)
+    scores = (
+        ConceptScore(name, "forgotten", 123.4, gone, found, far, far),
+        ConceptScore("Picasso", "regular", float("nan"), found, found, near, near),
+    )
+    wordings = (
+        WordingScore(name, "forgotten", "held-out wordings", (f"by {name}",), found, gone, far),
+        WordingScore(name, "forgotten", "misspellings", (f"{name}o",), found, gone, far),
+    )
+    steps = tuple(
+        StepResult(
+            number=number,
+            label=f"t{number}",
+            action=f"erase {name}",
+            digest=digest,
+            states={name: "erased", "Picasso": "generates"},
+            scores=scores,
+            wordings=wordings,
+            ordinary=near,
+            ordinary_frechet=1.5,
+            watermark={"CCS 2024": found},
+            base_watermark={"CCS 2024": found},
+        )
+        for number, digest in ((1, SHIFT_DIGEST), (2, DIGEST))
+    )
+    return Evaluation(
+        name=f"scene of {name}",
+        base="miniature",
+        method="closed-form",
+        images=30,
+        seed=0,
+        judge="styles",
+        steps=steps,
+        goals=(
+            Check("forgotten accuracy", f"{name}, t2", 0.0, 0.02, True, "Gone."),
+            Check("regular LPIPS", "Picasso, t2", 0.3, 0.01, False, "Disturbed."),
+        ),
+        passed=False,
+        reference={"t2": {name: "234.5/0.0/0.61"}},
+        picture=None,
+        report_path=None,
+        created="2026-11-23T10:00:00+00:00",
+    )
+
+
+def make_attack(name: str, digest: str = DIGEST) -> AttackReport:
+    """One attack, which brings the concept back in a third of the pictures."""
+    back, gone = Estimate(0.34, 0.28, 0.43, 64), Estimate(0.0, 0.0, 0.06, 64)
+    return AttackReport(
+        base="miniature",
+        concept=name,
+        digest=digest,
+        judge="styles",
+        seed=0,
+        images=64,
+        unattacked={"base": Estimate(1.0, 0.94, 1.0, 64), "composition": gone},
+        scores=(
+            AttackScore(
+                "concept inversion",
+                "composition",
+                back,
+                {"steps": 300, "tokens": 2},
+                41.6,
+                f"a vector near {name}",
+            ),
+        ),
+        picture=None,
+        report_path=None,
+        created="2026-11-23T11:00:00+00:00",
+    )
+
+
+def make_page(name: str = "Caravaggio") -> ReportPage:
+    """A page; where it can, everything on it carries the name."""
+    generator = np.random.default_rng(0)
+
+    def pictures(prompt: str, model: str) -> tuple:
+        images = generator.integers(0, 256, (4, 64, 64, 3), dtype=np.uint8)
+        return tuple(
+            picture(image, f"{prompt}, seed {seed}, {model}") for seed, image in enumerate(images)
+        )
+
+    def row(prompt: str, state: str, note: str = "") -> PictureRow:
+        return PictureRow(
+            prompt, state, pictures(prompt, "base"), pictures(prompt, "composition"), note
+        )
+
+    losses = [(step, 1 / step) for step in range(1, 400)]
+    return ReportPage(
+        created="2026-11-24 02:00 UTC",
+        tool="shiftreg 0.1.0",
+        base="miniature",
+        base_digest=SHIFT_DIGEST,
+        digest=DIGEST,
+        file=f"{name}.ckpt",
+        file_digest=SHIFT_DIGEST,
+        concepts=(
+            ConceptLine(name, "erased", "erased (version 2)", SHIFT_DIGEST),
+            ConceptLine("Picasso", "generates", "generates", ""),
+        ),
+        warnings=(f"The shift of {name} is stale.",),
+        sampling="Painted in 20 steps.",
+        pictures=(
+            PictureGroup("Erased concepts", "Gone.", (row(name, "erased"),), (f"more of {name}",)),
+            PictureGroup("Watermark", "The same.", (row("CCS 2024", "", "Base: “x”."),)),
+        ),
+        separability={
+            name: {"": 3e-9, "Picasso": 4e-8, "CCS 2024": 2e-5, name.upper(): 0.5},
+            "Picasso": {"": 1e-7, name: 5e-6, "CCS 2024": 3e-3},
+        },
+        checks=(
+            Check("separability", f"{name} -> ''", 3e-8, 1e-5, True, "Untouched."),
+            Check("erasure", name, 0.25, 0.05, False, f"{name} is still seen."),
+        ),
+        evaluation=read_evaluation(to_json(make_evaluation(name)), DIGEST),
+        evaluation_notes=(),
+        attacks=(read_attack(to_json(make_attack(name)), DIGEST),),
+        attack_notes=(Note("No attack is stored on Picasso. Make one:", "shiftreg attack X"),),
+        shifts=(
+            ShiftPart(
+                concept=name,
+                aliases=(f"Michelangelo {name}",),
+                version=2,
+                digest=SHIFT_DIGEST,
+                method="srs-me",
+                created="2026-11-23 09:00:00",
+                actor=name,
+                reason=f"a request about {name}",
+                predecessor="version 1 (0123)",
+                protected=11,
+                hyperparameters=f'{{\n  "tau": 0.1,\n  "name": "{name}"\n}}',
+                metrics={"relative_change": 1.78},
+                curves=tuple(line for line in (curve("loss", losses),) if line),
+                solved="",
+            ),
+        ),
+        history=(EventLine("2026-11-23 09:00:00", name, "erase", (name,), f"about {name}"),),
+        chain="The audit trail's hash chain of 3 events holds.",
+        chain_head=DIGEST,
+        exports=(ExportLine(1, f"{name}.ckpt", SHIFT_DIGEST, DIGEST, "2026-11-23 12:00:00", name),),
+        recipe_title="The file's recipe",
+        recipe=f'{{"concept": "{name}"}}',
+    )
+
+
+@pytest.fixture(scope="session")
+def page() -> ReportPage:
+    return make_page()
+
+
+@pytest.fixture(scope="session")
+def page_about() -> Callable[[str], ReportPage]:
+    return make_page
+
+
+@pytest.fixture(scope="session")
+def evaluation_of() -> Callable[[str], Evaluation]:
+    return make_evaluation
+
+
+@pytest.fixture(scope="session")
+def attack_on() -> Callable[..., AttackReport]:
+    return make_attack

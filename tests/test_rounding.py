@@ -1,0 +1,210 @@
+"""Rounding: on the grid, near the exact value, and with the products that were asked for."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from shiftreg import miniature, pipelines
+from shiftreg.errors import InvalidInputError
+from shiftreg.rounding import (
+    REACH,
+    Feedback,
+    grid_step,
+    residual,
+    round_with_feedback,
+)
+from shiftreg.subspace import null_space_basis
+
+seeds = st.integers(0, 9999)
+dtypes = st.sampled_from([torch.float16, torch.bfloat16])
+widths = st.integers(1, 40)
+row_counts = st.integers(0, 50)
+decays = st.floats(0, 3)
+quickly = settings(deadline=None, max_examples=50)
+
+
+def random_case(
+    seed: int, width: int, row_count: int, decay: float = 1.0, outputs: int = 5
+) -> tuple[Tensor, Tensor]:
+    """A weight and protected rows, whose spectrum falls off as an encoder's does."""
+    generator = torch.Generator().manual_seed(seed)
+    weight = torch.randn(outputs, width, generator=generator, dtype=torch.float64) / 20
+    mix = torch.randn(width, width, generator=generator, dtype=torch.float64)
+    rows = torch.randn(row_count, width, generator=generator, dtype=torch.float64)
+    spectrum = torch.arange(1, width + 1).double() ** -decay
+    return weight, (rows * spectrum) @ torch.linalg.qr(mix).Q
+
+
+def errors(rounded: Tensor, reference: Tensor, rows: Tensor) -> Tensor:
+    """What each output's products are off by."""
+    return ((rounded.double() - reference) @ rows.T).norm(dim=1)
+
+
+# The grid.
+
+
+@quickly
+@given(st.floats(-60000, 60000), dtypes)
+def test_a_grid_step_is_the_distance_to_the_next_number_of_the_dtype(
+    number: float, dtype: torch.dtype
+) -> None:
+    value = torch.tensor(number).to(dtype)
+    step = grid_step(value, dtype)
+    above = torch.nextafter(value.abs(), torch.tensor(torch.inf, dtype=dtype))
+    assert step == above.double() - value.abs().double()
+
+
+# Properties.
+
+
+@quickly
+@given(seeds, widths, row_counts, decays, dtypes)
+def test_no_output_s_products_are_worse_than_by_plain_rounding(
+    seed: int, width: int, row_count: int, decay: float, dtype: torch.dtype
+) -> None:
+    weight, rows = random_case(seed, width, row_count, decay)
+    rounded = round_with_feedback(weight, rows, dtype, fine_entries=16)
+    assert rounded.dtype == dtype
+    plain = errors(weight.to(dtype), weight, rows)
+    assert (errors(rounded, weight, rows) <= plain * (1 + 1e-6) + 1e-12).all()
+
+
+@quickly
+@given(seeds, widths, row_counts, decays, dtypes)
+def test_every_entry_stays_within_a_few_steps_of_its_exact_value(
+    seed: int, width: int, row_count: int, decay: float, dtype: torch.dtype
+) -> None:
+    weight, rows = random_case(seed, width, row_count, decay)
+    moved = (round_with_feedback(weight, rows, dtype, fine_entries=16).double() - weight).abs()
+    assert (moved <= REACH * grid_step(weight, dtype).amax(dim=1, keepdim=True)).all()
+
+
+@quickly
+@given(seeds, widths, row_counts, dtypes)
+def test_a_reference_is_what_products_are_held_to(
+    seed: int, width: int, row_count: int, dtype: torch.dtype
+) -> None:
+    weight, rows = random_case(seed, width, row_count)
+    reference = weight.to(dtype).double()
+    rounded = round_with_feedback(weight, rows, dtype, reference=reference, fine_entries=16)
+    # Plain rounding gives the reference itself, so nothing worse may come out.
+    assert errors(rounded, reference, rows).max() < 1e-6
+
+
+@quickly
+@given(seeds, widths, dtypes)
+def test_without_protected_rows_it_is_plain_rounding(
+    seed: int, width: int, dtype: torch.dtype
+) -> None:
+    weight, rows = random_case(seed, width, 0)
+    assert torch.equal(round_with_feedback(weight, rows, dtype), weight.to(dtype))
+    nothing = torch.zeros(3, width)
+    assert torch.equal(round_with_feedback(weight, nothing, dtype), weight.to(dtype))
+
+
+@quickly
+@given(seeds, widths, row_counts, dtypes)
+def test_what_lies_on_the_grid_stays(
+    seed: int, width: int, row_count: int, dtype: torch.dtype
+) -> None:
+    weight, rows = random_case(seed, width, row_count)
+    on_grid = weight.to(dtype)
+    assert torch.equal(round_with_feedback(on_grid.double(), rows, dtype), on_grid)
+
+
+@quickly
+@given(seeds, dtypes)
+def test_the_same_input_gives_the_same_bits(seed: int, dtype: torch.dtype) -> None:
+    weight, rows = random_case(seed, 24, 20)
+    first, second = (round_with_feedback(weight, rows, dtype, fine_entries=8) for _ in range(2))
+    assert torch.equal(first, second)
+
+
+# How much better.
+
+
+def test_two_entries_make_up_for_each_other() -> None:
+    # 1 + 0.0004 and 0.01: only their sum matters, and the small one has the finer grid.
+    weight = torch.tensor([[1.0004, 0.01]], dtype=torch.float64)
+    rows = torch.ones(1, 2)
+    rounded = round_with_feedback(weight, rows, torch.float16).double()
+    assert rounded[0, 0] == 1
+    assert rounded.sum() == pytest.approx(1.0104, abs=1e-5)
+    assert weight.to(torch.float16).double().sum() != pytest.approx(1.0104, abs=3e-4)
+
+
+def test_an_order_of_its_own_for_every_output_pays() -> None:
+    weight, rows = random_case(0, 200, 150, outputs=20)
+    few, many = (
+        residual(round_with_feedback(weight, rows, torch.float16, fine_entries=count), weight, rows)
+        for count in (0, 100)
+    )
+    assert many < few / 2
+
+
+@pytest.fixture(scope="module")
+def miniature_case() -> tuple[dict[str, Tensor], Tensor, Tensor]:
+    """Weights of the packaged base, rows of what it protects, and of one concept."""
+    pipeline = pipelines.load_pipeline(miniature.BASE_FOLDER)
+    packaged = miniature.prompts()
+    concept, *others = packaged["protected"]
+    embeds = pipelines.encode_prompts(pipeline, ["", *packaged["triggers"], *others, concept])
+    weights = {name: w.double() for name, w in pipelines.layer_weights(pipeline.unet).items()}
+    return weights, embeds[:-1].flatten(0, 1).double(), embeds[-1].double()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_what_the_packaged_base_protects_moves_ten_times_less_than_by_plain_rounding(
+    dtype: torch.dtype, miniature_case: tuple[dict[str, Tensor], Tensor, Tensor]
+) -> None:
+    weights, protected, concept = miniature_case
+    basis = null_space_basis(protected)
+    feedback = Feedback.of(protected)
+    for weight in list(weights.values())[:3]:
+        # Erases: the concept's rows get the products of the empty prompt's.
+        wanted = (protected[: len(concept)] - concept) @ weight.T
+        delta = torch.linalg.lstsq(concept @ basis.T, wanted).solution.T @ basis
+        base = weight.to(dtype).double()  # what is deployed, and what a protected prompt shows
+        plain = (weight + delta).to(dtype)
+        rounded = feedback.round(base + delta, dtype)
+        assert 10 * residual(rounded, base, protected) < residual(plain, base, protected)
+        # The erasure itself does not suffer.
+        exact = base + delta
+        assert residual(rounded, exact, concept) < 2 * residual(plain, exact, concept)
+
+
+def test_products_of_the_rounded_base_come_from_an_exact_weight_too() -> None:
+    weight, rows = random_case(1, 120, 60, outputs=20)
+    basis = null_space_basis(rows)
+    generator = torch.Generator().manual_seed(2)
+    delta = torch.randn(20, len(basis), generator=generator).double() @ basis / 20
+    base = weight.to(torch.bfloat16).double()
+    plain = (weight + delta).to(torch.bfloat16)
+    rounded = round_with_feedback(weight + delta, rows, torch.bfloat16, reference=base + delta)
+    assert 10 * residual(rounded, base, rows) < residual(plain, base, rows)
+
+
+# Refusals.
+
+
+def test_what_does_not_fit_into_the_dtype_is_refused() -> None:
+    with pytest.raises(InvalidInputError, match="do not fit"):
+        round_with_feedback(torch.tensor([[1e6, 0.0]]), torch.ones(1, 2), torch.float16)
+    with pytest.raises(InvalidInputError, match="nan"):
+        round_with_feedback(torch.tensor([[torch.nan, 0.0]]), torch.ones(1, 2), torch.bfloat16)
+
+
+def test_shapes_that_do_not_fit_are_refused() -> None:
+    weight = torch.ones(2, 3)
+    for rows, reference in (
+        (torch.ones(1, 4), None),
+        (torch.ones(1, 3), torch.ones(3, 2)),
+        (torch.ones(3), None),
+        (torch.full((1, 3), torch.inf), None),
+    ):
+        with pytest.raises(InvalidInputError, match=r"(?i)rows"):
+            round_with_feedback(weight, rows, torch.float16, reference=reference)
