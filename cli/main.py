@@ -13,6 +13,7 @@ import typer
 from shiftreg import __version__
 
 from . import (
+    attacking,
     bases,
     classifying,
     composing,
@@ -44,6 +45,7 @@ for group in (
     painting,
     classifying,
     evaluating,
+    attacking,
     measuring,
     reporting,
     bases,

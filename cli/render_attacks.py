@@ -31,8 +31,7 @@ def methods(described: Sequence[AttackMethod]) -> RenderableType:
     table = make_table("Attack", "Needs", "Source")
     options = make_table("--set", "Default", "Meaning")
     for method in described:
-        needs = f"cannot be used: {method.problem}" if method.problem else method.needs
-        table.add_row(safe(method.name), safe(needs), safe(method.source))
+        table.add_row(*map(safe, (method.name, method.needs, method.source)))
         for name, option in method.options.items():
             cells = (f"{method.name}.{name}", plain(option.default), option.meaning)
             options.add_row(*map(safe, cells))

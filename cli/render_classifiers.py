@@ -18,7 +18,7 @@ if TYPE_CHECKING:
         ClassifierTest,
         ImagenetClassifier,
     )
-    from shiftreg.evaluation.intervals import Estimate
+    from shiftreg.api.values import Estimate
 
     Confusion = Mapping[str, Mapping[str, int]]
 

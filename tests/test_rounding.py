@@ -28,15 +28,15 @@ quickly = settings(deadline=None, max_examples=50)
 
 
 def random_case(
-    seed: int, width: int, row_count: int, decay: float = 1.0, outputs: int = 5
+    seed: int, width: int, row_count: int, decay: float = 1.0, outputs: int = 5, mixed: bool = True
 ) -> tuple[Tensor, Tensor]:
-    """A weight and protected rows, whose spectrum falls off as an encoder's does."""
+    """A weight and protected rows, whose spectrum, or columns, fall off as an encoder's do."""
     generator = torch.Generator().manual_seed(seed)
     weight = torch.randn(outputs, width, generator=generator, dtype=torch.float64) / 20
     mix = torch.randn(width, width, generator=generator, dtype=torch.float64)
     rows = torch.randn(row_count, width, generator=generator, dtype=torch.float64)
     spectrum = torch.arange(1, width + 1).double() ** -decay
-    return weight, (rows * spectrum) @ torch.linalg.qr(mix).Q
+    return weight, (rows * spectrum) @ torch.linalg.qr(mix).Q if mixed else rows * spectrum
 
 
 def errors(rounded: Tensor, reference: Tensor, rows: Tensor) -> Tensor:
@@ -62,24 +62,22 @@ def test_a_grid_step_is_the_distance_to_the_next_number_of_the_dtype(
 
 
 @quickly
-@given(seeds, widths, row_counts, decays, dtypes)
-def test_no_output_s_products_are_worse_than_by_plain_rounding(
-    seed: int, width: int, row_count: int, decay: float, dtype: torch.dtype
+@given(seeds, widths, row_counts, decays, st.booleans(), st.sampled_from([0, 16]), dtypes)
+def test_no_output_is_worse_than_by_plain_rounding_and_no_entry_moves_far(
+    seed: int,
+    width: int,
+    row_count: int,
+    decay: float,
+    mixed: bool,
+    fine_entries: int,
+    dtype: torch.dtype,
 ) -> None:
-    weight, rows = random_case(seed, width, row_count, decay)
-    rounded = round_with_feedback(weight, rows, dtype, fine_entries=16)
+    weight, rows = random_case(seed, width, row_count, decay, outputs=200, mixed=mixed)
+    rounded = round_with_feedback(weight, rows, dtype, fine_entries=fine_entries)
     assert rounded.dtype == dtype
     plain = errors(weight.to(dtype), weight, rows)
     assert (errors(rounded, weight, rows) <= plain * (1 + 1e-6) + 1e-12).all()
-
-
-@quickly
-@given(seeds, widths, row_counts, decays, dtypes)
-def test_every_entry_stays_within_a_few_steps_of_its_exact_value(
-    seed: int, width: int, row_count: int, decay: float, dtype: torch.dtype
-) -> None:
-    weight, rows = random_case(seed, width, row_count, decay)
-    moved = (round_with_feedback(weight, rows, dtype, fine_entries=16).double() - weight).abs()
+    moved = (rounded.double() - weight).abs()
     assert (moved <= REACH * grid_step(weight, dtype).amax(dim=1, keepdim=True)).all()
 
 

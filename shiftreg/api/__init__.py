@@ -1,5 +1,8 @@
 """The use cases: what the command line and a notebook call."""
 
+from shiftreg.api.attack_methods import list_attacks
+from shiftreg.api.attack_planning import plan_attack
+from shiftreg.api.attacking import attack
 from shiftreg.api.capacity import plan_capacity
 from shiftreg.api.classifying import imagenet_classifier, test_classifier, train_classifier
 from shiftreg.api.composing import export_composition, plan_composition
@@ -26,6 +29,7 @@ __all__ = [
     "BaseRecord",
     "CompositionPlan",
     "Workspace",
+    "attack",
     "decouple",
     "erase",
     "evaluate",
@@ -34,11 +38,13 @@ __all__ = [
     "imagenet_classifier",
     "import_shift",
     "inspect_file",
+    "list_attacks",
     "list_concepts",
     "list_methods",
     "measure_folders",
     "open_workspace",
     "paint_prompts",
+    "plan_attack",
     "plan_capacity",
     "plan_composition",
     "plan_erasures",

@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
+from typing import Any, cast
 
 import numpy as np
 from torch import Tensor
@@ -18,7 +19,7 @@ from shiftreg.api.workspace import Workspace
 from shiftreg.attacks import Attack, Found, Start, Surface
 from shiftreg.attacks.results import CONTROL, AttackScore
 from shiftreg.compose import merged_weights
-from shiftreg.erasers import Step
+from shiftreg.erasers import NoiseModel, Step
 from shiftreg.evaluation.intervals import Estimate
 from shiftreg.reports import GridRow
 
@@ -38,6 +39,7 @@ class Campaign:
         scores: By attack and target.
         pictures: Of the same, and of "no attack": uint8 ``(n, H, W, 3)``, the first few.
         starts: Attack -> what it starts from, if not from noise.
+        reusable: Attack -> what it found without looking at the model: the same for every target.
     """
 
     workspace: Workspace
@@ -48,6 +50,7 @@ class Campaign:
     scores: dict[tuple[str, str], AttackScore] = field(default_factory=dict)
     pictures: dict[tuple[str, str], np.ndarray] = field(default_factory=dict)
     starts: dict[str, Start] = field(default_factory=dict)
+    reusable: dict[str, Found] = field(default_factory=dict)
 
     def attack(self, target: Target) -> None:
         """Runs every attack on one target, and paints what each found."""
@@ -57,27 +60,27 @@ class Campaign:
         base_weights = pipelines.layer_weights(unet)
         self._measure_unattacked(target.name, self.evidence.prompts[0], weights)
         for one in self.prepared.attacks:
-            stage = f"{one.name} on {target.name}"
             began = time.monotonic()
-            with pipelines.applied_weights(unet, weights):
-                found = one.run(self._surface(base_weights, stage), self.prepared.plan.seed)
+            if (found := self.reusable.get(one.name)) is None:
+                with pipelines.applied_weights(unet, weights):
+                    surface = self._surface(base_weights, f"{one.name} on {target.name}")
+                    found = one.run(surface, self.prepared.plan.seed)
+                if not cast("_Noticing", surface.model).was_used:
+                    self.reusable[one.name] = found
             seconds = time.monotonic() - began
             self._measure(one, target.name, found, weights, seconds)
-            if found.start is not None:
-                self.starts[one.name] = found.start
 
     def compare(self) -> None:
         """Paints on from the starts that attacks used, with the base, without the name."""
-        if not self.starts:
+        starting = [one for one in self.prepared.attacks if one.name in self.starts]
+        if not starting:
             return
         anchor = self.evidence.anchors[0]
         self._measure_unattacked(CONTROL, anchor, {})
         embeds = pipelines.encode_prompts(self.workspace.pipeline, [anchor])
-        for one in self.prepared.attacks:
-            if one.name in self.starts:
-                text = f'"{anchor}", from the same start'
-                told = Found(embeds, text, self.starts[one.name])
-                self._measure(one, CONTROL, told, {}, 0.0)
+        for one in starting:
+            text = f'"{anchor}", from the same start'
+            self._measure(one, CONTROL, Found(embeds, text, self.starts[one.name]), {}, 0.0)
 
     def in_order(self) -> tuple[AttackScore, ...]:
         """The scores by attack, then by target."""
@@ -105,7 +108,7 @@ class Campaign:
 
         pipeline, evidence = self.workspace.pipeline, self.evidence
         return Surface(
-            model=pipelines.Denoiser(pipeline),
+            model=cast("NoiseModel", _Noticing(pipelines.Denoiser(pipeline))),
             words=self.words,
             base_weights=base_weights,
             concept=self.prepared.plan.concept,
@@ -123,6 +126,8 @@ class Campaign:
     def _measure(
         self, one: Attack, target: str, found: Found, weights: Mapping[str, Tensor], seconds: float
     ) -> None:
+        if found.start is not None:
+            self.starts[one.name] = found.start
         self.scores[one.name, target] = AttackScore(
             attack=one.name,
             target=target,
@@ -142,3 +147,15 @@ class Campaign:
         painted = paint_found(self.workspace, found, weights, seeds, stage, self.observe)
         self.pictures[one, target] = painted[:SHOWN]
         return found_share(self.prepared.judge, plan.concept, painted)
+
+
+class _Noticing:
+    """A model that notices whether anybody looks at it."""
+
+    def __init__(self, model: NoiseModel) -> None:
+        self._model = model
+        self.was_used = False
+
+    def __getattr__(self, name: str) -> Any:
+        self.was_used = True
+        return getattr(self._model, name)

@@ -5,12 +5,11 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 from shiftreg.api.methods import MethodOption
-from shiftreg.attacks import Attack
-from shiftreg.attacks.discovery import build_attack, find_attack, known_attacks
+from shiftreg.attacks import Attack, build_attack, find_attack, known_attacks
 from shiftreg.errors import InvalidInputError
 
 
@@ -23,24 +22,17 @@ class AttackMethod:
         needs: What the attacker must have.
         source: Where it comes from.
         options: Its budget.
-        problem: Why it cannot be used; empty if it can.
     """
 
     name: str
     needs: str
     source: str
-    options: Mapping[str, MethodOption] = field(default_factory=dict)
-    problem: str = ""
+    options: Mapping[str, MethodOption]
 
 
 def list_attacks() -> tuple[AttackMethod, ...]:
-    """Describes all attacks that are installed."""
-    return tuple(
-        _describe(found)
-        if isinstance(found, type)
-        else AttackMethod(found.name, "", found.origin, problem=found.problem)
-        for found in known_attacks().values()
-    )
+    """Describes all attacks, those that need least first."""
+    return tuple(_describe(attack) for attack in known_attacks().values())
 
 
 def build_attacks(
@@ -49,7 +41,7 @@ def build_attacks(
     """Builds attacks with their budgets, each once.
 
     Args:
-        names: Of the attacks; "all" for all that can be used.
+        names: Of the attacks; "all" for all that there are.
         options: Attack -> option -> value.
 
     Raises:
@@ -57,9 +49,8 @@ def build_attacks(
         InvalidInputError: No attack, an unknown option or a value that it cannot take, or options
             of an attack that is not asked for.
     """
-    usable = [name for name, found in known_attacks().items() if isinstance(found, type)]
     chosen = dict.fromkeys(
-        found for name in names for found in (usable if name == "all" else (name,))
+        one for name in names for one in (known_attacks() if name == "all" else (name,))
     )
     for name in (*chosen, *options):
         find_attack(name)

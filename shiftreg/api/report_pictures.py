@@ -14,7 +14,7 @@ from shiftreg.api.values import CompositionPlan, Observer, Progress
 from shiftreg.api.workspace import Workspace
 from shiftreg.concepts import fill
 from shiftreg.evaluation.watermark import decode_qr
-from shiftreg.reports import GridRow, PictureGroup, PictureRow, picture
+from shiftreg.reports import GridRow, Picture, PictureGroup, PictureRow, picture
 
 MOST_PROMPTS = 12
 ORDINARY_PROMPTS = 4
@@ -192,14 +192,22 @@ def _row(
     if payload is not None:
         expected = f"Its code should say “{payload}”." if payload else "It should show no code."
         note = f"{expected} Base: {_in_words(codes[0])}; composition: {_in_words(codes[1])}."
-    pictures = (
-        tuple(
-            picture(image, f"{prompt}, seed {seed}, {model}" + (f", reads “{code}”" * bool(code)))
-            for seed, (image, code) in enumerate(zip(images, read, strict=True))
-        )
-        for model, images, read in zip(("base", "composition"), (before, after), codes, strict=True)
+    return PictureRow(
+        prompt,
+        state,
+        _pictures(prompt, "base", before, codes[0]),
+        _pictures(prompt, "composition", after, codes[1]),
+        note,
     )
-    return PictureRow(prompt, state, *pictures, note=note)
+
+
+def _pictures(
+    prompt: str, model: str, images: np.ndarray, codes: Sequence[str | None]
+) -> tuple[Picture, ...]:
+    return tuple(
+        picture(image, f"{prompt}, seed {seed}, {model}" + (f", reads “{code}”" if code else ""))
+        for seed, (image, code) in enumerate(zip(images, codes, strict=True))
+    )
 
 
 def _in_words(read: Sequence[str | None]) -> str:

@@ -92,16 +92,15 @@ def _shift_part(
     shift = workspace.shift(version)
     # The first event that names a shift is the one that made it.
     made = next((event for event in events if event.digests.get("shift") == shift.digest), None)
-    curves = (
-        curve(name, history)
-        for name, history in workspace.registry.training_curves(version).items()
-    )
-    if trained.get(version.method):
-        solved = "No curve of its training is on record."
-    elif version.method in trained:
+    histories: Mapping[str, Sequence[tuple[int, float]]] = {}
+    if trained.get(version.method) is False:
         solved = "Solved in one step: there was no training, so there is no curve."
     else:
-        solved = "Made from another shift or by another tool: there was no training here."
+        histories = workspace.registry.training_curves(version)
+        solved = (
+            "No curve of a training is on record: it was made elsewhere, or from another shift."
+        )
+    curves = (curve(name, history) for name, history in histories.items())
     return ShiftPart(
         concept=concept,
         aliases=shift.aliases,

@@ -16,7 +16,7 @@ from shiftreg.api.workspace import Workspace
 from shiftreg.canonical import canonical_json
 from shiftreg.checkpoints import Unfinished
 from shiftreg.concepts import slug
-from shiftreg.erasers import Step, TrainingData
+from shiftreg.erasers import Step, TrainingData, Words
 
 TRAINING_LATENTS = 32
 
@@ -61,4 +61,10 @@ def training_data(
         ),
     )
     model = pipelines.Denoiser(workspace.pipeline)
-    return TrainingData(model, latents, tuple(picks), on_step, unfinished)
+    words = Words(
+        pipelines.SoftPrompts(workspace.pipeline),
+        prepared.concept.name,
+        tuple(pair.prompt for pair in prepared.pairs),
+        tuple(pair.anchor for pair in prepared.pairs),
+    )
+    return TrainingData(model, latents, tuple(picks), on_step, unfinished, words)

@@ -3,6 +3,29 @@
 What they find is painted and judged by ``api.attacking``.
 """
 
-from shiftreg.attacks.base import Attack, Found, PromptModel, Start, Surface
+from shiftreg.attacks.base import Attack, Found, Start, Surface
+from shiftreg.attacks.closed_form import ClosedFormEmbedding
+from shiftreg.attacks.concept_inversion import ConceptInversion
+from shiftreg.attacks.discovery import build_attack, find_attack, known_attacks
+from shiftreg.attacks.probes import CompletionProbe, NoiseProbe
+from shiftreg.attacks.relearning import Relearning
+from shiftreg.attacks.ring_a_bell import RingABell, RingABellSoft
+from shiftreg.attacks.unlearn_diff_atk import UnlearnDiffAtk
 
-__all__ = ["Attack", "Found", "PromptModel", "Start", "Surface"]
+__all__ = [
+    "Attack",
+    "ClosedFormEmbedding",
+    "CompletionProbe",
+    "ConceptInversion",
+    "Found",
+    "NoiseProbe",
+    "Relearning",
+    "RingABell",
+    "RingABellSoft",
+    "Start",
+    "Surface",
+    "UnlearnDiffAtk",
+    "build_attack",
+    "find_attack",
+    "known_attacks",
+]

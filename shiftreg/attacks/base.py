@@ -8,40 +8,7 @@ from typing import ClassVar, Protocol
 
 from torch import Tensor
 
-from shiftreg.erasers.model import NoiseModel, Step
-
-
-class PromptModel(Protocol):
-    """The text encoder as an attack needs it; see ``pipelines.SoftPrompts``."""
-
-    @property
-    def vocabulary(self) -> Tensor:
-        """``(V, d_token)``, the vector of each token that a prompt may hold."""
-        ...
-
-    def embed(self, vectors: Tensor, template: str = "{}") -> Tensor:
-        """Encodes a prompt with some token vectors of its own, differentiably.
-
-        Args:
-            vectors: ``(k, d_token)``.
-            template: ``{}`` is where they stand.
-
-        Returns:
-            ``e(p) (L, d_in)``.
-        """
-        ...
-
-    def encode(self, prompts: Sequence[str]) -> Tensor:
-        """Encodes prompts, ``(n, L, d_in)``."""
-        ...
-
-    def token_ids(self, text: str) -> list[int]:
-        """The tokens of a text, without beginning and end."""
-        ...
-
-    def text(self, token_ids: Sequence[int]) -> str:
-        """The text of some tokens."""
-        ...
+from shiftreg.erasers.model import NoiseModel, PromptModel, Step
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,8 @@ class AttackScore:
             from pictures, "base, without the name".
         success: Share of pictures in which the classifier finds the concept.
         budget: Its options, as they were used.
-        seconds: What the search took, without the pictures.
+        seconds: What the search took, without the pictures; 0 where it needs no model, and what was
+            found for another target is used.
         found: What was found, in words.
         metrics: What the attack says about its search.
     """

@@ -6,7 +6,8 @@ from shiftreg.erasers.concept_ablation import ConceptAblation
 from shiftreg.erasers.discovery import BrokenEraser, find_eraser, known_erasers
 from shiftreg.erasers.esd import Esd
 from shiftreg.erasers.forget_me_not import ForgetMeNot
-from shiftreg.erasers.model import NoiseModel, Step, TrainingData
+from shiftreg.erasers.hardened import ClosedFormHardened
+from shiftreg.erasers.model import NoiseModel, PromptModel, Step, TrainingData, Words
 from shiftreg.erasers.problem import ErasureProblem
 from shiftreg.erasers.speed import SpeedLike
 from shiftreg.erasers.srs_me import SrsMe
@@ -17,6 +18,7 @@ from shiftreg.erasers.uce import Uce
 __all__ = [
     "BrokenEraser",
     "ClosedForm",
+    "ClosedFormHardened",
     "ConceptAblation",
     "Eraser",
     "Erasure",
@@ -25,6 +27,7 @@ __all__ = [
     "ForgetMeNot",
     "JointEraser",
     "NoiseModel",
+    "PromptModel",
     "SpeedLike",
     "SrsMe",
     "SrsMeFree",
@@ -32,6 +35,7 @@ __all__ = [
     "Step",
     "TrainingData",
     "Uce",
+    "Words",
     "find_eraser",
     "imitate",
     "known_erasers",

@@ -12,6 +12,7 @@ from shiftreg.erasers.closed_form import ClosedForm
 from shiftreg.erasers.concept_ablation import ConceptAblation
 from shiftreg.erasers.esd import Esd
 from shiftreg.erasers.forget_me_not import ForgetMeNot
+from shiftreg.erasers.hardened import ClosedFormHardened
 from shiftreg.erasers.speed import SpeedLike
 from shiftreg.erasers.srs_me import SrsMe
 from shiftreg.erasers.srs_me_free import SrsMeFree
@@ -21,7 +22,8 @@ from shiftreg.errors import InvalidInputError, NotFoundError
 
 GROUP = "shiftreg.erasers"
 OWN: tuple[type[Eraser], ...] = (
-    ClosedForm, SrsMe, SrsMeJoint, SrsMeFree, Esd, ConceptAblation, ForgetMeNot, Uce, SpeedLike,
+    ClosedForm, ClosedFormHardened, SrsMe, SrsMeJoint, SrsMeFree, Esd, ConceptAblation,
+    ForgetMeNot, Uce, SpeedLike,
 )  # fmt: skip
 # What must be said about a method beside how it erases.
 FACTS: dict[str, type] = {

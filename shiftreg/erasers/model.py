@@ -95,6 +95,65 @@ class NoiseModel(Protocol):
         ...
 
 
+class PromptModel(Protocol):
+    """The text encoder as attacks need it; see ``pipelines.SoftPrompts``."""
+
+    @property
+    def vocabulary(self) -> Tensor:
+        """``(V, d_token)``, the vector of each token that a prompt may hold."""
+        ...
+
+    @property
+    def vocabulary_ids(self) -> Sequence[int]:
+        """Which token each of ``vocabulary`` is."""
+        ...
+
+    def vectors(self, token_ids: Sequence[int]) -> Tensor:
+        """The vectors of some tokens, ``(k, d_token)``."""
+        ...
+
+    def embed(self, vectors: Tensor, template: str = "{}") -> Tensor:
+        """Encodes a prompt with some token vectors of its own, differentiably.
+
+        Args:
+            vectors: ``(k, d_token)``.
+            template: ``{}`` is where they stand.
+
+        Returns:
+            ``e(p) (L, d_in)``.
+        """
+        ...
+
+    def encode(self, prompts: Sequence[str]) -> Tensor:
+        """Encodes prompts, ``(n, L, d_in)``."""
+        ...
+
+    def token_ids(self, text: str) -> list[int]:
+        """The tokens of a text, without beginning and end."""
+        ...
+
+    def text(self, token_ids: Sequence[int]) -> str:
+        """The text of some tokens."""
+        ...
+
+
+@dataclass(frozen=True)
+class Words:
+    """A concept in words, and who reads them; for methods that look for further words.
+
+    Attributes:
+        model: The text encoder.
+        concept: The name.
+        prompts: Those of the problem, as text.
+        anchors: Likewise.
+    """
+
+    model: PromptModel
+    concept: str
+    prompts: tuple[str, ...]
+    anchors: tuple[str, ...]
+
+
 @dataclass(frozen=True)
 class TrainingData:
     """What a trained eraser learns on.
@@ -105,6 +164,7 @@ class TrainingData:
         pair_index: For each latent, the prompt of the problem that it was generated for.
         observe: Called after each step.
         checkpoints: Where the training is continued from.
+        words: The concept in words, for methods that look for further ones.
     """
 
     model: NoiseModel
@@ -112,3 +172,4 @@ class TrainingData:
     pair_index: tuple[int, ...]
     observe: Callable[[Step], None]
     checkpoints: Checkpoints = field(default_factory=NoCheckpoints)
+    words: Words | None = None

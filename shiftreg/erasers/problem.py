@@ -95,3 +95,27 @@ class ErasureProblem:
             anchor_ends=tuple(self.anchor_ends[i] for i in prompts),
             bare_names=tuple(i for i, p in enumerate(prompts) if p in self.bare_names),
         )
+
+    def extended(
+        self,
+        prompt_embeds: Tensor,
+        anchor_embeds: Tensor,
+        name_positions: Sequence[int],
+        name_ends: Sequence[int],
+    ) -> ErasureProblem:
+        """The same problem with further prompts of the concept.
+
+        Args:
+            prompt_embeds: ``(k, L, d_in)``.
+            anchor_embeds: ``(k, L, d_in)``.
+            name_positions: First token of what stands for the name, one a prompt.
+            name_ends: Last token of it.
+        """
+        return replace(
+            self,
+            prompt_embeds=torch.cat([self.prompt_embeds, prompt_embeds]),
+            anchor_embeds=torch.cat([self.anchor_embeds, anchor_embeds]),
+            name_positions=(*self.name_positions, *name_positions),
+            name_ends=(*self.name_ends, *name_ends),
+            anchor_ends=(*self.anchor_ends, *name_ends),
+        )

@@ -90,7 +90,7 @@ def train_classifier(
             inputs = _shrunk(learnt)
             small = SmallNetwork(len(names))
             _train(small, inputs, targets, epochs, rate, augmented, observe)
-            trained = fold(_settled(small, inputs))
+            trained = fold(settle(small, inputs))
         else:
             trained = pretrained_resnet18(len(names), weights)
             features = _features(trained, learnt, observe)
@@ -111,6 +111,28 @@ def augmented(pictures: Tensor) -> Tensor:
     moved = [p[:, y : y + height, x : x + width] for p, (y, x) in zip(padded, corners, strict=True)]
     mirror = (torch.rand(count) < 0.5).tolist()
     return torch.stack([p.flip(-1) if m else p for p, m in zip(moved, mirror, strict=True)])
+
+
+@torch.no_grad()
+def settle(network: SmallNetwork, inputs: Tensor) -> SmallNetwork:
+    """Averages the normalisations' statistics anew: in a short training they lag behind.
+
+    Args:
+        network: In training mode; it is changed.
+        inputs: All that it was trained on, (N, 3, 64, 64) in [-1, 1].
+
+    Returns:
+        The network.
+    """
+    for normalisation in network.normalisations:
+        assert isinstance(normalisation, nn.BatchNorm2d)
+        normalisation.reset_running_stats()
+        normalisation.momentum = None
+    # Each batch counts the same: they need equal sizes, and pictures of all classes.
+    batches = math.ceil(len(inputs) / network.batch)
+    for chosen in torch.randperm(len(inputs)).chunk(batches):
+        network(inputs[chosen])
+    return network
 
 
 def _train(
@@ -150,20 +172,6 @@ def _train(
                 f"The training diverged at a learning rate of {learning_rate:g}. Lower it."
             )
         observe("training the classifier", epoch, epochs, {"loss": loss.item()})
-
-
-@torch.no_grad()
-def _settled(network: SmallNetwork, inputs: Tensor) -> SmallNetwork:
-    """Averages the normalisations' statistics anew: in a short training they lag behind."""
-    for normalisation in network.normalisations:
-        assert isinstance(normalisation, nn.BatchNorm2d)
-        normalisation.reset_running_stats()
-        normalisation.momentum = None
-    # Each batch counts the same: they need equal sizes, and pictures of all classes.
-    batches = math.ceil(len(inputs) / network.batch)
-    for chosen in torch.randperm(len(inputs)).chunk(batches):
-        network(inputs[chosen])
-    return network
 
 
 def _shrunk(images: np.ndarray) -> Tensor:

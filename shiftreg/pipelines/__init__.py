@@ -15,9 +15,11 @@ from shiftreg.pipelines.prompts import (
     name_ends,
     name_positions,
 )
+from shiftreg.pipelines.soft_prompts import SoftPrompts
 
 __all__ = [
     "Denoiser",
+    "SoftPrompts",
     "StableDiffusionPipeline",
     "applied_weights",
     "continue_pictures",

@@ -135,7 +135,7 @@ class LiveComposer:
             )
         # The wider dtypes hold whatever a shift can be.
         if parameter.dtype == torch.float16 != weight.dtype and weight.numel():
-            largest = float(weight.abs().max())
+            largest = max(abs(float(end)) for end in weight.aminmax())
             if not largest <= torch.finfo(torch.float16).max:
                 raise InvalidInputError(
                     f"{name}: values up to {largest:g} do not fit into torch.float16. Load the "
@@ -150,27 +150,24 @@ class LiveComposer:
         owner, attribute = name, "weight"
         if owner not in self._modules:
             owner, _, attribute = name.rpartition(".")
-        module = self._modules.get(owner)
-        parameter = getattr(module, attribute, None)
-        if module is None or not isinstance(parameter, nn.Parameter):
+        parameter = getattr(self._modules.get(owner), attribute, None)
+        if not isinstance(parameter, nn.Parameter):
             raise IncompatibleError(
                 f"The model has no parameter '{name}', which a composition changes. Use shifts "
                 "that were made for this base."
             )
         parent = self._modules.get(owner.rpartition(".")[0])
-        if why := _obstacle(module, parent, parameter):
+        if why := _obstacle(parent, parameter):
             raise IncompatibleError(f"{name} cannot be switched in place: {why}")
         return parameter
 
 
-def _obstacle(module: nn.Module, parent: nn.Module | None, parameter: nn.Parameter) -> str:
+def _obstacle(parent: nn.Module | None, parameter: nn.Parameter) -> str:
     """Why a parameter cannot be changed in place, and the remedy; nothing if it can."""
-    hook = getattr(module, "_hf_hook", None)  # accelerate's
-    hooks = getattr(hook, "hooks", (hook,))
-    if parameter.is_meta or any(getattr(one, "offload", False) for one in hooks):
+    if parameter.is_meta:
         return (
-            "it is offloaded, and only visits the device while its layer runs. Load the pipeline "
-            "without sequential offloading; enable_model_cpu_offload() is fine."
+            "it is offloaded, and has values only while its layer runs. Load the pipeline without "
+            "sequential offloading; enable_model_cpu_offload() is fine."
         )
     # bitsandbytes, torchao, GGUF and others all bring a class of their own.
     if type(parameter) is not nn.Parameter or parameter.dtype not in _DTYPES:

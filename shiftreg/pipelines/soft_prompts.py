@@ -45,9 +45,9 @@ class SoftPrompts:
         """``(V, d_token)`` float32, the vector of each of ``vocabulary_ids``."""
         return self.vectors(self.vocabulary_ids)
 
-    def vectors(self, ids: Sequence[int]) -> Tensor:
+    def vectors(self, token_ids: Sequence[int]) -> Tensor:
         """The vectors of tokens, ``(k, d_token)`` float32."""
-        return self._tokens.weight.detach()[list(ids)].float().cpu()
+        return self._tokens.weight.detach()[list(token_ids)].float().cpu()
 
     def embed(self, vectors: Tensor, template: str = SLOT) -> Tensor:
         """Encodes a prompt with some token vectors of its own, differentiably.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -102,9 +102,9 @@ def curve(name: str, history: Sequence[tuple[int, float]]) -> Curve | None:
     logarithmic = low > 0 and high / low > LOGARITHMIC_FROM
     kept = _thinned(known)
     xs = _scaled([step for step, _ in kept], steps[0], steps[-1], CURVE_LEFT, CURVE_RIGHT)
-    heights = [math.log(value) if logarithmic else value for _, value in kept]
-    ends = (math.log(low), math.log(high)) if logarithmic else (low, high)
-    ys = _scaled(heights, *ends, CURVE_BOTTOM, CURVE_TOP)
+    scale: Callable[[float], float] = math.log if logarithmic else float
+    heights = [scale(value) for _, value in kept]
+    ys = _scaled(heights, scale(low), scale(high), CURVE_BOTTOM, CURVE_TOP)
     return Curve(
         name=name.replace("_", " "),
         points=" ".join(f"{x:.1f},{y:.1f}" for x, y in zip(xs, ys, strict=True)),

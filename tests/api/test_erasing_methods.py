@@ -16,14 +16,17 @@ from shiftreg.errors import InvalidInputError
 from shiftreg.settings import Settings
 
 QUICK = {"iterations": 3, "pool_size": 8, "batch_size": 2}
+QUICK_HARDENED = {"rounds": 1, "inversions": 1, "iterations": 2, "batch_size": 2}
 TRAINED = ("srs-me", "srs-me-free", "esd", "concept-ablation", "forget-me-not")
 
 
-@pytest.mark.parametrize("method", [*TRAINED, "uce", "speed-like"])
+@pytest.mark.parametrize("method", [*TRAINED, "closed-form-hardened", "uce", "speed-like"])
 def test_every_method_gives_a_version_that_composes_and_restores(
     workspace: api.Workspace, method: str
 ) -> None:
     options = QUICK if method in TRAINED else {}
+    if method == "closed-form-hardened":
+        options = QUICK_HARDENED
     if method in ("esd", "concept-ablation"):
         options = options | {"learning_rate": 1e-3}
     api.erase(workspace, ["Caravaggio"], method=method, options=options)

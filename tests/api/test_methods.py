@@ -10,6 +10,7 @@ from shiftreg.errors import InvalidInputError, NotFoundError
 
 OWN = (
     "closed-form",
+    "closed-form-hardened",
     "srs-me",
     "srs-me-joint",
     "srs-me-free",
@@ -36,7 +37,7 @@ def test_every_method_says_what_it_is_and_what_its_options_mean() -> None:
 def test_separable_and_recoverable_methods_are_told_apart() -> None:
     described = {method.name: method for method in api.list_methods()}
     separable = {name for name in OWN if described[name].separable}
-    assert separable == {"closed-form", "srs-me", "srs-me-joint"}
+    assert separable == {"closed-form", "closed-form-hardened", "srs-me", "srs-me-joint"}
     assert [name for name in OWN if not described[name].recoverable] == ["srs-me-free"]
 
 

@@ -241,7 +241,7 @@ def test_names_from_outside_cannot_write_on_the_terminal(report: AttackReport, d
     nasty = "\x1b[2J"
     text = draw(render_attacks.report(replace(report, concept=nasty, judge=nasty)))
     text += draw(render_attacks.plan(replace(PLAN, concept=nasty, judge=nasty)))
-    described = AttackMethod(nasty, nasty, nasty, {nasty: MethodOption(nasty, nasty)}, nasty)
+    described = AttackMethod(nasty, nasty, nasty, {nasty: MethodOption(nasty, nasty)})
     text += draw(render_attacks.methods([described]))
     assert "\x1b" not in text
     assert "x1b[2J" in text

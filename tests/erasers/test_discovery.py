@@ -73,6 +73,7 @@ def assert_own_are_usable() -> None:
 def test_this_package_s_methods_are_known_by_their_names() -> None:
     assert list(known_erasers()) == [
         "closed-form",
+        "closed-form-hardened",
         "srs-me",
         "srs-me-joint",
         "srs-me-free",

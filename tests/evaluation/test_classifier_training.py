@@ -13,7 +13,7 @@ from torchvision.models import resnet18
 from shiftreg.errors import InvalidInputError
 from shiftreg.evaluation.classifier import Classifier
 from shiftreg.evaluation.classifier_recipe import hold_out, usual_epochs
-from shiftreg.evaluation.classifier_training import augmented, train_classifier
+from shiftreg.evaluation.classifier_training import augmented, settle, train_classifier
 from shiftreg.evaluation.networks import ResNet, SmallNetwork
 
 COLOURS = ("red", "green", "blue")
@@ -109,6 +109,17 @@ def test_where_pictures_say_nothing_a_rare_class_is_as_likely_as_the_others() ->
     grey = np.full((24, 64, 64, 3), 128, dtype=np.uint8)
     classifier, _ = train_classifier(grey, ["often"] * 20 + ["rarely"] * 4, epochs=40)
     assert classifier.probabilities(grey[:1])[0] == pytest.approx([0.5, 0.5], abs=0.1)
+
+
+def test_normalisations_settle_on_all_pictures_whatever_their_order() -> None:
+    torch.manual_seed(0)
+    network = SmallNetwork(3)
+    inputs = torch.cat([torch.full((260, 3, 64, 64), -1.0), torch.full((40, 3, 64, 64), 1.0)])
+    settle(network, inputs)
+    convolution, normalisation = network.convolutions[0], network.normalisations[0]
+    with torch.no_grad():
+        mean = torch.cat([convolution(batch) for batch in inputs.split(100)]).mean(dim=(0, 2, 3))
+    assert torch.allclose(normalisation.running_mean, mean, atol=1e-5)
 
 
 def test_large_pictures_are_shrunk_for_the_small_network() -> None:

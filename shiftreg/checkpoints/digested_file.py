@@ -1,0 +1,136 @@
+"""A file that is written once, from front to back, and known by its digest when it is finished."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import pairwise
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO
+
+from shiftreg.checkpoints.files import CHUNK, opened, read_into
+
+BLOCK = 4096  # bytes: file systems share whole blocks only
+BACKLOG = 4  # pieces that were written and wait to be digested
+
+
+class DigestedFile:
+    """Writes, and computes SHA-256 in the same pass, in a thread of its own.
+
+    Attributes:
+        position: How many bytes were written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Creates the file, or empties it.
+
+        Raises:
+            OSError: The disk refused.
+        """
+        self.position = 0
+        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+        self._hasher = hashlib.sha256()
+        self._thread = ThreadPoolExecutor(1)
+        self._waiting: deque[Future[None]] = deque()
+        self._sharing = hasattr(os, "copy_file_range")
+
+    def __enter__(self) -> DigestedFile:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._thread.shutdown(cancel_futures=kind is not None)
+        os.close(self._descriptor)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of what was written, as hexadecimal digits; once the block is left."""
+        return self._hasher.hexdigest()
+
+    def write(self, data: bytes | memoryview) -> int:
+        """Writes bytes, which must not change afterwards.
+
+        Raises:
+            OSError: The disk refused.
+        """
+        view = memoryview(data)
+        self._update(view)
+        self._write(view)
+        return len(view)
+
+    def copy(self, source: Path, offset: int = 0, length: int | None = None) -> None:
+        """Writes bytes of another file.
+
+        Where they lie at the same place of a block in both files, the file system is asked to
+        copy: it may share the blocks, or have a server do the work.
+
+        Args:
+            source: The file.
+            offset: Where to begin.
+            length: How many bytes; all that follow by default.
+
+        Raises:
+            NotFoundError: The source does not exist.
+            IntegrityError: It is too short.
+            StorageError: It cannot be read.
+            OSError: The disk refused.
+        """
+        with opened(source) as handle:
+            if length is None:
+                length = os.fstat(handle.fileno()).st_size - offset
+            for start, end in _pieces(offset, offset + length):
+                data = memoryview(bytearray(end - start))
+                read_into(handle, start, data)
+                self._update(data)
+                if not self._share(handle, start, end):
+                    self._write(data)
+
+    def flush(self) -> None:
+        """Nothing is held back; archive writers ask for it all the same."""
+
+    def _update(self, data: memoryview) -> None:
+        """Hands bytes to the digest, and waits if it lags behind: they stay in memory till then."""
+        self._waiting.append(self._thread.submit(self._hasher.update, data))
+        if len(self._waiting) > BACKLOG:
+            self._waiting.popleft().result()
+
+    def _write(self, data: memoryview) -> None:
+        while data:
+            written = os.write(self._descriptor, data)
+            self.position += written
+            data = data[written:]
+
+    def _share(self, handle: BinaryIO, start: int, end: int) -> bool:
+        """Whether the file system copied whole blocks."""
+        if not self._sharing or start % BLOCK or end % BLOCK or self.position % BLOCK:
+            return False
+        source, target = start, self.position
+        try:
+            while source < end:
+                copied = os.copy_file_range(
+                    handle.fileno(), self._descriptor, end - source, source, target
+                )
+                if copied == 0:
+                    raise OSError("nothing was copied")
+                source, target = source + copied, target + copied
+        except OSError:
+            # Across file systems, or where none knows how; a full disk will say so once more.
+            self._sharing = False
+            return False
+        self.position = os.lseek(self._descriptor, target, os.SEEK_SET)
+        return True
+
+
+def _pieces(offset: int, end: int) -> Iterator[tuple[int, int]]:
+    """Cuts a range into pieces, so that whole blocks are apart from the ends that are none."""
+    first, last = -(-offset // BLOCK) * BLOCK, end // BLOCK * BLOCK
+    inner = (*range(first, last, CHUNK), last) if first < last else ()
+    return pairwise(sorted({offset, *inner, end}))
