@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -121,3 +121,37 @@ def merged_weights(
         layer: merged_weight(weights[layer], composition.shifts, layer, dtype)
         for layer in composition.layers
     }
+
+
+class LazyWeights(Mapping[str, Tensor]):
+    """The same as :func:`merged_weights`, each computed when it is looked up, and not kept."""
+
+    def __init__(
+        self,
+        read: Callable[[str], Tensor],
+        composition: Composition,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        """Computes nothing yet.
+
+        Args:
+            read: Layer name -> ``W_l`` of the base, such as from a file.
+            composition: What to apply.
+            dtype: Of the result; the base's by default.
+        """
+        self._read, self._composition, self._dtype = read, composition, dtype
+        self._layers = dict.fromkeys(composition.layers)
+
+    def __getitem__(self, layer: str) -> Tensor:
+        if layer not in self._layers:
+            raise KeyError(layer)
+        return merged_weight(self._read(layer), self._composition.shifts, layer, self._dtype)
+
+    def __contains__(self, layer: object) -> bool:
+        return layer in self._layers  # the inherited one would compute the weight
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._layers)
+
+    def __len__(self) -> int:
+        return len(self._layers)

@@ -64,7 +64,14 @@ RULES = (
         "mathematics needs torch and nothing else",
         inside=MATHS,
         forbidden=EVERYTHING,
-        allowed=(*STANDARD_LIBRARY, "torch", *MATHS, "shiftreg.errors", "shiftreg.canonical"),
+        allowed=(
+            *STANDARD_LIBRARY,
+            "torch",
+            *MATHS,
+            "shiftreg.attacks",
+            "shiftreg.errors",
+            "shiftreg.canonical",
+        ),
     ),
     Rule(
         "attacks are mathematics, too",

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 import shiftreg
-from shiftreg import checkpoints, pipelines
+from shiftreg import checkpoints
 from shiftreg.api.methods import is_recoverable, require_recoverable
 from shiftreg.api.values import (
     CompositionPlan,
@@ -25,7 +25,7 @@ from shiftreg.api.values import (
     ignore_progress,
 )
 from shiftreg.api.workspace import Workspace
-from shiftreg.compose import Composition, merged_weights
+from shiftreg.compose import Composition, LazyWeights
 from shiftreg.errors import AlreadyExistsError, InvalidInputError, NotFoundError
 from shiftreg.registry import ShiftVersion
 
@@ -133,14 +133,11 @@ def export_composition(
             require_recoverable(active)
     observe(Progress("composing", 0, 2))
     composition = plan_shifts(workspace, plan)
-    # Float64 here: the file reaches its own dtype by one cast, when it is written.
-    weights = pipelines.parameters(workspace.pipeline.unet)
-    layers = merged_weights(weights, composition, torch.float64)
     observe(Progress("writing", 1, 2))
     with _withdrawn_on_failure(target):
         export = checkpoints.export_checkpoint(
             workspace.folder,
-            layers,
+            exact_weights(workspace, composition),
             target,
             _recipe(workspace, plan, dtype),
             dtype=DTYPES[dtype] if dtype else None,
@@ -182,6 +179,15 @@ def export_composition(
         recipe_digest=export.recipe_digest,
         version=version.version,
     )
+
+
+def exact_weights(workspace: Workspace, composition: Composition) -> LazyWeights:
+    """The weights that a composition changes, each computed from the base's file when needed.
+
+    In float64: a checkpoint reaches its own dtype by one cast, when it is written.
+    """
+    read = checkpoints.parameter_reader(workspace.folder)
+    return LazyWeights(read, composition, torch.float64)
 
 
 @contextmanager

@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 
-from shiftreg import checkpoints, pipelines
-from shiftreg.api.composing import DTYPES
+from shiftreg import checkpoints
+from shiftreg.api.composing import DTYPES, exact_weights
 from shiftreg.api.values import CompositionPlan
 from shiftreg.api.workspace import Workspace
-from shiftreg.compose import Composition, merged_weights
+from shiftreg.compose import Composition
 from shiftreg.errors import IntegrityError, NotFoundError
 from shiftreg.verification import Check
 
@@ -78,8 +78,7 @@ def file_check(
     workspace: Workspace, file: Path, composition: Composition, dtype: torch.dtype | None
 ) -> Check:
     """Compares every tensor of a file with base plus named shifts."""
-    weights = pipelines.parameters(workspace.pipeline.unet)
-    layers = merged_weights(weights, composition, torch.float64)
+    layers = exact_weights(workspace, composition)
     comparison = checkpoints.compare_checkpoint(file, workspace.folder, layers, dtype)
     wrong = (*comparison.differing, *comparison.missing, *comparison.extra)
     explanation = "All tensors equal base plus named shifts, bit for bit."

@@ -187,14 +187,17 @@ def _page(workspace: Workspace, verification: Verification, painted: Painted) ->
 
 
 def _concept_lines(workspace: Workspace, plan: CompositionPlan) -> tuple[ConceptLine, ...]:
-    digests = {concept: digest for concept, _, digest in plan.shifts}
+    shifts = {concept: (version, digest) for concept, version, digest in plan.shifts}
     stored = workspace.registry.concepts(plan.base)
     lines = []
     for (name, state), statement in zip(plan.states.items(), plan.statements, strict=True):
+        version, digest = shifts.get(name, (0, ""))
         words = statement.removeprefix(f"{name}: ")
+        if words == "erased":  # what a file's recipe says
+            words += f" (version {version})"
         if words == "generates" and name in stored:
             words += " (its shift is stored, and not applied)"
-        lines.append(ConceptLine(name, state, words, digests.get(name, "")))
+        lines.append(ConceptLine(name, state, words, digest))
     return tuple(lines)
 
 

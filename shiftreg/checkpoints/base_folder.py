@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from shiftreg.checkpoints.files import reading
-from shiftreg.checkpoints.tensor_files import read_safetensors
+from shiftreg.checkpoints.stored import StoredTensor, whole
+from shiftreg.checkpoints.tensor_files import read_safetensors, stored_safetensors
 from shiftreg.errors import InvalidInputError, NotFoundError
 
 STEMS = ("diffusion_pytorch_model", "model")
@@ -90,20 +91,46 @@ def read_component(component: Path) -> dict[str, Tensor]:
         NotFoundError: A shard is missing.
         IntegrityError: A file is damaged.
     """
-    files = weight_files(component)
-    if not files:
-        raise InvalidInputError(
-            f"'{component}' holds no weights. Give a complete diffusers folder."
-        )
     tensors: dict[str, Tensor] = {}
-    for file in files:
+    for file in _existing_weight_files(component):
         tensors |= read_safetensors(file)[0]
     return tensors
 
 
+def stored_component(component: Path) -> dict[str, StoredTensor]:
+    """Where the tensors of a component's state dict lie.
+
+    Raises:
+        InvalidInputError: It has no safetensors weights.
+        NotFoundError: A shard is missing.
+        IntegrityError: A file is damaged.
+    """
+    tensors: dict[str, StoredTensor] = {}
+    for file in _existing_weight_files(component):
+        tensors |= stored_safetensors(file)[0]
+    return tensors
+
+
+def parameter_reader(base_folder: Path) -> Callable[[str], Tensor]:
+    """Reads one parameter of the UNet at a time, by the name that shifts give it.
+
+    Raises:
+        InvalidInputError: The UNet has no safetensors weights.
+        NotFoundError: A shard is missing.
+        IntegrityError: A file is damaged.
+    """
+    stored = {layer_name(name): t for name, t in stored_component(base_folder / "unet").items()}
+    return lambda layer: whole(stored[layer])
+
+
+def layer_name(name: str) -> str:
+    """What shifts call a parameter of the UNet: a weight by its module, others by their name."""
+    return name.removesuffix(".weight")
+
+
 def unet_dtype(base_folder: Path) -> torch.dtype:
     """The dtype of the UNet's weights, which is that of the layers that shifts change."""
-    return next(iter(read_component(base_folder / "unet").values())).dtype
+    return next(iter(stored_component(base_folder / "unet").values())).dtype
 
 
 def is_weight_file(path: Path) -> bool:
@@ -126,3 +153,12 @@ def shard_files(index: Path) -> tuple[Path, ...]:
                 f"'{index}' names a shard outside of its folder: '{outside[0]}'. Use another base."
             )
         return tuple(index.parent / name for name in names)
+
+
+def _existing_weight_files(component: Path) -> tuple[Path, ...]:
+    files = weight_files(component)
+    if not files:
+        raise InvalidInputError(
+            f"'{component}' holds no weights. Give a complete diffusers folder."
+        )
+    return files

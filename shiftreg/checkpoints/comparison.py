@@ -11,11 +11,13 @@ import torch
 from torch import Tensor
 
 from shiftreg.checkpoints.base_folder import weight_files
+from shiftreg.checkpoints.ckpt_file import stored_ckpt
 from shiftreg.checkpoints.export import RECIPE_KEY, export_format
 from shiftreg.checkpoints.files import load_pickle_checkpoint
-from shiftreg.checkpoints.merged import single_file_state
-from shiftreg.checkpoints.tensor_files import read_safetensors
-from shiftreg.errors import IntegrityError, NotFoundError
+from shiftreg.checkpoints.merged import single_file_tensors
+from shiftreg.checkpoints.stored import TensorSource, whole
+from shiftreg.checkpoints.tensor_files import read_safetensors, stored_safetensors
+from shiftreg.errors import NotFoundError
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class Comparison:
 
 
 def read_checkpoint(path: Path) -> dict[str, Tensor]:
-    """The tensors of a checkpoint under CompVis names.
+    """The tensors of a checkpoint under CompVis names, in memory.
 
     Args:
         path: A ``.ckpt`` or ``.safetensors`` file, or a diffusers folder.
@@ -48,19 +50,7 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
         InvalidInputError: It is of another form, or its parts have no CompVis names.
         IntegrityError: It is damaged, or holds something else than tensors.
     """
-    form = _existing_format(path)
-    if form == "folder":
-        return single_file_state(path, {})
-    if form == "safetensors":
-        return read_safetensors(path)[0]
-    content = load_pickle_checkpoint(path)
-    state = content.get("state_dict", content)
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise IntegrityError(
-            f"'{path}' holds something else than tensors in its state dict. "
-            "Use a checkpoint of a diffusion model."
-        )
-    return dict(state)
+    return {name: whole(source) for name, source in _checkpoint_tensors(path).items()}
 
 
 def read_recipe_digest(path: Path) -> str | None:
@@ -94,7 +84,7 @@ def compare_checkpoint(
     layers: Mapping[str, Tensor],
     dtype: torch.dtype | None = None,
 ) -> Comparison:
-    """Compares a checkpoint with base and merged layers, bit for bit.
+    """Compares a checkpoint with base and merged layers, bit for bit and a piece at a time.
 
     Args:
         path: A ``.ckpt`` or ``.safetensors`` file, or a diffusers folder.
@@ -108,12 +98,12 @@ def compare_checkpoint(
         IncompatibleError: The layers belong to another base.
         IntegrityError: A file is damaged.
     """
-    actual = read_checkpoint(path)
-    expected = single_file_state(base_folder, layers, dtype)
+    actual = _checkpoint_tensors(path)
+    expected = single_file_tensors(base_folder, layers, dtype)
     differing = {
-        name: _largest_difference(actual[name], tensor)
-        for name, tensor in expected.items()
-        if name in actual and not _same_bits(actual[name], tensor)
+        name: _largest_difference(actual[name], source)
+        for name, source in expected.items()
+        if name in actual and not _same_bits(actual[name], source)
     }
     missing = tuple(sorted(expected.keys() - actual.keys()))
     extra = tuple(sorted(actual.keys() - expected.keys()))
@@ -132,20 +122,31 @@ def _existing_format(path: Path) -> str:
     return "folder" if path.is_dir() else export_format(path)
 
 
-def _same_bits(one: Tensor, other: Tensor) -> bool:
+def _checkpoint_tensors(path: Path) -> Mapping[str, TensorSource]:
+    form = _existing_format(path)
+    if form == "folder":
+        return single_file_tensors(path, {})
+    return stored_safetensors(path)[0] if form == "safetensors" else stored_ckpt(path)
+
+
+def _same_bits(one: TensorSource, other: TensorSource) -> bool:
     if one.dtype != other.dtype or one.shape != other.shape:
         return False
-    return torch.equal(_bits(one), _bits(other))
+    pairs = zip(one.pieces(), other.pieces(), strict=True)
+    return all(torch.equal(_bits(left), _bits(right)) for left, right in pairs)
 
 
-def _bits(tensor: Tensor) -> Tensor:
-    return tensor.contiguous().reshape(-1).view(torch.uint8)
+def _bits(values: Tensor) -> Tensor:
+    return values.view(torch.uint8)
 
 
-def _largest_difference(one: Tensor, other: Tensor) -> float:
+def _largest_difference(one: TensorSource, other: TensorSource) -> float:
     if one.shape != other.shape:
         return float("inf")
-    if one.numel() == 0:
-        return 0.0
-    difference = float((one.double() - other.double()).abs().max())
-    return float("inf") if math.isnan(difference) else difference
+    largest = 0.0
+    for left, right in zip(one.pieces(), other.pieces(), strict=True):
+        difference = float((left.double() - right.double()).abs().max())
+        if math.isnan(difference):
+            return float("inf")
+        largest = max(largest, difference)
+    return largest

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import Tensor
 
+from shiftreg.checkpoints.stored import StoredTensor
 from shiftreg.errors import InvalidInputError
 
 UNET_PREFIX = "model.diffusion_model."
@@ -65,12 +66,15 @@ VAE_ENDS = {
     "post_quant_conv": "post_quant_conv",
 }
 
+Value = TypeVar("Value")
+Weight = TypeVar("Weight", Tensor, StoredTensor)
 
-def unet_to_compvis(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[str, Tensor]:
+
+def unet_to_compvis(tensors: Mapping[str, Value], config: Mapping[str, Any]) -> dict[str, Value]:
     """Renames a UNet's tensors.
 
     Args:
-        tensors: diffusers' state dict.
+        tensors: diffusers' state dict; its values are passed on.
         config: The UNet's ``config.json``.
 
     Raises:
@@ -79,7 +83,7 @@ def unet_to_compvis(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) ->
     return {UNET_PREFIX + unet_key(name, config): tensor for name, tensor in tensors.items()}
 
 
-def vae_to_compvis(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[str, Tensor]:
+def vae_to_compvis(tensors: Mapping[str, Weight], config: Mapping[str, Any]) -> dict[str, Weight]:
     """Renames an autoencoder's tensors; its linear attention becomes 1 x 1 convolutions.
 
     Args:
@@ -92,19 +96,21 @@ def vae_to_compvis(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> 
     renamed = {VAE_PREFIX + vae_key(name, config): tensor for name, tensor in tensors.items()}
     return {
         # (c_out, c_in) -> (c_out, c_in, 1, 1)
-        key: tensor[:, :, None, None] if ".mid.attn_" in key and tensor.ndim == 2 else tensor
+        key: tensor.reshape(*tensor.shape, 1, 1)
+        if ".mid.attn_" in key and len(tensor.shape) == 2
+        else tensor
         for key, tensor in renamed.items()
     }
 
 
-def text_encoder_to_compvis(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def text_encoder_to_compvis(tensors: Mapping[str, Value]) -> dict[str, Value]:
     """Renames a CLIP text encoder's tensors.
 
     Since transformers 5.6 ``CLIPTextModel`` saves them without the prefix ``text_model.``, which
     single-file checkpoints have always had.
 
     Args:
-        tensors: The state dict, of either layout.
+        tensors: The state dict, of either layout; its values are passed on.
     """
     return {
         f"{TEXT_PREFIX}text_model.{name.removeprefix('text_model.')}": tensor

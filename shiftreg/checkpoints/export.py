@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -17,10 +16,12 @@ from torch import Tensor
 from shiftreg.canonical import canonical_json
 from shiftreg.checkpoints.atomic import already_exists, atomic_file, atomic_folder
 from shiftreg.checkpoints.base_folder import check_base, unet_dtype
+from shiftreg.checkpoints.ckpt_file import write_ckpt
+from shiftreg.checkpoints.digested_file import DigestedFile
 from shiftreg.checkpoints.files import file_digest, folder_digest
 from shiftreg.checkpoints.folder_export import write_folder
-from shiftreg.checkpoints.merged import single_file_state
-from shiftreg.checkpoints.tensor_files import write_safetensors
+from shiftreg.checkpoints.merged import single_file_tensors
+from shiftreg.checkpoints.tensor_files import widest_first, write_safetensors
 from shiftreg.errors import InvalidInputError
 
 Format = Literal["ckpt", "safetensors", "folder"]
@@ -63,12 +64,13 @@ def export_checkpoint(
     The name decides on the form: ``.ckpt`` and ``.safetensors`` are single files with CompVis
     names; no suffix, a slash at the end, or a folder that exists, is a diffusers folder.
     Either both the checkpoint and the recipe appear, or neither. Equal input gives equal bytes;
-    an export of no layers holds the base's weights bit for bit.
+    an export of no layers holds the base's weights bit for bit. The weights are written in one
+    pass, a piece at a time: no more of them than a layer is ever in memory.
 
     Args:
         base_folder: The diffusers folder; it is only read.
         layers: UNet module name without ``.weight`` -> merged weight, cast once to the dtype of
-            the base's.
+            the base's. Each is looked up once, so the mapping may compute it then.
         target: Where to write.
         recipe: What went into it, as JSON values; written to ``<target>.recipe.json``.
         dtype: Casts all floating weights; by default each keeps the base's.
@@ -91,22 +93,24 @@ def export_checkpoint(
     _check_dtype(dtype)
     _check_target(base_folder, target, recipe_path, overwrite)
 
-    def write(partial: Path) -> None:
+    def write(partial: Path) -> str:
         if form == "folder":
-            write_folder(partial, base_folder, layers, dtype, {RECIPE_KEY: recipe_digest})
-        elif form == "safetensors":
-            state = single_file_state(base_folder, layers, dtype)
-            write_safetensors(partial, state, {"format": "pt", RECIPE_KEY: recipe_digest})
-        else:
-            state = single_file_state(base_folder, layers, dtype)
-            _write_ckpt(partial, state, recipe_digest)
+            return write_folder(partial, base_folder, layers, dtype, {RECIPE_KEY: recipe_digest})
+        tensors = single_file_tensors(base_folder, layers, dtype)
+        with DigestedFile(partial) as file:
+            if form == "ckpt":
+                write_ckpt(file, tensors, {RECIPE_KEY: recipe_digest})
+            else:
+                header = {"format": "pt", RECIPE_KEY: recipe_digest}
+                write_safetensors(file, widest_first(tensors), header)
+        return file.digest
 
     appearing = atomic_folder if form == "folder" else atomic_file
-    _write_both(appearing(target, overwrite), write, recipe_path, recipe_bytes, overwrite)
+    digest = _write_both(appearing(target, overwrite), write, recipe_path, recipe_bytes, overwrite)
     return Export(
         path=target,
         format=form,
-        digest=checkpoint_digest(target),
+        digest=digest,
         recipe_path=recipe_path,
         recipe_digest=recipe_digest,
         dtype=str(dtype or unet_dtype(base_folder)).removeprefix("torch."),
@@ -178,43 +182,24 @@ def _check_target(base_folder: Path, target: Path, recipe_path: Path, overwrite:
 
 def _write_both(
     appearing: AbstractContextManager[Path],
-    write: Callable[[Path], None],
+    write: Callable[[Path], str],
     recipe_path: Path,
     recipe_bytes: bytes,
     overwrite: bool,
-) -> None:
+) -> str:
     """Writes checkpoint and recipe; if either fails, both are as they were."""
     previous = recipe_path.read_bytes() if recipe_path.is_file() else None
     placed = False
     try:
         with appearing as partial:
-            write(partial)
+            digest = write(partial)
             with atomic_file(recipe_path, overwrite) as recipe_partial:
                 recipe_partial.write_bytes(recipe_bytes)
             placed = True
+        return digest
     except BaseException:
         if placed and previous is None:
             recipe_path.unlink(missing_ok=True)
         elif placed and previous is not None:
             recipe_path.write_bytes(previous)
         raise
-
-
-def _write_ckpt(partial: Path, state: Mapping[str, Tensor], recipe_digest: str) -> None:
-    # A tensor that is a window into a larger one would be saved with all of it.
-    own = {
-        name: tensor.contiguous()
-        if tensor.untyped_storage().nbytes() == tensor.nbytes
-        else tensor.clone(memory_format=torch.contiguous_format)
-        for name, tensor in state.items()
-    }
-    # Given a path, torch would write the temporary file's name into the archive.
-    with _ForgivingFile(partial, "wb") as handle:
-        torch.save({"state_dict": own, RECIPE_KEY: recipe_digest}, handle)
-
-
-class _ForgivingFile(io.FileIO):
-    """Interrupted, torch's writer may outlive the file, and ends the process if it then refuses."""
-
-    def write(self, data: Any) -> int:
-        return len(data) if self.closed else super().write(data)

@@ -6,10 +6,10 @@ import hashlib
 import pickle
 import re
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 
@@ -53,6 +53,34 @@ def reading(path: Path) -> Iterator[None]:
         ) from error
 
 
+@contextmanager
+def opened(path: Path) -> Iterator[BinaryIO]:
+    """Opens a file to read from.
+
+    Raises:
+        NotFoundError: The file does not exist.
+        StorageError: It cannot be opened.
+    """
+    with reading(path):
+        handle = path.open("rb")
+    # Only what goes wrong with this file is its fault: the block may write another one.
+    with handle:
+        yield handle
+
+
+def read_into(handle: BinaryIO, offset: int, memory: memoryview) -> None:
+    """Fills memory with a file's bytes.
+
+    Raises:
+        StorageError: They cannot be read.
+        IntegrityError: The file ends before.
+    """
+    with reading(Path(handle.name)):
+        handle.seek(offset)
+        if handle.readinto(memory) < len(memory):  # type: ignore[attr-defined]
+            raise EOFError("it ends too early")
+
+
 def file_digest(path: Path) -> str:
     """SHA-256 of a file's bytes, as hexadecimal digits.
 
@@ -82,16 +110,33 @@ def folder_digest(path: Path, patterns: Sequence[str] = IDENTITY_PATTERNS) -> st
     """
     if not path.is_dir():
         raise NotFoundError(f"There is no folder '{path}'. Check the path.")
-    files = {
-        file.relative_to(path).as_posix(): file
+    digests = {
+        file.relative_to(path): file_digest(file)
         for file in visible_files(path)
         if any(file.match(pattern) for pattern in patterns)
     }
-    if not files:
+    if not digests:
         raise InvalidInputError(
             f"'{path}' holds no weights or configurations ({', '.join(patterns)})."
         )
-    lines = [f"{file_digest(files[name])}  {name}\n" for name in sorted(files)]
+    return digest_of_files(digests, patterns)
+
+
+def digest_of_files(
+    digests: Mapping[Path, str], patterns: Sequence[str] = IDENTITY_PATTERNS
+) -> str:
+    """The digest of a folder from those of its files: see :func:`folder_digest`.
+
+    Args:
+        digests: Path within the folder -> SHA-256; files that do not count may be among them.
+        patterns: Names of the files that count.
+    """
+    names = {
+        path.as_posix(): digest
+        for path, digest in digests.items()
+        if any(path.match(pattern) for pattern in patterns)
+    }
+    lines = [f"{names[name]}  {name}\n" for name in sorted(names)]
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
@@ -105,11 +150,13 @@ def visible_files(folder: Path) -> list[Path]:
     )
 
 
-def load_pickle_checkpoint(path: Path) -> dict[str, Any]:
+def load_pickle_checkpoint(path: Path, values: bool = True) -> dict[str, Any]:
     """Reads a ``torch.save`` file that holds plain tensors; code in it is never run.
 
     Args:
         path: A ``.ckpt``, ``.pt`` or ``.bin`` file.
+        values: Whether tensors are to have values; without, they are on the device "meta" where
+            the format allows.
 
     Returns:
         What was saved, on the CPU, mapped from the file where its format allows.
@@ -120,9 +167,11 @@ def load_pickle_checkpoint(path: Path) -> dict[str, Any]:
     """
     with reading(path):
         # Files older than torch 1.6 are no zip archives and cannot be mapped.
-        mapped = zipfile.is_zipfile(path)
+        zipped = zipfile.is_zipfile(path)
+        device = "cpu" if values or not zipped else "meta"
+        mapped = zipped and values
         try:
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+            content = torch.load(path, map_location=device, weights_only=True, mmap=mapped)
         except pickle.UnpicklingError as error:
             found = re.search(r"GLOBAL (\S+)", str(error))
             what = f"'{found[1]}'" if found else "something that cannot be read"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,14 +11,15 @@ from torch import Tensor
 
 from shiftreg.checkpoints.base_folder import (
     is_weight_file,
-    read_component,
     read_config,
     shard_files,
+    stored_component,
     weight_files,
 )
-from shiftreg.checkpoints.files import visible_files
+from shiftreg.checkpoints.digested_file import DigestedFile
+from shiftreg.checkpoints.files import digest_of_files, visible_files
 from shiftreg.checkpoints.merged import check_layers, put_layers
-from shiftreg.checkpoints.tensor_files import read_safetensors, write_safetensors
+from shiftreg.checkpoints.tensor_files import stored_safetensors, widest_first, write_safetensors
 
 
 def write_folder(
@@ -28,7 +28,7 @@ def write_folder(
     layers: Mapping[str, Tensor],
     dtype: torch.dtype | None,
     metadata: Mapping[str, str],
-) -> None:
+) -> str:
     """Copies a base, rewriting only the weight files that change.
 
     Args:
@@ -38,6 +38,9 @@ def write_folder(
         dtype: Of all floating weights of all components; by default each keeps its own.
         metadata: For the header of each weight file that is rewritten.
 
+    Returns:
+        The digest of the folder.
+
     Raises:
         IncompatibleError: The layers belong to another base.
         InvalidInputError: A component has no safetensors weights.
@@ -46,24 +49,46 @@ def write_folder(
         OSError: The disk refused.
     """
     unet = base_folder / "unet"
-    check_layers(read_component(unet), layers)
+    check_layers(stored_component(unet), layers)
     components = _components(base_folder) if dtype else [unet] if layers else []
     rewritten = {file for component in components for file in weight_files(component)}
     superseded = {file for component in components for file in _other_weights(component)}
     if components:
         superseded |= {path for path in base_folder.iterdir() if is_weight_file(path)}
+    digests: dict[Path, str] = {}
     for source in visible_files(base_folder):
-        destination = folder / source.relative_to(base_folder)
-        destination.parent.mkdir(parents=True, exist_ok=True)
-        if source in rewritten:
-            tensors, written = read_safetensors(source)
-            put = put_layers(tensors, layers if source.parent == unet else {}, dtype)
-            write_safetensors(destination, put, {"format": "pt", **written, **metadata})
-        elif source not in superseded:
-            shutil.copyfile(source, destination)
+        if source in superseded:
+            continue
+        place = source.relative_to(base_folder)
+        (folder / place).parent.mkdir(parents=True, exist_ok=True)
+        with DigestedFile(folder / place) as file:
+            if source in rewritten:
+                own = layers if source.parent == unet else {}
+                _rewrite(file, source, own, dtype, metadata)
+            elif dtype and source.name == "config.json" and source.parent in components:
+                file.write(_config_in(source.parent, dtype))
+            else:
+                file.copy(source)
+        digests[place] = file.digest
+    return digest_of_files(digests)
+
+
+def _rewrite(
+    file: DigestedFile,
+    source: Path,
+    layers: Mapping[str, Tensor],
+    dtype: torch.dtype | None,
+    metadata: Mapping[str, str],
+) -> None:
+    """Writes a weight file as it is, but for layers, dtype and metadata."""
+    stored, written = stored_safetensors(source)
+    tensors = put_layers(stored, layers, dtype)
+    header = {"format": "pt", **written, **metadata}
     if dtype:
-        for component in components:
-            _state_dtype(folder / component.name, dtype)
+        write_safetensors(file, widest_first(tensors), header)
+    else:
+        start = min((tensor.offset for tensor in stored.values()), default=0)
+        write_safetensors(file, tensors, header, like=start)
 
 
 def _components(base_folder: Path) -> list[Path]:
@@ -81,11 +106,11 @@ def _other_weights(component: Path) -> set[Path]:
     return {path for path in component.iterdir() if is_weight_file(path)} - chosen - indices
 
 
-def _state_dtype(component: Path, dtype: torch.dtype) -> None:
-    """Corrects the dtype in a configuration: transformers loads what it says, not what is there."""
+def _config_in(component: Path, dtype: torch.dtype) -> bytes:
+    """The configuration with another dtype: transformers loads what it says, not what is there."""
     config = read_config(component)
     stated = {key for key in ("dtype", "torch_dtype") if key in config}
-    if stated:
-        config |= dict.fromkeys(stated, str(dtype).removeprefix("torch."))
-        text = json.dumps(config, indent=2, sort_keys=True)
-        (component / "config.json").write_text(f"{text}\n", encoding="utf-8")
+    if not stated:
+        return (component / "config.json").read_bytes()
+    config |= dict.fromkeys(stated, str(dtype).removeprefix("torch."))
+    return f"{json.dumps(config, indent=2, sort_keys=True)}\n".encode()

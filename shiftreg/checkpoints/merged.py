@@ -1,73 +1,121 @@
-"""The state of a base with merged layers put in, and nothing else changed."""
+"""A base with merged layers put in, and nothing else changed; in its files until it is written."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from shiftreg.checkpoints.base_folder import check_base, read_component, read_config
+from shiftreg.checkpoints.base_folder import (
+    check_base,
+    layer_name,
+    read_config,
+    stored_component,
+)
 from shiftreg.checkpoints.compvis import text_encoder_to_compvis, unet_to_compvis, vae_to_compvis
 from shiftreg.checkpoints.files import reading
+from shiftreg.checkpoints.stored import PIECE, StoredTensor, TensorSource, whole
 from shiftreg.errors import IncompatibleError, InvalidInputError
 
 
+@dataclass(frozen=True)
+class CastTensor:
+    """A tensor of the base in another dtype."""
+
+    name: str
+    source: StoredTensor
+    dtype: torch.dtype
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the tensor."""
+        return self.source.shape
+
+    def pieces(self) -> Iterator[Tensor]:
+        """See ``TensorSource``.
+
+        Raises:
+            InvalidInputError: A finite value leaves the range of the dtype.
+        """
+        for piece in self.source.pieces():
+            yield cast(self.name, piece, self.dtype)
+
+
+@dataclass(frozen=True)
+class MergedTensor:
+    """A tensor in place of the base's; its value is looked up when it is written."""
+
+    name: str
+    layers: Mapping[str, Tensor]
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+
+    def pieces(self) -> Iterator[Tensor]:
+        """See ``TensorSource``.
+
+        Raises:
+            IncompatibleError: The value has another shape than the base's.
+            InvalidInputError: It is not finite, or not in the range of the dtype.
+        """
+        layer = layer_name(self.name)
+        merged = self.layers[layer]
+        if tuple(merged.shape) != self.shape:
+            raise IncompatibleError(
+                f"The merged weight of {layer} has shape {tuple(merged.shape)}, and the base has "
+                f"{self.shape} there. Merge shifts that were made for this base."
+            )
+        for piece in merged.detach().cpu().reshape(-1).split(PIECE):
+            if not torch.isfinite(piece).all():
+                raise InvalidInputError(f"{self.name}: the merged weight holds NaN or infinity.")
+            yield cast(self.name, piece, self.dtype)
+
+
 def put_layers(
-    tensors: Mapping[str, Tensor], layers: Mapping[str, Tensor], dtype: torch.dtype | None = None
-) -> dict[str, Tensor]:
+    tensors: Mapping[str, StoredTensor],
+    layers: Mapping[str, Tensor],
+    dtype: torch.dtype | None = None,
+) -> dict[str, TensorSource]:
     """Replaces the weights of layers.
 
     Args:
-        tensors: A UNet's state dict.
+        tensors: A component's state dict.
         layers: Parameter -> its full value, as ``ConceptShift`` names them: a weight by its
             module. Others are left alone.
         dtype: Of all floating tensors of the result; by default each keeps its own.
-
-    Raises:
-        IncompatibleError: A weight has another shape than the UNet's.
-        InvalidInputError: A value is not finite, or not in the range of the dtype.
     """
-    result = {}
-    for name, tensor in tensors.items():
-        merged = layers.get(name.removesuffix(".weight"))
-        if merged is None:
-            result[name] = cast(name, tensor, dtype)
-            continue
-        if merged.shape != tensor.shape:
-            raise IncompatibleError(
-                f"The merged weight of {name.removesuffix('.weight')} has shape "
-                f"{tuple(merged.shape)}, and the base has {tuple(tensor.shape)} there. "
-                "Merge shifts that were made for this base."
-            )
-        if not torch.isfinite(merged).all():
-            raise InvalidInputError(f"{name}: the merged weight holds NaN or infinity.")
-        result[name] = cast(name, merged.detach().cpu(), dtype or tensor.dtype)
+    result: dict[str, TensorSource] = {}
+    for name, stored in tensors.items():
+        wanted = dtype if dtype and stored.dtype.is_floating_point else stored.dtype
+        if layer_name(name) in layers:
+            result[name] = MergedTensor(name, layers, dtype or stored.dtype, stored.shape)
+        elif wanted != stored.dtype:
+            result[name] = CastTensor(name, stored, wanted)
+        else:
+            result[name] = stored
     return result
 
 
-def check_layers(tensors: Mapping[str, Tensor], layers: Mapping[str, Tensor]) -> None:
+def check_layers(tensors: Mapping[str, StoredTensor], layers: Mapping[str, Tensor]) -> None:
     """Refuses layers that a UNet does not have.
 
     Raises:
         IncompatibleError: Names the first one.
     """
-    known = {name.removesuffix(".weight") for name in tensors}
-    if unknown := sorted(layers.keys() - known):
+    if unknown := sorted(layers.keys() - {layer_name(name) for name in tensors}):
         raise IncompatibleError(
             f"The base has no layer '{unknown[0]}'. Merge shifts that were made for this base."
         )
 
 
-def cast(name: str, tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
-    """Casts a floating tensor; others, and all if there is no dtype, stay the same.
+def cast(name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """Rounds once.
 
     Raises:
         InvalidInputError: A finite value leaves the range of the dtype.
     """
-    if dtype is None or dtype == tensor.dtype or not tensor.is_floating_point():
-        return tensor
     result = tensor.to(dtype)
     if not torch.isfinite(result).all() and torch.isfinite(tensor).all():
         raise InvalidInputError(
@@ -77,14 +125,14 @@ def cast(name: str, tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
     return result
 
 
-def single_file_state(
+def single_file_tensors(
     base_folder: Path, layers: Mapping[str, Tensor], dtype: torch.dtype | None = None
-) -> dict[str, Tensor]:
+) -> dict[str, TensorSource]:
     """Base and merged layers under CompVis names, sorted.
 
     Args:
         base_folder: A diffusers folder with ``unet``, ``vae`` and one ``text_encoder``.
-        layers: Module name without ``.weight`` -> its full weight.
+        layers: As in :func:`put_layers`.
         dtype: Of all floating tensors; by default each keeps its own.
 
     Raises:
@@ -99,14 +147,22 @@ def single_file_state(
             f"'{base_folder}' has two text encoders, and single files are written for pipelines "
             "with one (Stable Diffusion 1.x). Export a folder instead."
         )
-    unet = read_component(base_folder / "unet")
+    unet = stored_component(base_folder / "unet")
     check_layers(unet, layers)
-    vae, encoder = (read_component(base_folder / part) for part in ("vae", "text_encoder"))
-    state = text_encoder_to_compvis(put_layers(encoder, {}, dtype))
-    unet, vae = put_layers(unet, layers, dtype), put_layers(vae, {}, dtype)
+    vae, encoder = (stored_component(base_folder / part) for part in ("vae", "text_encoder"))
+    state = put_layers(text_encoder_to_compvis(encoder), {}, dtype)
     # A configuration may be valid JSON and still lack what the names follow from.
     with reading(base_folder / "unet" / "config.json"):
-        state |= unet_to_compvis(unet, read_config(base_folder / "unet"))
+        put = put_layers(unet, layers, dtype)
+        state |= unet_to_compvis(put, read_config(base_folder / "unet"))
     with reading(base_folder / "vae" / "config.json"):
-        state |= vae_to_compvis(vae, read_config(base_folder / "vae"))
+        state |= put_layers(vae_to_compvis(vae, read_config(base_folder / "vae")), {}, dtype)
     return dict(sorted(state.items()))
+
+
+def single_file_state(
+    base_folder: Path, layers: Mapping[str, Tensor], dtype: torch.dtype | None = None
+) -> dict[str, Tensor]:
+    """The same as :func:`single_file_tensors`, in memory."""
+    tensors = single_file_tensors(base_folder, layers, dtype)
+    return {name: whole(source) for name, source in tensors.items()}

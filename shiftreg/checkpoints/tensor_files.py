@@ -8,12 +8,20 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from shiftreg.checkpoints.files import reading
+from shiftreg.checkpoints.digested_file import BLOCK, DigestedFile
+from shiftreg.checkpoints.files import opened, reading
+from shiftreg.checkpoints.stored import (
+    StoredTensor,
+    TensorSource,
+    raw_bytes,
+    size_in_bytes,
+)
 from shiftreg.errors import InvalidInputError
 
 ALIGNMENT = 8
@@ -31,6 +39,8 @@ DTYPE_NAMES = {
     torch.uint8: "U8",
     torch.bool: "BOOL",
 }
+DTYPES = {name: dtype for dtype, name in DTYPE_NAMES.items()}
+AnyTensor = TypeVar("AnyTensor", bound=Tensor | TensorSource)
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -45,24 +55,69 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         return tensors, dict(handle.metadata() or {})
 
 
+def stored_safetensors(path: Path) -> tuple[dict[str, StoredTensor], dict[str, str]]:
+    """Where the tensors of a file lie, in the file's order, and the metadata of its header.
+
+    Raises:
+        NotFoundError: The file does not exist.
+        IntegrityError: It is damaged, or not a safetensors file.
+        InvalidInputError: A tensor's dtype is none that is known here.
+    """
+    # The library compares what the header says with the file's size, and refuses gaps and overlaps.
+    with reading(path), safe_open(path, framework="pt", device="cpu"), opened(path) as handle:
+        length = int.from_bytes(handle.read(8), "little")
+        header = json.loads(handle.read(length))
+    metadata = header.pop("__metadata__", {})
+    tensors = {}
+    for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
+        if entry["dtype"] not in DTYPES:
+            raise InvalidInputError(
+                f"'{path}': {name} is of dtype {entry['dtype']}, and "
+                f"{', '.join(DTYPES)} can be written. Convert the file."
+            )
+        offset, shape = 8 + length + entry["data_offsets"][0], tuple(entry["shape"])
+        tensors[name] = StoredTensor(path, offset, DTYPES[entry["dtype"]], shape)
+    return tensors, metadata
+
+
 def write_safetensors(
-    path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]
+    file: DigestedFile,
+    tensors: Mapping[str, TensorSource],
+    metadata: Mapping[str, str],
+    like: int = 0,
 ) -> None:
-    """Writes tensors one by one, so that mapped ones never fill the memory.
+    """Writes tensors in the order given, a piece at a time.
+
+    Args:
+        file: Where to write.
+        tensors: What to write.
+        metadata: For the header.
+        like: Where the values of a file begin that these are copied from: they come to lie at the
+            same place of a block, so that file systems can share the blocks.
 
     Raises:
         InvalidInputError: A tensor's dtype has no name in the format.
         OSError: The disk refused.
     """
-    with path.open("wb") as handle:
-        for chunk in safetensors_chunks(tensors, metadata):
-            handle.write(chunk)
+    header = _header(tensors, metadata)
+    file.write(_padded(header, like, BLOCK) if like else _padded(header))
+    for source in tensors.values():
+        if isinstance(source, StoredTensor):
+            file.copy(source.path, source.offset, size_in_bytes(source))
+        else:
+            for piece in source.pieces():
+                file.write(raw_bytes(piece))
+
+
+def widest_first(tensors: Mapping[str, AnyTensor]) -> dict[str, AnyTensor]:
+    """Orders tensors so that each lies at a multiple of its values' width; else by name."""
+    return dict(sorted(tensors.items(), key=lambda item: (-item[1].dtype.itemsize, item[0])))
 
 
 def safetensors_chunks(
     tensors: Mapping[str, Tensor], metadata: Mapping[str, str]
 ) -> Iterator[bytes | memoryview]:
-    """The bytes of a safetensors file: the header, then each tensor.
+    """The bytes of a safetensors file: the header, then each tensor, the widest values first.
 
     Args:
         tensors: Of any device and layout.
@@ -71,23 +126,31 @@ def safetensors_chunks(
     Raises:
         InvalidInputError: A tensor's dtype has no name in the format.
     """
-    # The widest values first, so that every tensor lies at a multiple of its own width.
-    names = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))
+    ordered = widest_first(tensors)
+    yield _padded(_header(ordered, metadata))
+    for tensor in ordered.values():
+        yield raw_bytes(tensor.detach().cpu().contiguous())
+
+
+def _header(
+    tensors: Mapping[str, Tensor] | Mapping[str, TensorSource], metadata: Mapping[str, str]
+) -> bytes:
     header: dict[str, object] = {"__metadata__": dict(sorted(metadata.items()))}
     offset = 0
-    for name in names:
-        tensor = tensors[name]
+    for name, tensor in tensors.items():
         if tensor.dtype not in DTYPE_NAMES:
             raise InvalidInputError(f"{name}: safetensors cannot hold {tensor.dtype}.")
+        end = offset + size_in_bytes(tensor)
         header[name] = {
             "dtype": DTYPE_NAMES[tensor.dtype],
             "shape": list(tensor.shape),
-            "data_offsets": [offset, offset + tensor.nbytes],
+            "data_offsets": [offset, end],
         }
-        offset += tensor.nbytes
-    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-    text += b" " * (-len(text) % ALIGNMENT)
-    yield len(text).to_bytes(8, "little") + text
-    for name in names:
-        values = tensors[name].detach().cpu().contiguous().reshape(-1)
-        yield values.view(torch.uint8).numpy().data
+        offset = end
+    return json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def _padded(header: bytes, start: int = 0, block: int = ALIGNMENT) -> bytes:
+    """The header with its length before it, so long that the values begin where ``start`` does."""
+    header += b" " * ((start - 8 - len(header)) % block)
+    return len(header).to_bytes(8, "little") + header

@@ -380,11 +380,13 @@ def test_what_cannot_be_attacked_is_refused_before_anything_happens(
     assert not stages
 
 
-def test_a_concept_with_a_stored_version_is_erased_again_by_that(workspace: api.Workspace) -> None:
-    api.erase(workspace, ["Caravaggio"])
-    api.restore(workspace, ["Caravaggio"], reason="licence")
-    with pytest.raises(InvalidInputError, match='shiftreg erase "Caravaggio@1"'):
-        api.plan_attack(workspace, "Caravaggio")
+def test_a_concept_with_a_stored_version_is_erased_again_by_that(erased: api.Workspace) -> None:
+    api.restore(erased, ["Caravaggio"], reason="licence")
+    try:
+        with pytest.raises(InvalidInputError, match='shiftreg erase "Caravaggio@2"'):
+            api.plan_attack(erased, "Caravaggio")
+    finally:
+        api.erase(erased, ["Caravaggio@1"])
 
 
 def test_without_a_classifier_nobody_can_judge(home: Path, base: Path) -> None:

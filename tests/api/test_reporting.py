@@ -97,6 +97,7 @@ def test_a_page_about_a_file_shows_its_recipe_and_marks_its_export(
     for words in (
         "A report on the file",
         "shiftreg-recipe-1",
+        "erased (version 1)",
         export.digest,
         export.recipe_digest,
         "All tensors equal base plus named shifts, bit for bit.",
