@@ -80,7 +80,11 @@ def compose(
         return
     common.preview(render.composition(plan))
     with common.progress() as observe:
-        verified = api.verify(workspace, **chosen, observe=observe) if check else None
+        verified = (
+            api.verify(workspace, only=chosen["only"], without=chosen["without"], observe=observe)
+            if check
+            else None
+        )
     if verified and not verified.passed:
         common.show(verified, render_checks.verification(verified))
         common.note(f"Not released: {export} was not written.")

@@ -45,7 +45,9 @@ def plan(planned: AttackPlan) -> RenderableType:
         "pictures": f"{planned.images} an attack and target, seeds from {planned.seed}",
         "judge": planned.judge,
     }
-    rows |= {name: plain(budget) or "no options" for name, budget in planned.budgets.items()}
+    for name, budget in planned.budgets.items():
+        given = {option: value for option, value in budget.items() if value != ""}
+        rows[name] = plain(given) or "no options"
     title = f"Attack {planned.concept} in composition {planned.digest[:12]} of {planned.base}"
     return Panel(
         Group(pairs(rows), *warnings(planned.warnings)),

@@ -71,11 +71,12 @@ class RingABell:
         targets, direction = _targets(surface, self.strength, self.prompts)
         unit = direction.square().mean().item()  # how far the neutral prompt itself is
         limit = len(targets) * self.generations
-        found = {}
-        for number, target in enumerate(targets):
-            for generation, (text, distance) in enumerate(self._breed(words, target, generator), 1):
-                step = number * self.generations + generation
-                surface.observe(Step(step, limit, {"distance": distance / unit}))
+        found, step = {}, 0
+        for target in targets:
+            for nearest in self._breed(words, target, generator):
+                step += 1
+                surface.observe(Step(step, limit, {"distance": nearest[1] / unit}))
+            text, distance = nearest
             found[text] = distance / unit
         return Found(
             words.encode(list(found)),

@@ -6,6 +6,7 @@ from shiftreg.pipelines.continuing import continue_pictures
 from shiftreg.pipelines.denoiser import Denoiser, applied_weights, noise_difference
 from shiftreg.pipelines.generate import generate
 from shiftreg.pipelines.layers import image_independent_layers, layer_weights, parameters
+from shiftreg.pipelines.live import LiveComposer
 from shiftreg.pipelines.load import load_pipeline, resolve_source
 from shiftreg.pipelines.noise import picture_size, starting_noise
 from shiftreg.pipelines.prompts import (
@@ -19,6 +20,7 @@ from shiftreg.pipelines.soft_prompts import SoftPrompts
 
 __all__ = [
     "Denoiser",
+    "LiveComposer",
     "SoftPrompts",
     "StableDiffusionPipeline",
     "applied_weights",

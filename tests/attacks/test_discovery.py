@@ -63,9 +63,9 @@ def test_an_unknown_name_is_answered_with_all_that_there_are() -> None:
 
 
 def test_unknown_and_unfit_options_are_refused() -> None:
-    with pytest.raises(InvalidInputError, match="no option 'steps'. Options: tokens, start"):
+    with pytest.raises(InvalidInputError, match=r"no option 'steps'\. Options: tokens, start"):
         build_attack("concept-inversion", {"steps": 3})
-    with pytest.raises(InvalidInputError, match="'iterations' .* is a int, and 'many' is none"):
+    with pytest.raises(InvalidInputError, match=r"'iterations' .* is a int, and 'many' is none"):
         build_attack("concept-inversion", {"iterations": "many"})
     with pytest.raises(InvalidInputError, match="iterations must be a positive number"):
         build_attack("concept-inversion", {"iterations": 0})

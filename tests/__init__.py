@@ -1,0 +1,1 @@
+"""Tests; a package, since a library that they need installs one of this name, too."""
