@@ -111,10 +111,12 @@ def above(result: AttackReport, limit: float) -> list[str]:
 def _compared(by_target: dict[str, AttackScore]) -> str:
     """What to hold against a number: the start alone, or an attack that does not work at all."""
     success = by_target[COMPOSITION].success
-    if CONTROL in by_target:
+    if CONTROL in by_target and success.value > 0:
         control = by_target[CONTROL].success
-        word = "no more than" if success.value <= control.value else "against"
-        return f", {word} {_of(control)} that the base painted from the same start without the name"
+        alone = f"{_of(control)} that the base painted from the same start without the name"
+        if success.value <= control.high:
+            return f", which the start alone may explain: found in {alone}"
+        return f", against {alone}"
     if by_target[BASE].success.value == 0:
         return "; on the base in none, so the attack itself does not work here"
     return ""

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shiftreg.compose import Composition, merged_weight, merged_weights
+from shiftreg.compose import Composition, LazyWeights, merged_weight, merged_weights
 from shiftreg.errors import IncompatibleError, InvalidInputError
 from shiftreg.shift import ConceptShift
 from shiftreg.subspace import null_space_basis
@@ -216,3 +216,24 @@ def test_the_digest_tells_compositions_apart() -> None:
     sets = [[], [SHIFTS["Picasso"]], [SHIFTS["Cezanne"]], list(SHIFTS.values())]
     assert len({Composition.of(BASE, shifts).digest for shifts in sets}) == len(sets)
     assert Composition.of(BASE, sets[3]).digest == Composition.of(BASE, sets[3][::-1]).digest
+
+
+def test_lazy_weights_are_the_same_and_each_is_computed_when_it_is_looked_up() -> None:
+    weights, read = base_weights(), list[str]()
+
+    def note(layer: str) -> torch.Tensor:
+        read.append(layer)
+        return weights[layer]
+
+    composition = Composition.of(BASE, SHIFTS.values())
+    lazy = LazyWeights(note, composition, torch.float64)
+    assert (len(lazy), list(lazy), lazy.keys()) == (2, list(LAYERS), set(LAYERS))
+    assert LAYERS[0] in lazy
+    assert "b.to_k" not in lazy
+    assert read == []
+    expected = merged_weights(weights, composition, torch.float64)
+    for layer in LAYERS:
+        assert torch.equal(lazy[layer], expected[layer])
+    assert read == list(LAYERS)
+    with pytest.raises(KeyError):
+        lazy["b.to_k"]

@@ -39,7 +39,7 @@ class Relearning:
 
     pictures: int = 8
     iterations: int = 20
-    learning_rate: float = 1e-3
+    learning_rate: float = 5e-4
     batch_size: int = 8
 
     def __post_init__(self) -> None:

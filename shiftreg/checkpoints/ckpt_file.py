@@ -143,9 +143,8 @@ class _Reference:
     source: TensorSource
 
     def __reduce__(self) -> tuple[Any, ...]:
-        shape = tuple(list(self.source.shape))
-        steps = accumulate(reversed(shape[1:]), mul, initial=1) if shape else ()
-        strides = tuple(reversed(list(steps)))
+        shape = self.source.shape
+        strides = tuple(accumulate(reversed(shape[1:]), mul, initial=1))[::-1] if shape else ()
         storage = _Storage(self.key, self.source)
         return _rebuild_tensor_v2, (storage, 0, shape, strides, False, OrderedDict())
 

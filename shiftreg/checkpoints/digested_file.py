@@ -12,10 +12,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
 
-from shiftreg.checkpoints.files import opened, read_into
+from shiftreg.checkpoints.files import CHUNK, opened, read_into
 
 BLOCK = 4096  # bytes: file systems share whole blocks only
-PIECE = 1 << 22  # bytes: what is copied at a time
 BACKLOG = 4  # pieces that were written and wait to be digested
 
 
@@ -133,5 +132,5 @@ class DigestedFile:
 def _pieces(offset: int, end: int) -> Iterator[tuple[int, int]]:
     """Cuts a range into pieces, so that whole blocks are apart from the ends that are none."""
     first, last = -(-offset // BLOCK) * BLOCK, end // BLOCK * BLOCK
-    inner = (*range(first, last, PIECE), last) if first < last else ()
+    inner = (*range(first, last, CHUNK), last) if first < last else ()
     return pairwise(sorted({offset, *inner, end}))

@@ -15,15 +15,15 @@ from safetensors.torch import load_file, safe_open, save_file
 from torch import Tensor
 
 from shiftreg.checkpoints import (
-    export,
     export_checkpoint,
     export_format,
     file_digest,
     folder_digest,
-    folder_export,
     read_recipe_digest,
 )
 from shiftreg.checkpoints.base_folder import read_component
+from shiftreg.checkpoints.digested_file import BLOCK, DigestedFile
+from shiftreg.checkpoints.tensor_files import stored_safetensors
 from shiftreg.errors import (
     AlreadyExistsError,
     IncompatibleError,
@@ -188,6 +188,26 @@ def test_a_folder_changes_only_the_weights_of_the_unet(
         assert handle.metadata()["format"] == "pt"
 
 
+def test_in_a_folder_only_the_bytes_of_merged_layers_differ(
+    base: Path, tmp_path: Path, layers: dict[str, Tensor], recipe: dict[str, Any]
+) -> None:
+    done = export_checkpoint(base, layers, tmp_path / "model", recipe)
+    files = (base / UNET_FILE, done.path / UNET_FILE)
+    before, after = (stored_safetensors(file)[0] for file in files)
+    assert list(before) == list(after)
+    first, other = (next(iter(stored.values())).offset for stored in (before, after))
+    # At the same place of a block, so that file systems that can share the rest do.
+    assert first % BLOCK == other % BLOCK
+    contents = [bytearray(files[0].read_bytes()[first:]), bytearray(files[1].read_bytes()[other:])]
+    assert contents[0] != contents[1]
+    for layer, weight in layers.items():
+        tensor = before[f"{layer}.weight"]
+        start, size = tensor.offset - first, tensor.dtype.itemsize * weight.numel()
+        for content in contents:
+            content[start : start + size] = bytes(size)
+    assert contents[0] == contents[1]
+
+
 @pytest.fixture
 def copied(base: Path, tmp_path: Path) -> Path:
     """A copy of the base that a test may change."""
@@ -326,13 +346,15 @@ def test_an_interruption_in_the_middle_leaves_everything_as_it_was(
     listing = names(tmp_path)
     before = folder_digest(tmp_path, ["*"]) if listing else None
 
-    def interrupt(*_: object) -> None:
-        assert any(name.endswith(".partial") for name in names(tmp_path))
-        raise KeyboardInterrupt
+    pieces, write = iter(range(500)), DigestedFile._update
 
-    monkeypatch.setattr(torch, "save", interrupt)
-    for module in (export, folder_export):
-        monkeypatch.setattr(module, "write_safetensors", interrupt)
+    def interrupt_later(file: DigestedFile, data: memoryview) -> None:
+        write(file, data)
+        if next(pieces) == 100:
+            assert any(name.endswith(".partial") for name in names(tmp_path))
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(DigestedFile, "_update", interrupt_later)
     with pytest.raises(KeyboardInterrupt):
         export_checkpoint(base, layers, tmp_path / target, {}, overwrite=overwrite)
     assert names(tmp_path) == listing
@@ -448,6 +470,17 @@ def test_a_damaged_base_is_refused(
     for target in TARGETS:
         with pytest.raises(IntegrityError, match="unet"):
             export_checkpoint(copied, layers, tmp_path / target, recipe)
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    header["conv_out.bias"]["data_offsets"][1] += 2
+    lies = json.dumps(header).encode()
+    (copied / UNET_FILE).write_bytes(
+        len(lies).to_bytes(8, "little") + lies + content[8 + length :] + bytes(2)
+    )
+    for target in TARGETS:
+        with pytest.raises(IntegrityError, match="unet"):
+            export_checkpoint(copied, layers, tmp_path / target, recipe)
+    assert names(tmp_path) == ["copied"]
     (copied / UNET_FILE).write_bytes(content)
     for part in ("vae", "unet"):
         for text in ("{", "{}", "[]", '{"layers_per_block": 1}'):

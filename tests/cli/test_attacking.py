@@ -217,9 +217,12 @@ def test_a_success_is_held_against_what_the_start_alone_leads_to(report: AttackR
     plain, relearning, probe = render_attacks.sentences(report)
     assert plain == "Without an attack, Caravaggio is found in 0 of 8 pictures of its name."
     assert relearning == "relearning: found in 5 of 8 pictures."
-    assert "found in 5 of 8 pictures, no more than 8 of 8" in probe
+    assert "5 of 8 pictures, which the start alone may explain: found in 8 of 8" in probe
     better = replace(report, scores=(*report.scores[:4], score("noise-probe", CONTROL, NONE)))
     assert "5 of 8 pictures, against 0 of 8" in render_attacks.sentences(better)[-1]
+    zero = score("noise-probe", COMPOSITION, NONE)
+    nothing = replace(better, scores=(*better.scores[:3], zero, better.scores[4]))
+    assert render_attacks.sentences(nothing)[-1] == "noise-probe: found in 0 of 8 pictures."
 
 
 def test_an_attack_that_does_not_even_work_on_the_base_is_said_to(report: AttackReport) -> None:
