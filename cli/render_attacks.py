@@ -14,9 +14,9 @@ from .render import make_table, number, pairs, plain, short, warnings
 from .render_evaluation import share
 
 if TYPE_CHECKING:
-    from shiftreg.api.attack_methods import AttackMethod
-    from shiftreg.api.attack_planning import AttackPlan
-    from shiftreg.api.attacking import AttackReport, AttackScore
+    from shiftreg.api.attacks.attacking import AttackReport, AttackScore
+    from shiftreg.api.attacks.methods import AttackMethod
+    from shiftreg.api.attacks.planning import AttackPlan
     from shiftreg.api.values import Estimate
 
 BASE, COMPOSITION, CONTROL = "base", "composition", "base, without the name"

@@ -13,7 +13,7 @@ from .console import safe
 from .render import make_table, pairs, size
 
 if TYPE_CHECKING:
-    from shiftreg.api.classifier_values import (
+    from shiftreg.api.evaluation.classifier_values import (
         ClassifierResult,
         ClassifierTest,
         ImagenetClassifier,

@@ -12,7 +12,7 @@ from .console import safe
 from .render import make_table, pairs, short, warnings
 
 if TYPE_CHECKING:
-    from shiftreg.api.inspecting import FoundShift, Inspection
+    from shiftreg.api.inspection.inspecting import FoundShift, Inspection
 
 STYLES = {
     "erased": "yellow",

@@ -12,7 +12,7 @@ from .render import make_table, number, pairs, warnings
 from .render_evaluation import share
 
 if TYPE_CHECKING:
-    from shiftreg.api.measuring import FolderMeasurement
+    from shiftreg.api.measurement.measuring import FolderMeasurement
     from shiftreg.api.values import Estimate
 
 

@@ -11,8 +11,8 @@ from .console import safe
 from .render import STATE_STYLES, make_table, pairs, short, warnings
 
 if TYPE_CHECKING:
-    from shiftreg.api.paint_job import PaintPlan
-    from shiftreg.api.painting import PaintResult
+    from shiftreg.api.painting.job import PaintPlan
+    from shiftreg.api.painting.painting import PaintResult
 
 
 def plan(value: PaintPlan) -> RenderableType:

@@ -13,9 +13,9 @@ from .console import safe
 from .render import make_table, number, pairs, plain, quoted, warnings
 
 if TYPE_CHECKING:
-    from shiftreg.api.capacity import CapacityRow
-    from shiftreg.api.importing import ForeignShift
-    from shiftreg.api.methods import Method
+    from shiftreg.api.erasure.capacity import CapacityRow
+    from shiftreg.api.erasure.importing import ForeignShift
+    from shiftreg.api.erasure.methods import Method
     from shiftreg.api.values import ErasurePlan
 
 VERDICT_STYLES = {"fits": "green", "tight": "yellow", "does not fit": "red"}

@@ -23,7 +23,7 @@ from .options import (
 from .parsing import choose
 
 if TYPE_CHECKING:
-    from shiftreg.api.reporting import ReportResult
+    from shiftreg.api.report.reporting import ReportResult
 
 commands = typer.Typer()
 

@@ -265,9 +265,9 @@ BROKEN_RULES = {
         ("shiftreg.checkpoints.export", "from diffusers.loaders import x"),
         ("shiftreg.evaluation.images", "importlib.import_module('transformers')"),
     ],
-    "only the registry knows MLflow": [("shiftreg.api.erasing", "import mlflow.tracking")],
+    "only the registry knows MLflow": [("shiftreg.api.erasure.erasing", "import mlflow.tracking")],
     "the library knows no terminal": [
-        ("shiftreg.api.erasing", "from rich.progress import track"),
+        ("shiftreg.api.erasure.erasing", "from rich.progress import track"),
         ("shiftreg", "__import__('typer')"),
     ],
     "nothing below the api imports it": [

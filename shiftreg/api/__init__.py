@@ -1,26 +1,30 @@
 """The use cases: what the command line and a notebook call."""
 
-from shiftreg.api.attack_methods import list_attacks
-from shiftreg.api.attack_planning import plan_attack
-from shiftreg.api.attacking import attack
-from shiftreg.api.capacity import plan_capacity
-from shiftreg.api.classifying import imagenet_classifier, test_classifier, train_classifier
-from shiftreg.api.composing import export_composition, plan_composition
-from shiftreg.api.decoupling import decouple
-from shiftreg.api.erasing import erase, refresh
-from shiftreg.api.evaluating import evaluate
+from shiftreg.api.attacks.attacking import attack
+from shiftreg.api.attacks.methods import list_attacks
+from shiftreg.api.attacks.planning import plan_attack
+from shiftreg.api.composition.composing import export_composition, plan_composition
+from shiftreg.api.composition.samples import generate_grid
+from shiftreg.api.composition.verifying import verify
+from shiftreg.api.erasure.capacity import plan_capacity
+from shiftreg.api.erasure.decoupling import decouple
+from shiftreg.api.erasure.erasing import erase, refresh
+from shiftreg.api.erasure.importing import import_shift, read_import
+from shiftreg.api.erasure.methods import list_methods
+from shiftreg.api.erasure.planning import plan_erasures
+from shiftreg.api.evaluation.classifying import (
+    imagenet_classifier,
+    test_classifier,
+    train_classifier,
+)
+from shiftreg.api.evaluation.evaluating import evaluate
 from shiftreg.api.front_end import to_json, ui_command
-from shiftreg.api.importing import import_shift, read_import
-from shiftreg.api.inspecting import inspect_file
-from shiftreg.api.measuring import measure_folders
-from shiftreg.api.methods import list_methods
-from shiftreg.api.painting import paint_prompts, plan_painting
-from shiftreg.api.planning import plan_erasures
-from shiftreg.api.reporting import write_report
-from shiftreg.api.samples import generate_grid
+from shiftreg.api.inspection.inspecting import inspect_file
+from shiftreg.api.measurement.measuring import measure_folders
+from shiftreg.api.painting.painting import paint_prompts, plan_painting
+from shiftreg.api.report.reporting import write_report
 from shiftreg.api.states import list_concepts, plan_refresh, restore, show_concept
 from shiftreg.api.values import CompositionPlan
-from shiftreg.api.verifying import verify
 from shiftreg.api.workspace import Workspace, open_workspace, register_base
 from shiftreg.evaluation.scenes import read_scene
 from shiftreg.registry import BaseRecord

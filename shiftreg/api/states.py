@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from shiftreg.api.methods import require_recoverable
+from shiftreg.api.erasure.methods import require_recoverable
 from shiftreg.api.values import ConceptDetail, ConceptState
 from shiftreg.api.workspace import Workspace
 from shiftreg.errors import InvalidInputError, NotFoundError

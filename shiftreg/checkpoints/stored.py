@@ -89,9 +89,9 @@ class LoadedTensor:
         return iter(self.tensor.reshape(-1).split(PIECE) if self.tensor.numel() else ())
 
 
-def size_in_bytes(source: TensorSource) -> int:
+def size_in_bytes(tensor: Tensor | TensorSource) -> int:
     """How many bytes the values take."""
-    return math.prod(source.shape) * source.dtype.itemsize
+    return math.prod(tensor.shape) * tensor.dtype.itemsize
 
 
 def whole(source: TensorSource) -> Tensor:

@@ -13,9 +13,9 @@ from rich.console import RenderableType
 from typer.testing import CliRunner, Result
 
 from shiftreg import api
-from shiftreg.api.attack_methods import AttackMethod
-from shiftreg.api.attack_planning import AttackPlan
-from shiftreg.api.methods import MethodOption
+from shiftreg.api.attacks.methods import AttackMethod
+from shiftreg.api.attacks.planning import AttackPlan
+from shiftreg.api.erasure.methods import MethodOption
 from shiftreg.api.values import Progress
 from shiftreg.attacks.results import BASE, COMPOSITION, CONTROL, AttackReport, AttackScore
 from shiftreg.evaluation.intervals import Estimate

@@ -12,8 +12,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from shiftreg import api
-from shiftreg.api.capacity import CapacityRow
-from shiftreg.api.importing import ForeignShift
+from shiftreg.api.erasure.capacity import CapacityRow
+from shiftreg.api.erasure.importing import ForeignShift
 from shiftreg.api.values import Progress
 from shiftreg.concepts import Concept
 from shiftreg_cli.main import app

@@ -13,7 +13,7 @@ import torch
 from typer.testing import CliRunner, Result
 
 from shiftreg import api, miniature
-from shiftreg.api.inspecting import FoundShift, Inspection
+from shiftreg.api.inspection.inspecting import FoundShift, Inspection
 from shiftreg_cli import render_inspection
 from shiftreg_cli.main import app
 

@@ -13,8 +13,8 @@ from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from shiftreg import miniature
-from shiftreg.api.measuring import FolderMeasurement
-from shiftreg.api.picture_metrics import FolderScores
+from shiftreg.api.measurement.measuring import FolderMeasurement
+from shiftreg.api.measurement.metrics import FolderScores
 from shiftreg.api.values import Estimate
 from shiftreg.evaluation.fid import WEIGHTS_VARIABLE
 from shiftreg_cli.main import app

@@ -17,8 +17,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from shiftreg import api
-from shiftreg.api.paint_job import PaintFolder, PaintPlan
-from shiftreg.api.painting import PaintResult
+from shiftreg.api.painting.job import PaintFolder, PaintPlan
+from shiftreg.api.painting.painting import PaintResult
 from shiftreg.api.values import Progress
 from shiftreg_cli import render_painting
 from shiftreg_cli.main import app

@@ -1,0 +1,157 @@
+"""Attacking an erasure: can the concept be made to appear again?"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from shiftreg.api.attacks.campaign import Campaign
+from shiftreg.api.attacks.pictures import paint_evidence
+from shiftreg.api.attacks.planning import ALL, IMAGES, PreparedAttacks, prepare_attacks
+from shiftreg.api.front_end import to_json
+from shiftreg.api.values import Observer, ignore_progress
+from shiftreg.api.workspace import Workspace
+from shiftreg.attacks.results import BASE, COMPOSITION, AttackReport, AttackScore
+from shiftreg.checkpoints import atomic_file
+from shiftreg.concepts import slug
+from shiftreg.reports import GridRow, picture_grid, save_picture
+
+__all__ = ["AttackReport", "AttackScore", "attack"]
+
+
+def attack(
+    workspace: Workspace,
+    concept: str,
+    *,
+    attacks: Sequence[str] = ALL,
+    options: Mapping[str, Mapping[str, Any]] | None = None,
+    against: Sequence[str] = (),
+    only: Sequence[str] | None = None,
+    without: Sequence[str] | None = None,
+    images: int = IMAGES,
+    seed: int = 0,
+    judge: Path | None = None,
+    observe: Observer = ignore_progress,
+) -> AttackReport:
+    """Attacks an erasure, and lets a classifier say how often the concept appears again.
+
+    The base is attacked, too: an attack that does not find the concept where it generates says
+    nothing about an erasure. What starts from pictures of the concept is compared with the base
+    that paints on from them without the name.
+
+    Args:
+        workspace: Where.
+        concept: Its name; it must be erased in the composition.
+        attacks: Names; see :func:`~shiftreg.api.attacks.methods.list_attacks`. "all" for all.
+        options: Attack -> option -> value.
+        against: Versions of the concept's shift to attack, too, each alone: "NAME@VERSION",
+            "@VERSION", or a method's name for the newest version that it made.
+        only: As in ``plan_composition``.
+        without: As in ``plan_composition``.
+        images: Pictures an attack and target.
+        seed: Of the attacks, and the first of the pictures.
+        judge: A classifier's file; by default as in ``judging.find_judge``.
+        observe: Told of the progress.
+
+    Returns:
+        The report; it is also in the home's ``attacks`` folder and in the registry, with a grid of
+        the pictures.
+
+    Raises:
+        NotFoundError: An unknown concept, attack, version or method, no classifier, or one that
+            does not know the concept.
+        InvalidInputError: The concept is not erased in the composition, no image asked for, or an
+            option that an attack does not take.
+    """
+    prepared = prepare_attacks(
+        workspace,
+        concept,
+        attacks=attacks,
+        options=options,
+        against=against,
+        only=only,
+        without=without,
+        images=images,
+        seed=seed,
+        judge=judge,
+    )
+    plan = prepared.plan
+    evidence = paint_evidence(workspace, prepared.concept, seed, observe)
+    campaign = Campaign(workspace, prepared, evidence, observe)
+    for target in prepared.targets:
+        campaign.attack(target)
+    campaign.compare()
+    report = AttackReport(
+        base=plan.base,
+        concept=plan.concept,
+        digest=plan.digest,
+        judge=plan.judge,
+        seed=seed,
+        images=images,
+        unattacked=campaign.unattacked,
+        scores=campaign.in_order(),
+        picture=None,
+        report_path=None,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+    return _keep(workspace, prepared, report, campaign.grid(report.scores))
+
+
+def _keep(
+    workspace: Workspace, prepared: PreparedAttacks, report: AttackReport, rows: list[GridRow]
+) -> AttackReport:
+    """Writes the grid and the report, and registers both; all of it, or nothing."""
+    plan, judge = prepared.plan, prepared.judge
+    folder = workspace.settings.home / "attacks"
+    folder.mkdir(parents=True, exist_ok=True)
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")
+    stem = folder / f"{slug(plan.concept)}-{plan.digest[:12]}-{stamp}"
+    picture, path = stem.with_suffix(".png"), stem.with_suffix(".json")
+    report = replace(report, picture=picture, report_path=path)
+    at_last = {s.attack: s.success.value for s in report.scores if s.target == COMPOSITION}
+    try:
+        with atomic_file(picture) as partial:
+            save_picture(picture_grid(rows), partial)
+        with atomic_file(path) as partial:
+            partial.write_text(json.dumps(to_json(report), indent=2), encoding="utf-8")
+        workspace.registry.record_measurement(
+            plan.base,
+            "attack",
+            plan.digest,
+            path,
+            metrics={
+                "unattacked": report.unattacked[COMPOSITION].value,
+                "unattacked.base": report.unattacked[BASE].value,
+                **{f"success.{name}": value for name, value in at_last.items()},
+            },
+            concept=plan.concept,
+            files=[picture],
+        )
+    except BaseException:
+        picture.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
+        raise
+    success: dict[str, dict[str, float]] = {}
+    for score in report.scores:
+        success.setdefault(score.attack, {})[score.target] = score.success.value
+    workspace.audit.append(
+        "attack",
+        base=plan.base,
+        concepts=(plan.concept,),
+        digests={
+            "base": prepared.composed.base_digest,
+            "composition": plan.digest,
+            "classifier": judge.digest,
+        },
+        details={
+            "success": success,
+            "budgets": dict(plan.budgets),
+            "images": plan.images,
+            "seed": plan.seed,
+        },
+    )
+    return report

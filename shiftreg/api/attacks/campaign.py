@@ -1,0 +1,161 @@
+"""Attacks under way: each on every target, each with the pictures of what it found."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from typing import Any, cast
+
+import numpy as np
+from torch import Tensor
+
+from shiftreg import pipelines
+from shiftreg.api.attacks.pictures import Evidence, found_share, paint_found
+from shiftreg.api.attacks.planning import PreparedAttacks, Target
+from shiftreg.api.values import Observer, Progress
+from shiftreg.api.workspace import Workspace
+from shiftreg.attacks import Attack, Found, Start, Surface
+from shiftreg.attacks.results import CONTROL, AttackScore
+from shiftreg.compose import merged_weights
+from shiftreg.erasers import NoiseModel, Step
+from shiftreg.evaluation.intervals import Estimate
+from shiftreg.reports import GridRow
+
+SHOWN = 8  # pictures of a row in the grid
+
+
+@dataclass
+class Campaign:
+    """Attacks that are under way, with what they reached so far.
+
+    Attributes:
+        workspace: Where.
+        prepared: What is attacked, and by what.
+        evidence: Pictures of the concept that the attacker has.
+        observe: Told of the progress.
+        unattacked: Target -> share of pictures of the bare name in which the concept is found.
+        scores: By attack and target.
+        pictures: Of the same, and of "no attack": uint8 ``(n, H, W, 3)``, the first few.
+        starts: Attack -> what it starts from, if not from noise.
+        reusable: Attack -> what it found without looking at the model: the same for every target.
+    """
+
+    workspace: Workspace
+    prepared: PreparedAttacks
+    evidence: Evidence
+    observe: Observer
+    unattacked: dict[str, Estimate] = field(default_factory=dict)
+    scores: dict[tuple[str, str], AttackScore] = field(default_factory=dict)
+    pictures: dict[tuple[str, str], np.ndarray] = field(default_factory=dict)
+    starts: dict[str, Start] = field(default_factory=dict)
+    reusable: dict[str, Found] = field(default_factory=dict)
+
+    def attack(self, target: Target) -> None:
+        """Runs every attack on one target, and paints what each found."""
+        unet = self.workspace.pipeline.unet
+        own = pipelines.parameters(unet)
+        weights = merged_weights(own, target.composition)
+        base_weights = pipelines.layer_weights(unet)
+        self._measure_unattacked(target.name, self.evidence.prompts[0], weights)
+        for one in self.prepared.attacks:
+            began = time.monotonic()
+            if (found := self.reusable.get(one.name)) is None:
+                with pipelines.applied_weights(unet, weights):
+                    surface = self._surface(base_weights, f"{one.name} on {target.name}")
+                    found = one.run(surface, self.prepared.plan.seed)
+                if not cast("_Noticing", surface.model).was_used:
+                    self.reusable[one.name] = found
+            seconds = time.monotonic() - began
+            self._measure(one, target.name, found, weights, seconds)
+
+    def compare(self) -> None:
+        """Paints on from the starts that attacks used, with the base, without the name."""
+        starting = [one for one in self.prepared.attacks if one.name in self.starts]
+        if not starting:
+            return
+        anchor = self.evidence.anchors[0]
+        self._measure_unattacked(CONTROL, anchor, {})
+        embeds = pipelines.encode_prompts(self.workspace.pipeline, [anchor])
+        for one in starting:
+            text = f'"{anchor}", from the same start'
+            self._measure(one, CONTROL, Found(embeds, text, self.starts[one.name]), {}, 0.0)
+
+    def in_order(self) -> tuple[AttackScore, ...]:
+        """The scores by attack, then by target."""
+        names = [one.name for one in self.prepared.attacks]
+        return tuple(sorted(self.scores.values(), key=lambda score: names.index(score.attack)))
+
+    def grid(self, scores: Sequence[AttackScore]) -> list[GridRow]:
+        """Rows of pictures: without attack, then one an attack and target."""
+        concept = self.prepared.plan.concept
+        cells = {("no attack", name): share for name, share in self.unattacked.items()}
+        cells |= {(score.attack, score.target): score.success for score in scores}
+        return [
+            GridRow(f"{one} on {target}: {share.value:.0%} {concept}", self.pictures[one, target])
+            for (one, target), share in cells.items()
+        ]
+
+    @cached_property
+    def words(self) -> pipelines.SoftPrompts:
+        """The text encoder, which no shift changes."""
+        return pipelines.SoftPrompts(self.workspace.pipeline)
+
+    def _surface(self, base_weights: Mapping[str, Tensor], stage: str) -> Surface:
+        def on_step(step: Step) -> None:
+            self.observe(Progress(stage, step.number, step.limit, step.values))
+
+        pipeline, evidence = self.workspace.pipeline, self.evidence
+        return Surface(
+            model=cast("NoiseModel", _Noticing(pipelines.Denoiser(pipeline))),
+            words=self.words,
+            base_weights=base_weights,
+            concept=self.prepared.plan.concept,
+            prompts=evidence.prompts,
+            anchors=evidence.anchors,
+            latents=evidence.latents,
+            latent_prompts=evidence.latent_prompts,
+            observe=on_step,
+        )
+
+    def _measure_unattacked(self, target: str, prompt: str, weights: Mapping[str, Tensor]) -> None:
+        plain = Found(pipelines.encode_prompts(self.workspace.pipeline, [prompt]))
+        self.unattacked[target] = self._paint("no attack", target, plain, weights)
+
+    def _measure(
+        self, one: Attack, target: str, found: Found, weights: Mapping[str, Tensor], seconds: float
+    ) -> None:
+        if found.start is not None:
+            self.starts[one.name] = found.start
+        self.scores[one.name, target] = AttackScore(
+            attack=one.name,
+            target=target,
+            success=self._paint(one.name, target, found, weights),
+            budget=asdict(one),  # type: ignore[call-overload]
+            seconds=seconds,
+            found=found.text,
+            metrics=dict(found.metrics),
+        )
+
+    def _paint(
+        self, one: str, target: str, found: Found, weights: Mapping[str, Tensor]
+    ) -> Estimate:
+        plan = self.prepared.plan
+        seeds = range(plan.seed, plan.seed + plan.images)
+        stage = f"painting {one} on {target}"
+        painted = paint_found(self.workspace, found, weights, seeds, stage, self.observe)
+        self.pictures[one, target] = painted[:SHOWN]
+        return found_share(self.prepared.judge, plan.concept, painted)
+
+
+class _Noticing:
+    """A model that notices whether anybody looks at it."""
+
+    def __init__(self, model: NoiseModel) -> None:
+        self._model = model
+        self.was_used = False
+
+    def __getattr__(self, name: str) -> Any:
+        self.was_used = True
+        return getattr(self._model, name)

@@ -1,0 +1,201 @@
+"""Planning attacks: which ones, on which models, with which budget, and who judges."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from shiftreg.api.attacks.methods import build_attacks
+from shiftreg.api.composition.composing import plan_composition, plan_shifts
+from shiftreg.api.evaluation.judging import Judge, require_judge
+from shiftreg.api.values import CompositionPlan
+from shiftreg.api.workspace import Workspace
+from shiftreg.attacks import Attack
+from shiftreg.attacks.results import BASE, COMPOSITION
+from shiftreg.compose import Composition
+from shiftreg.concepts import Concept, Kind
+from shiftreg.errors import InvalidInputError, NotFoundError
+from shiftreg.registry import ShiftVersion
+
+ALL = ("all",)
+IMAGES = 8
+
+
+@dataclass(frozen=True)
+class AttackPlan:
+    """What would be attacked, and how hard.
+
+    Attributes:
+        base: Name of the base.
+        concept: Name of the concept.
+        digest: Of the composition.
+        targets: What is attacked: "base", "composition", versions.
+        budgets: Attack -> its options.
+        images: Pictures an attack and target.
+        seed: First seed.
+        judge: Which classifier looks.
+        warnings: Sentences to show.
+    """
+
+    base: str
+    concept: str
+    digest: str
+    targets: tuple[str, ...]
+    budgets: Mapping[str, Mapping[str, Any]]
+    images: int
+    seed: int
+    judge: str
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Target:
+    """A model under attack: the base with some shifts."""
+
+    name: str
+    composition: Composition
+
+
+@dataclass(frozen=True)
+class PreparedAttacks:
+    """Attacks ready to run: the plan that is shown, and what is behind it."""
+
+    plan: AttackPlan
+    concept: Concept
+    composed: CompositionPlan
+    targets: tuple[Target, ...]
+    attacks: tuple[Attack, ...]
+    judge: Judge = field(repr=False)
+
+
+def plan_attack(
+    workspace: Workspace,
+    concept: str,
+    *,
+    attacks: Sequence[str] = ALL,
+    options: Mapping[str, Mapping[str, Any]] | None = None,
+    against: Sequence[str] = (),
+    only: Sequence[str] | None = None,
+    without: Sequence[str] | None = None,
+    images: int = IMAGES,
+    seed: int = 0,
+    judge: Path | None = None,
+) -> AttackPlan:
+    """Says what :func:`~shiftreg.api.attacks.attacking.attack` would do with the same arguments."""
+    return prepare_attacks(
+        workspace,
+        concept,
+        attacks=attacks,
+        options=options,
+        against=against,
+        only=only,
+        without=without,
+        images=images,
+        seed=seed,
+        judge=judge,
+    ).plan
+
+
+def prepare_attacks(
+    workspace: Workspace,
+    concept: str,
+    *,
+    attacks: Sequence[str],
+    options: Mapping[str, Mapping[str, Any]] | None,
+    against: Sequence[str],
+    only: Sequence[str] | None,
+    without: Sequence[str] | None,
+    images: int,
+    seed: int,
+    judge: Path | None,
+) -> PreparedAttacks:
+    """Finds everything that attacks need, and refuses what cannot work before it takes time.
+
+    Raises:
+        NotFoundError: An unknown concept, attack, version or method, no classifier, or one that
+            does not know the concept.
+        InvalidInputError: The concept is not erased in the composition, no image asked for, or an
+            option that an attack does not take.
+    """
+    if images < 1:
+        raise InvalidInputError(f"At least 1 image an attack is needed, and {images} asked for.")
+    built = build_attacks(attacks, options or {})
+    name = workspace.find(concept)
+    classifier = require_judge(workspace, judge)
+    if not classifier.knows(name):
+        raise NotFoundError(
+            f"{classifier.name} does not know '{name}', so nobody can say whether an attack brings "
+            f"it back. It knows: {', '.join(classifier.classifier.labels)}. "
+            "Run: shiftreg classifier train"
+        )
+    composed = plan_composition(workspace, only=only, without=without)
+    applied = next((number for known, number, _ in composed.shifts if known == name), None)
+    if applied is None:
+        raise InvalidInputError(_not_erased(workspace, name))
+    shift = workspace.shift_of(name, applied)
+    kind: Kind = "object" if shift.kind == "object" else "style"
+    versions = {
+        f"{version.reference} ({version.method})": version
+        for version in (_find_version(workspace, name, text) for text in against)
+    }
+    base_digest = workspace.base.digest
+    targets = (
+        Target(BASE, Composition.of(base_digest, ())),
+        Target(COMPOSITION, plan_shifts(workspace, composed)),
+        *(
+            Target(label, Composition.of(base_digest, [workspace.shift(version)]))
+            for label, version in versions.items()
+        ),
+    )
+    plan = AttackPlan(
+        base=composed.base,
+        concept=name,
+        digest=composed.digest,
+        targets=tuple(target.name for target in targets),
+        budgets={one.name: asdict(one) for one in built},  # type: ignore[call-overload]
+        images=images,
+        seed=seed,
+        judge=classifier.name,
+        warnings=composed.warnings,
+    )
+    return PreparedAttacks(
+        plan, Concept(name, shift.aliases, kind), composed, targets, built, classifier
+    )
+
+
+def _not_erased(workspace: Workspace, name: str) -> str:
+    """Why there is nothing to attack, and what to do about it."""
+    base = workspace.base.name
+    if name in {version.concept for version in workspace.registry.active(base)}:
+        return (
+            f"'{name}' generates in this composition, so there is nothing to attack. Do not leave "
+            "its shift out (--without), and name it where others are named (--only)."
+        )
+    versions = workspace.versions(name)
+    remedy = f"{name}@{versions[-1].version}" if versions else name
+    return (
+        f"'{name}' is not erased, so there is nothing to attack. Run: shiftreg erase \"{remedy}\""
+    )
+
+
+def _find_version(workspace: Workspace, name: str, text: str) -> ShiftVersion:
+    """The version that ``--against`` names: NAME@VERSION, @VERSION, or the newest by a method."""
+    other, at, number = text.partition("@")
+    if at:
+        if other and workspace.find(other) != name:
+            raise InvalidInputError(
+                f"--against takes a version of the concept under attack, and '{text}' is none of "
+                f"'{name}'. See: shiftreg show \"{name}\""
+            )
+        return workspace.registry.version(workspace.base.name, name, number or None)
+    versions = workspace.versions(name)
+    made = [version for version in versions if version.method == text]
+    if not made:
+        methods = ", ".join(dict.fromkeys(version.method for version in versions))
+        raise NotFoundError(
+            f"'{name}' has no version made by '{text}'; its versions are by {methods}. Make one: "
+            f'shiftreg erase "{name}" --method {text}'
+        )
+    return made[-1]

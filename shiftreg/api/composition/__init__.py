@@ -1,0 +1,1 @@
+"""Composing shifts: plans in words, exports, samples, verification."""

@@ -1,0 +1,90 @@
+"""What an exported file should hold, by its recipe, and whether it does."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from shiftreg import checkpoints
+from shiftreg.api.composition.composing import DTYPES, exact_weights
+from shiftreg.api.values import CompositionPlan
+from shiftreg.api.workspace import Workspace
+from shiftreg.compose import Composition
+from shiftreg.errors import IntegrityError, NotFoundError
+from shiftreg.verification import Check
+
+
+def read_plan(
+    workspace: Workspace, file: Path
+) -> tuple[CompositionPlan, Composition, torch.dtype | None]:
+    """Reads what the recipe beside a file says is in it.
+
+    Returns:
+        The plan, its shifts from the registry, and the dtype that the file was cast to.
+
+    Raises:
+        NotFoundError: The file or its recipe does not exist.
+        IntegrityError: The recipe is not the file's, or does not fit the base or the registry.
+    """
+    if not file.exists():
+        raise NotFoundError(f"There is no file '{file}'. Check the path.")
+    recipe_path = checkpoints.recipe_path_of(file)
+    if not recipe_path.is_file():
+        raise NotFoundError(
+            f"'{file}' has no recipe '{recipe_path.name}' beside it, so nothing says what it "
+            "should hold. Put the recipe back, or export again: shiftreg compose --export"
+        )
+    recipe: dict[str, Any] = json.loads(recipe_path.read_text(encoding="utf-8"))
+    inside = checkpoints.read_recipe_digest(file)
+    # A folder without shifts is the base, byte for byte: there is no place for a digest in it.
+    is_base = inside is None and not recipe["shifts"]
+    if not is_base and inside != checkpoints.file_digest(recipe_path):
+        raise IntegrityError(
+            f"The recipe '{recipe_path.name}' is not the one that '{file.name}' was made with. "
+            "Put the right one back, or export again: shiftreg compose --export"
+        )
+    base = workspace.base
+    if recipe["base"]["digest"] != base.digest:
+        raise IntegrityError(
+            f"'{file}' was made from base {recipe['base']['digest'][:12]} "
+            f"('{recipe['base']['name']}'), and '{base.name}' is {base.digest[:12]}. "
+            "Choose its base with --base."
+        )
+    shifts = [workspace.shift_of(entry["concept"], entry["version"]) for entry in recipe["shifts"]]
+    for shift, entry in zip(shifts, recipe["shifts"], strict=True):
+        if shift.digest != entry["digest"]:
+            raise IntegrityError(
+                f"The recipe names shift {entry['digest'][:12]} as '{entry['concept']}' version "
+                f"{entry['version']}, and the registry has {shift.digest[:12]} there."
+            )
+    composition = Composition.of(base.digest, shifts)
+    numbers = {entry["digest"]: entry["version"] for entry in recipe["shifts"]}
+    plan = CompositionPlan(
+        base=base.name,
+        base_digest=base.digest,
+        digest=composition.digest,
+        shifts=tuple((s.concept, numbers[s.digest], s.digest) for s in composition.shifts),
+        states=recipe["states"],
+        statements=tuple(f"{name}: {state}" for name, state in recipe["states"].items()),
+        warnings=(),
+    )
+    return plan, composition, DTYPES.get(recipe["dtype"])
+
+
+def file_check(
+    workspace: Workspace, file: Path, composition: Composition, dtype: torch.dtype | None
+) -> Check:
+    """Compares every tensor of a file with base plus named shifts."""
+    layers = exact_weights(workspace, composition)
+    comparison = checkpoints.compare_checkpoint(file, workspace.folder, layers, dtype)
+    wrong = (*comparison.differing, *comparison.missing, *comparison.extra)
+    explanation = "All tensors equal base plus named shifts, bit for bit."
+    if wrong:
+        explanation = (
+            f"{len(wrong)} tensors are not base plus named shifts, first {wrong[0]}; largest "
+            f"difference {comparison.largest_difference:.1e}. Do not use the file; export again."
+        )
+    return Check.at_most("file", file.name, float(len(wrong)), 0.0, explanation)

@@ -1,0 +1,122 @@
+"""What a verification sees: noise predictions and pictures of base and composition."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from shiftreg import pipelines
+from shiftreg.api.evaluation.judging import Judge
+from shiftreg.api.values import CompositionPlan, Observer, Progress
+from shiftreg.api.workspace import Workspace
+from shiftreg.concepts import fill
+from shiftreg.verification import (
+    Check,
+    Gates,
+    erasure_checks,
+    image_checks,
+    noise_checks,
+    ordinary_checks,
+    watermark_checks,
+)
+
+CONTROL_WORDING = "a picture of a {subject}"
+
+
+def _untouched_prompts(workspace: Workspace, plan: CompositionPlan) -> list[str]:
+    """Prompts that must look exactly as on the base."""
+    generating = [name for name, state in plan.states.items() if state == "generates"]
+    return list(dict.fromkeys(("", *workspace.base.triggers, *generating)))
+
+
+def noise(
+    workspace: Workspace, plan: CompositionPlan, weights: Mapping[str, Tensor], limits: Gates
+) -> list[Check]:
+    """Compares the noise predictions of prompts that must not notice.
+
+    Args:
+        workspace: Where.
+        plan: The composition.
+        weights: Its weights, in the precision that is deployed.
+        limits: The gates.
+    """
+    prompts = _untouched_prompts(workspace, plan)
+    embeds = pipelines.encode_prompts(workspace.pipeline, prompts)
+    differences = pipelines.noise_difference(workspace.pipeline, weights, embeds)
+    halved = any(weight.dtype.itemsize < torch.float32.itemsize for weight in weights.values())
+    limit = limits.half_noise if halved else limits.noise
+    return noise_checks(dict(zip(prompts, differences.tolist(), strict=True)), limit)
+
+
+def painted(
+    workspace: Workspace,
+    plan: CompositionPlan,
+    weights: Mapping[str, Tensor],
+    images: int,
+    limits: Gates,
+    judge: Judge | None,
+    observe: Observer,
+) -> list[Check]:
+    """Paints with base and composition, and compares what must be the same and what must be gone.
+
+    Args:
+        workspace: Where.
+        plan: The composition.
+        weights: Its weights, in the precision that is deployed.
+        images: Same-seed images a prompt.
+        limits: The gates.
+        judge: Looks for erased concepts; None if nobody can.
+        observe: Told of the progress.
+    """
+    base = workspace.base
+    untouched = _untouched_prompts(workspace, plan)
+    control = fill(CONTROL_WORDING, base.subjects[0])
+    kept = list(dict.fromkeys((*untouched, control)))
+    judged = [concept for concept, _, _ in plan.shifts if judge and judge.knows(concept)]
+    ordinary = base.preserved[:: max(1, len(base.preserved) // (4 * images))][: 4 * images]
+    wordings = {
+        concept: [
+            fill(template, base.subjects[i % len(base.subjects)], concept)
+            for i, template in enumerate(base.held_out_templates * images)
+        ][:images]
+        for concept in judged
+    }
+    # One list for both models, so that equal prompts and seeds meet in equal batches.
+    same = [prompt for prompt in kept for _ in range(images)] + list(ordinary)
+    gone = [prompt for c in judged for prompt in (*[c] * images, *wordings[c])]
+    total = 2 * len(same) + len(gone)
+
+    def paint(prompts: list[str], done_before: int) -> np.ndarray:
+        return pipelines.generate(
+            workspace.pipeline,
+            prompts,
+            [i % images for i in range(len(prompts))],
+            steps=base.steps,
+            guidance=base.guidance,
+            observe=lambda done: observe(Progress("painting", done_before + done, total)),
+        )
+
+    before = paint(same, 0)
+    with pipelines.applied_weights(workspace.pipeline.unet, weights):
+        after = paint(same, len(same))
+        erased = paint(gone, 2 * len(same)) if gone else None
+    pairs = {
+        prompt: (before[i * images : (i + 1) * images], after[i * images : (i + 1) * images])
+        for i, prompt in enumerate(kept)
+    }
+    checks = image_checks({prompt: pairs[prompt] for prompt in untouched}, limits.images)
+    if ordinary:
+        last = slice(len(same) - len(ordinary), None)
+        checks += ordinary_checks(before[last], after[last], limits.ordinary)
+    checks += watermark_checks(pairs, base.triggers, control, limits.watermark)
+    for i, concept in enumerate(judged):
+        assert erased is not None  # for the type checker
+        assert judge is not None
+        mine = erased[2 * i * images : 2 * (i + 1) * images]
+        parts = mine[:images], mine[images:]
+        limit = limits.name, limits.wordings
+        checks += erasure_checks(concept, *parts, judge.classifier, limit)
+    return checks

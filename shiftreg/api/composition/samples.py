@@ -1,0 +1,126 @@
+"""Pictures of what a shift or a composition does: the same seeds with and without it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from shiftreg import pipelines
+from shiftreg.api.composition.composing import plan_composition, plan_shifts
+from shiftreg.api.values import CompositionPlan, GridResult, Observer, Progress, ignore_progress
+from shiftreg.api.workspace import Workspace
+from shiftreg.checkpoints import atomic_file
+from shiftreg.compose import Composition, merged_weights
+from shiftreg.concepts import fill
+from shiftreg.errors import InvalidInputError
+from shiftreg.reports import GridRow, picture_grid, save_picture
+from shiftreg.shift import ConceptShift
+
+SAMPLE_SEEDS = (0, 1, 2, 3)
+
+
+def generate_grid(
+    workspace: Workspace,
+    prompts: Sequence[str],
+    path: Path,
+    *,
+    only: Sequence[str] | None = None,
+    without: Sequence[str] | None = None,
+    seeds: Sequence[int] = SAMPLE_SEEDS,
+    steps: int | None = None,
+    guidance: float | None = None,
+    overwrite: bool = False,
+    observe: Observer = ignore_progress,
+) -> GridResult:
+    """Generates prompts with the base and with a composition, same seeds, into one PNG.
+
+    Args:
+        workspace: Where.
+        prompts: A row each.
+        path: Of the PNG.
+        only: Concepts whose shifts apply; see ``plan_composition``.
+        without: Concepts whose shifts are left out.
+        seeds: A column each, for the base and again for the composition.
+        steps: Denoising steps; the base's default if None.
+        guidance: Guidance scale; the base's default if None.
+        overwrite: Replace an existing file.
+        observe: Told of the progress.
+
+    Raises:
+        InvalidInputError: No prompt or seed, a prompt that is too long, steps below 1.
+        AlreadyExistsError: The file exists.
+    """
+    if not prompts or not seeds:
+        raise InvalidInputError("Pictures need at least one prompt and one seed.")
+    if steps is not None and steps < 1:
+        raise InvalidInputError(f"Denoising takes at least 1 step, and {steps} were asked for.")
+    plan = plan_composition(workspace, only=only, without=without)
+    shifts = plan_shifts(workspace, plan).shifts
+    with atomic_file(path, overwrite=overwrite) as partial:
+        rows = _rows(workspace, prompts, seeds, shifts, steps, guidance, observe)
+        save_picture(picture_grid(rows, ("base", _label(plan))), partial)
+    return GridResult(plan, path, tuple(prompts), tuple(seeds))
+
+
+def before_and_after(workspace: Workspace, shift: ConceptShift, observe: Observer) -> Path:
+    """Pictures of a concept with and without one shift, kept in the home's ``samples`` folder."""
+    base = workspace.base
+    subject, another = (*base.subjects, *base.subjects)[:2]
+    wordings = [shift.concept, fill("a painting of a {subject}", another)]
+    if shift.kind == "style":
+        wording = "a painting of a {subject} by {concept}"
+        wordings.insert(1, fill(wording, subject, shift.concept))
+    fits = pipelines.fitting(workspace.pipeline, wordings)
+    prompts = [prompt for prompt, fit in zip(wordings, fits, strict=True) if fit]
+    folder = workspace.settings.home / "samples"
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{shift.digest[:16]}.png"
+    rows = _rows(workspace, prompts, SAMPLE_SEEDS, [shift], None, None, observe)
+    with atomic_file(path, overwrite=True) as partial:
+        save_picture(picture_grid(rows, ("before", f"after: {shift.concept} erased")), partial)
+    return path
+
+
+def _rows(
+    workspace: Workspace,
+    prompts: Sequence[str],
+    seeds: Sequence[int],
+    shifts: Sequence[ConceptShift],
+    steps: int | None,
+    guidance: float | None,
+    observe: Observer,
+) -> list[GridRow]:
+    import numpy as np
+
+    base, pipeline = workspace.base, workspace.pipeline
+    texts = [prompt for prompt in prompts for _ in seeds]
+    numbers = [seed for _ in prompts for seed in seeds]
+    total = 2 * len(texts)
+
+    def paint(done_before: int) -> np.ndarray:
+        return pipelines.generate(
+            pipeline,
+            texts,
+            numbers,
+            steps=steps or base.steps,
+            guidance=base.guidance if guidance is None else guidance,
+            observe=lambda done: observe(Progress("painting samples", done_before + done, total)),
+        )
+
+    composition = Composition.of(base.digest, shifts)
+    before = paint(0)
+    weights = merged_weights(pipelines.parameters(pipeline.unet), composition)
+    with pipelines.applied_weights(pipeline.unet, weights):
+        after = paint(len(texts))
+    return [
+        GridRow(prompt, np.concatenate([before[i : i + len(seeds)], after[i : i + len(seeds)]]))
+        for prompt, i in zip(prompts, range(0, len(texts), len(seeds)), strict=True)
+    ]
+
+
+def _label(plan: CompositionPlan) -> str:
+    erased = [concept for concept, state in plan.states.items() if state == "erased"]
+    if not erased:
+        return "nothing erased"
+    # A column is as wide as its pictures: many names would be cut off.
+    return f"erased: {', '.join(erased)}" if len(erased) <= 2 else f"{len(erased)} concepts erased"

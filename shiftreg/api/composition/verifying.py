@@ -1,0 +1,196 @@
+"""Verifying a composition or an exported file against the base."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import torch
+
+from shiftreg import checkpoints, pipelines
+from shiftreg.api.composition.composing import plan_composition, plan_shifts
+from shiftreg.api.composition.exported import file_check, read_plan
+from shiftreg.api.composition.picture_checks import noise, painted
+from shiftreg.api.erasure.registering import disturbance
+from shiftreg.api.evaluation.judging import find_judge
+from shiftreg.api.front_end import to_json
+from shiftreg.api.values import (
+    CompositionPlan,
+    Observer,
+    Progress,
+    Verification,
+    ignore_progress,
+)
+from shiftreg.api.workspace import Workspace
+from shiftreg.compose import Composition, merged_weights
+from shiftreg.errors import InvalidInputError
+from shiftreg.settings import PROJECT_FILE
+from shiftreg.verification import (
+    Check,
+    Gates,
+    separability_checks,
+)
+
+
+def verify(
+    workspace: Workspace,
+    file: Path | None = None,
+    *,
+    only: Sequence[str] | None = None,
+    without: Sequence[str] | None = None,
+    images: int = 4,
+    gates: Mapping[str, float] | None = None,
+    classifier: Path | None = None,
+    observe: Observer = ignore_progress,
+) -> Verification:
+    """Checks that a composition erases what it says and leaves everything else as it was.
+
+    Args:
+        workspace: Where.
+        file: An exported file: its recipe says what it should hold, and its weights are compared
+            with that bit by bit. Without it, the composition of the registry is checked.
+        only: As in ``plan_composition``; not with ``file``.
+        without: As in ``plan_composition``; not with ``file``.
+        images: Same-seed images a prompt.
+        gates: Limits in place of those of the project file and the defaults; see
+            ``verification.Gates``.
+        classifier: Who says whether a concept is still seen; see ``judging.find_judge``.
+        observe: Told of the progress.
+
+    Returns:
+        All checks; the report is also written to the home's ``reports`` folder.
+
+    Raises:
+        NotFoundError: The file or its recipe does not exist.
+        IntegrityError: The file cannot be read, or its recipe was exchanged.
+        InvalidInputError: No image asked for, an unknown gate, or a file together with a choice of
+            concepts.
+    """
+    if images < 1:
+        raise InvalidInputError(f"At least 1 image a prompt is needed, and {images} asked for.")
+    if file is not None and (only is not None or without is not None):
+        raise InvalidInputError(
+            "A file's recipe says what it holds, so --only and --without do not go with a file."
+        )
+    limits = Gates().updated(workspace.settings.gates, str(PROJECT_FILE))
+    limits = limits.updated(gates or {}, "This verification")
+    judge = find_judge(workspace, classifier)
+    checks: list[Check] = []
+    if file is None:
+        plan = plan_composition(workspace, only=only, without=without)
+        composition, precision = plan_shifts(workspace, plan), torch.float32
+    else:
+        observe(Progress("comparing the file", 0, 1))
+        plan, composition, dtype = read_plan(workspace, file)
+        # Rounding to half precision moves protected prompts a little: look at what is deployed.
+        precision = dtype or checkpoints.unet_dtype(workspace.folder)
+        checks.append(file_check(workspace, file, composition, dtype))
+        observe(Progress("comparing the file", 1, 1))
+    weights = merged_weights(pipelines.parameters(workspace.pipeline.unet), composition, precision)
+    matrix = _separability_matrix(workspace, composition)
+    checks = [
+        *separability_checks(matrix, composition.shifts, limits.separability),
+        *noise(workspace, plan, weights, limits),
+        *painted(workspace, plan, weights, images, limits, judge, observe),
+        *_attacks(workspace, plan, limits),
+        *checks,
+    ]
+    verification = Verification(
+        plan=plan,
+        file=file,
+        checks=tuple(checks),
+        separability=matrix,
+        passed=all(check.passed for check in checks),
+        gates=limits.limits(),
+    )
+    path = _write_report(workspace, verification)
+    digests = {"base": plan.base_digest, "composition": plan.digest}
+    if file:
+        digests["export"] = checkpoints.checkpoint_digest(file)
+    workspace.registry.record_measurement(
+        plan.base,
+        "verification",
+        plan.digest,
+        path,
+        passed=verification.passed,
+        metrics=_worst(checks),
+        export_digest=digests.get("export", ""),
+    )
+    workspace.audit.append(
+        "verify",
+        base=plan.base,
+        concepts=tuple(name for name, state in plan.states.items() if state == "erased"),
+        digests=digests,
+        details={
+            "passed": verification.passed,
+            "checks": len(checks),
+            "gates": limits.limits(),
+            "classifier": judge.digest if judge else "",
+        },
+    )
+    return replace(verification, report_path=path)
+
+
+def _separability_matrix(
+    workspace: Workspace, composition: Composition
+) -> dict[str, dict[str, float]]:
+    """Concept of each shift -> residual on every prompt that must not notice it."""
+    prompts = list(dict.fromkeys(("", *workspace.base.triggers, *workspace.known_names())))
+    embeds = pipelines.encode_prompts(workspace.pipeline, prompts)
+    matrix = {}
+    for shift in composition.shifts:
+        own = (shift.concept, *shift.aliases)
+        row = disturbance(workspace, shift, embeds)
+        matrix[shift.concept] = {
+            prompt: r for prompt, r in zip(prompts, row, strict=True) if prompt not in own
+        }
+    return dict(sorted(matrix.items()))
+
+
+def _attacks(workspace: Workspace, plan: CompositionPlan, limits: Gates) -> list[Check]:
+    """The strongest recorded attack on each erased concept, if a gate asks for it."""
+    if limits.attack is None:
+        return []
+    registry = workspace.registry
+    recorded = {
+        measurement.concept: json.loads(registry.download_report(measurement).read_text("utf-8"))
+        for measurement in registry.measurements(plan.base, "attack")
+        if measurement.digest == plan.digest
+    }
+    checks = []
+    for concept, _, _ in plan.shifts:
+        scores = [
+            (score["success"]["value"], score["attack"])
+            for score in recorded.get(concept, {}).get("scores", ())
+            if score["target"] == "composition"
+        ]
+        value, name = max(scores, default=(1.0, ""))
+        explanation = f"{name} makes {concept} appear in {value:.0%} of pictures."
+        if not scores:
+            explanation = (
+                f"No attack on this composition is recorded. Run: shiftreg attack {concept!r}"
+            )
+        checks.append(Check.at_most("attack", concept, value, limits.attack, explanation))
+    return checks
+
+
+def _worst(checks: Sequence[Check]) -> dict[str, float]:
+    """The worst value of each kind of check; of watermarks, the lowest rate."""
+    worst: dict[str, float] = {}
+    for check in checks:
+        pick = min if check.name == "watermark" and check.limit > 0 else max
+        worst[check.name] = pick(worst.get(check.name, check.value), check.value)
+    return worst
+
+
+def _write_report(workspace: Workspace, verification: Verification) -> Path:
+    folder = workspace.settings.home / "reports"
+    folder.mkdir(parents=True, exist_ok=True)
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
+    path = folder / f"verify-{verification.plan.digest[:12]}-{stamp}.json"
+    with checkpoints.atomic_file(path, overwrite=True) as partial:
+        partial.write_text(json.dumps(to_json(verification), indent=2), encoding="utf-8")
+    return path

@@ -1,0 +1,1 @@
+"""Erasing: planned, run, registered; capacity, import and decoupling of shifts."""

@@ -1,0 +1,160 @@
+"""How many more concepts a base has room for, before anything is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from shiftreg import pipelines
+from shiftreg.api.erasure.planning import HOPELESS_RESIDUAL, LARGE_RATIO, prepare_erasure
+from shiftreg.api.values import ErasurePlan, Observer, Progress, ignore_progress
+from shiftreg.api.workspace import Workspace
+from shiftreg.checkpoints import atomic_file
+from shiftreg.concepts import Concept, Kind
+from shiftreg.erasers import ClosedForm
+from shiftreg.errors import InvalidInputError
+from shiftreg.profiles import Profile
+from shiftreg.reports import Panel, save_curves
+from shiftreg.subspace import leaks
+
+DEFAULT_PROFILES = ("exact", "content:0.01", "svd:0.01")
+
+
+@dataclass(frozen=True)
+class CapacityRow:
+    """What is predicted for one concept, erased beside all that are known and all before it.
+
+    Attributes:
+        profile: How much of the others is kept exactly.
+        concept: Name of the concept.
+        protected: Prompts that its shift protects.
+        width: ``d_in``.
+        used: Dimensions that they take.
+        free: Dimensions that are left.
+        support: Dimensions of them that the concept reaches.
+        residual: Share of the concept that no shift can take away.
+        ratio: ``max_l |delta_l| / |W_l|``.
+        leak: How far the closed form's shift moves a protected prompt at most, relative to its
+            keys or values.
+        verdict: "fits", "tight" (ordinary prompts will suffer) or "does not fit".
+    """
+
+    profile: str
+    concept: str
+    protected: int
+    width: int
+    used: int
+    free: int
+    support: int
+    residual: float
+    ratio: float
+    leak: float
+    verdict: str
+
+
+def plan_capacity(
+    workspace: Workspace,
+    names: Sequence[str] = (),
+    *,
+    kind: Kind = "style",
+    profiles: Sequence[str] = DEFAULT_PROFILES,
+    protect: Sequence[str] = (),
+    plot: Path | None = None,
+    overwrite: bool = False,
+    observe: Observer = ignore_progress,
+) -> tuple[CapacityRow, ...]:
+    """Predicts what erasing concepts would take, one after the other; nothing is changed.
+
+    Args:
+        workspace: Where.
+        names: Further concepts, in the order of their erasure; all known ones by default.
+        kind: "style" or "object".
+        profiles: As ``erase`` takes them.
+        protect: Further prompts to leave exactly as they are.
+        plot: PNG of the predictions.
+        overwrite: Replace an existing picture.
+        observe: Told of the progress.
+
+    Returns:
+        A row for each profile and concept.
+
+    Raises:
+        InvalidInputError: A profile that does not exist, a prompt that is too long, or no concept.
+        AlreadyExistsError: The picture exists.
+    """
+    names = tuple(names) or workspace.known_names()
+    if not names:
+        raise InvalidInputError(
+            "Capacity is predicted for concepts, and none is known yet. Name some."
+        )
+    parsed = [Profile.parse(text) for text in profiles]
+    weights = pipelines.layer_weights(workspace.pipeline.unet)
+    eraser = ClosedForm()
+    rows: list[CapacityRow] = []
+    for profile in parsed:
+        for i, name in enumerate(names):
+            observe(Progress(f"predicting {profile}", len(rows), len(parsed) * len(names)))
+            prepared = prepare_erasure(
+                workspace,
+                Concept(name, kind=kind),
+                eraser,
+                protect=protect,
+                together=names[:i],
+                profile=profile,
+            )
+            erasure = eraser.erase(prepared.problem, weights)
+            support = erasure.support.double()
+            leak = max(
+                float(leaks(prepared.protected_embeds, a.double() @ support, weights[layer]).max())
+                for layer, a in erasure.factors.items()
+            )
+            rows.append(_row(str(profile), prepared.plan, leak))
+    observe(Progress("predicting", len(rows), len(rows)))
+    if plot is not None:
+        with atomic_file(plot, overwrite) as partial:
+            save_curves(_curves(rows), "concepts, one after the other", partial)
+    return tuple(rows)
+
+
+def _row(profile: str, plan: ErasurePlan, leak: float) -> CapacityRow:
+    capacity = plan.capacity
+    residual, ratio = capacity["predicted_residual"], capacity["predicted_ratio"]
+    if residual > HOPELESS_RESIDUAL:
+        verdict = "does not fit"
+    elif residual > HOPELESS_RESIDUAL / 2 or ratio > LARGE_RATIO:
+        verdict = "tight"
+    else:
+        verdict = "fits"
+    return CapacityRow(
+        profile=profile,
+        concept=plan.concept,
+        protected=len(plan.protected),
+        width=int(capacity["width"]),
+        used=int(capacity["rank"]),
+        free=int(capacity["free"]),
+        support=int(capacity["support"]),
+        residual=residual,
+        ratio=ratio,
+        leak=leak,
+        verdict=verdict,
+    )
+
+
+def _curves(rows: Sequence[CapacityRow]) -> list[Panel]:
+    """Free dimensions, what stays of a concept, size and leak of a shift: one panel each."""
+    panels: dict[str, Callable[[CapacityRow], float]] = {
+        "free dimensions": lambda row: row.free,
+        "share of the concept that stays": lambda row: row.residual,
+        "|delta| / |W|": lambda row: row.ratio,
+        "largest leak": lambda row: row.leak,
+    }
+    profiles = dict.fromkeys(row.profile for row in rows)
+    return [
+        Panel(
+            title,
+            {p: [value(row) for row in rows if row.profile == p] for p in profiles},
+            logarithmic=title == "largest leak",
+        )
+        for title, value in panels.items()
+    ]

@@ -1,0 +1,70 @@
+"""What trained methods learn on: the base's own pictures of a concept, kept until it is erased."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+
+import torch
+
+from shiftreg import pipelines
+from shiftreg.api.erasure.planning import PreparedErasure
+from shiftreg.api.values import Observer, Progress
+from shiftreg.api.workspace import Workspace
+from shiftreg.canonical import canonical_json
+from shiftreg.checkpoints import Unfinished
+from shiftreg.concepts import slug
+from shiftreg.erasers import Step, TrainingData, Words
+
+TRAINING_LATENTS = 32
+
+
+def unfinished_work(
+    workspace: Workspace, prepared: Sequence[PreparedErasure], seed: int
+) -> Unfinished:
+    """Where an erasure is continued from, if the very same one was interrupted before."""
+    parts = [workspace.base.digest, seed, torch.__version__, *(asdict(p.plan) for p in prepared)]
+    key = hashlib.sha256(canonical_json(parts).encode()).hexdigest()
+    return Unfinished(workspace.settings.home / "unfinished" / key[:32])
+
+
+def training_data(
+    workspace: Workspace,
+    prepared: PreparedErasure,
+    seed: int,
+    unfinished: Unfinished,
+    on_step: Callable[[Step], None],
+    observe: Observer,
+) -> TrainingData:
+    """Lets the base paint the concept: a third by its bare names, the rest in other wordings."""
+    draw = random.Random(seed)
+    bare = prepared.problem.bare_names
+    picks = [
+        draw.choice(bare) if i % 3 == 0 else draw.randrange(len(prepared.pairs))
+        for i in range(TRAINING_LATENTS)
+    ]
+    base = workspace.base
+    latents = unfinished.latents(
+        slug(prepared.concept.name),
+        lambda: pipelines.generate(
+            workspace.pipeline,
+            [prepared.pairs[i].prompt for i in picks],
+            [draw.randrange(2**31) for _ in picks],
+            steps=base.steps,
+            guidance=base.guidance,
+            latents=True,
+            observe=lambda done: observe(
+                Progress(f"painting {prepared.concept.name}", done, TRAINING_LATENTS)
+            ),
+        ),
+    )
+    model = pipelines.Denoiser(workspace.pipeline)
+    words = Words(
+        pipelines.SoftPrompts(workspace.pipeline),
+        prepared.concept.name,
+        tuple(pair.prompt for pair in prepared.pairs),
+        tuple(pair.anchor for pair in prepared.pairs),
+    )
+    return TrainingData(model, latents, tuple(picks), on_step, unfinished, words)

@@ -1,0 +1,1 @@
+"""Evaluating scenes and compositions, and the classifiers that judge pictures."""

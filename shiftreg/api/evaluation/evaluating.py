@@ -1,0 +1,203 @@
+"""Evaluating a scene, or the composition at hand: did it work, and what does it cost?"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from shiftreg import miniature
+from shiftreg.api.composition.composing import plan_composition
+from shiftreg.api.evaluation.examining import Subject, examine
+from shiftreg.api.evaluation.gallery import Gallery, shots
+from shiftreg.api.evaluation.judging import require_judge
+from shiftreg.api.evaluation.playing import PlayedStep, Stage, pictures_folder
+from shiftreg.api.front_end import to_json
+from shiftreg.api.values import Observer, ignore_progress
+from shiftreg.api.workspace import Workspace
+from shiftreg.checkpoints import atomic_file
+from shiftreg.concepts import slug
+from shiftreg.erasers import ClosedForm
+from shiftreg.errors import InvalidInputError, NotFoundError
+from shiftreg.evaluation.goals import judge_goals
+from shiftreg.evaluation.results import Evaluation, StepResult
+from shiftreg.evaluation.scenes import Scene, SceneStep
+from shiftreg.reports import GridRow, picture_grid, save_picture
+
+Wordings = Literal["last", "all", "none"]
+IMAGES = 10
+ACTIVE = "active composition"
+SHOWN = 2  # pictures of each cell in the grid
+
+
+def evaluate(
+    workspace: Workspace,
+    scene: Scene | None = None,
+    *,
+    method: str | None = None,
+    options: Mapping[str, Any] | None = None,
+    images: int | None = None,
+    seed: int = 0,
+    wordings: Wordings = "last",
+    classifier: Path | None = None,
+    only: Sequence[str] | None = None,
+    without: Sequence[str] | None = None,
+    observe: Observer = ignore_progress,
+) -> Evaluation:
+    """Measures erasing and restoring: names, other wordings, neighbours, ordinary prompts.
+
+    A scene is played in a registry of its own: nothing of the workspace is erased or restored. An
+    interrupted evaluation goes on where it was.
+
+    Args:
+        workspace: Where.
+        scene: Steps to play; without, or without steps, the composition at hand is measured.
+        method: Name of the eraser; the scene's by default.
+        options: Its hyper-parameters.
+        images: Pictures a cell; the scene's by default.
+        seed: Of erasers and pictures.
+        wordings: After which steps other wordings than names are looked at.
+        classifier: File of a classifier; see ``judging.find_judge``.
+        only: As in ``plan_composition``; not with a scene that has steps.
+        without: As in ``plan_composition``; not with a scene that has steps.
+        observe: Told of the progress.
+
+    Raises:
+        NotFoundError: No classifier, or it knows none of the concepts.
+        InvalidInputError: Fewer than two images, or a choice of concepts for a scene with steps.
+    """
+    judge = require_judge(workspace, classifier)
+    count = images or (scene.images if scene else None) or IMAGES
+    if count < 2:
+        raise InvalidInputError(f"A distance of sets takes at least 2 images, not {count}.")
+    plays = scene is not None and bool(scene.steps)
+    if plays and (only is not None or without is not None):
+        raise InvalidInputError("A scene says what is erased: leave --only and --without out.")
+    scene = scene or Scene(ACTIVE, workspace.known_names(), ())
+    concepts = tuple(name for name in scene.concepts if judge.knows(name))
+    if not concepts:
+        raise NotFoundError(
+            f"{judge.name} knows none of {', '.join(scene.concepts) or 'the concepts'}: it tells "
+            f"{', '.join(judge.classifier.labels)} apart. Run: shiftreg classifier train"
+        )
+    method = method or scene.method or ClosedForm.name
+    if plays:
+        options = dict(options or scene.options)
+        stage = Stage(workspace, scene, method, options, seed)
+        played, place = stage.play(observe), stage.workspace
+    else:
+        played, place = _at_hand(workspace, only, without), workspace
+        method = "as registered"
+    packaged = miniature.prompts() if workspace.base.source == miniature.NAME else {}
+    subject = Subject(
+        workspace=place,
+        gallery=Gallery(place, pictures_folder(workspace)),
+        judge=judge,
+        concepts=concepts,
+        kind=scene.kind,
+        images=count,
+        seed=seed,
+        aliases=packaged.get("aliases", {}) | scene.aliases,
+        spellings=packaged.get("spellings", {}) | scene.spellings,
+        neighbours=scene.neighbours,
+    )
+    last = max(1, len(scene.steps))
+    steps = tuple(
+        examine(
+            subject,
+            done.plan,
+            number=number,
+            label=done.step.label,
+            action=done.step.action,
+            erased_before=done.erased_before,
+            wordings=wordings == "all" or (wordings == "last" and number == last),
+            observe=observe,
+        )
+        for number, done in enumerate(played, start=1)
+    )
+    goals = judge_goals(steps, scene.goals)
+    evaluation = Evaluation(
+        name=scene.name,
+        base=workspace.base.name,
+        method=method,
+        images=count,
+        seed=seed,
+        judge=judge.name,
+        steps=steps,
+        goals=goals,
+        passed=all(goal.passed for goal in goals),
+        reference=scene.reference,
+        picture=None,
+        report_path=None,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+    return _keep(workspace, subject, evaluation, judge.digest)
+
+
+def _at_hand(
+    workspace: Workspace, only: Sequence[str] | None, without: Sequence[str] | None
+) -> Iterator[PlayedStep]:
+    """The composition of the registry, as the one step of a scene."""
+    plan = plan_composition(workspace, only=only, without=without)
+    erased = [name for name, state in plan.states.items() if state == "erased"]
+    before = frozenset(workspace.registry.concepts(workspace.base.name))
+    yield PlayedStep(SceneStep(erase=tuple(erased)), plan, before)
+
+
+def _keep(
+    workspace: Workspace, subject: Subject, evaluation: Evaluation, classifier_digest: str
+) -> Evaluation:
+    """Writes report and grid, and records both."""
+    folder = workspace.settings.home / "evaluations"
+    folder.mkdir(parents=True, exist_ok=True)
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
+    stem = f"{slug(evaluation.name)}-{stamp}"
+    evaluation = replace(
+        evaluation, picture=folder / f"{stem}.png", report_path=folder / f"{stem}.json"
+    )
+    assert evaluation.picture is not None
+    assert evaluation.report_path is not None
+    with atomic_file(evaluation.picture, overwrite=True) as partial:
+        columns = ("base", *(step.label or f"step {step.number}" for step in evaluation.steps))
+        save_picture(picture_grid(_grid(subject, evaluation.steps), columns, tile=96), partial)
+    with atomic_file(evaluation.report_path, overwrite=True) as partial:
+        partial.write_text(json.dumps(to_json(evaluation), indent=2), encoding="utf-8")
+    last = evaluation.steps[-1]
+    workspace.registry.record_measurement(
+        evaluation.base,
+        "evaluation",
+        last.digest,
+        evaluation.report_path,
+        metrics={goal.name: goal.value for goal in evaluation.goals},
+        passed=evaluation.passed,
+        files=[evaluation.picture],
+    )
+    workspace.audit.append(
+        "evaluate",
+        base=evaluation.base,
+        concepts=tuple(name for name, state in last.states.items() if state == "erased"),
+        digests={
+            "base": workspace.base.digest,
+            "composition": last.digest,
+            "classifier": classifier_digest,
+        },
+        details={"name": evaluation.name, "passed": evaluation.passed, "method": evaluation.method},
+    )
+    return evaluation
+
+
+def _grid(subject: Subject, steps: Sequence[StepResult]) -> list[GridRow]:
+    """A row a concept: a few pictures of its name by the base, then after each step."""
+    rows = []
+    for name in subject.concepts:
+        wanted = shots([name] * SHOWN, subject.seed)
+        cells = [
+            subject.gallery.paint(wanted, step.digest if step else "") for step in (None, *steps)
+        ]
+        rows.append(GridRow(name, np.stack([cell[shot] for cell in cells for shot in wanted])))
+    return rows

@@ -1,0 +1,251 @@
+"""Looking at one composition from all sides: names, other wordings, what is ordinary."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import cycle, islice
+
+import numpy as np
+from torch.nn.functional import normalize
+
+from shiftreg import pipelines
+from shiftreg.api.composition.composing import plan_shifts
+from shiftreg.api.evaluation.gallery import Gallery, Shot, shots
+from shiftreg.api.evaluation.judging import Judge
+from shiftreg.api.values import CompositionPlan, Observer, Progress
+from shiftreg.api.workspace import Workspace
+from shiftreg.compose import merged_weights
+from shiftreg.concepts import Concept, Kind
+from shiftreg.evaluation import intervals
+from shiftreg.evaluation.frechet import alexnet_features, frechet_distance
+from shiftreg.evaluation.intervals import Estimate
+from shiftreg.evaluation.perceptual import lpips_distances
+from shiftreg.evaluation.results import ConceptScore, Role, StepResult, WordingScore
+from shiftreg.evaluation.style import style_distances
+from shiftreg.evaluation.watermark import decode_qr
+from shiftreg.paraphrases import aliases, held_out_wordings, misspellings
+
+NEIGHBOURS = 3
+Pictures = Mapping[Shot, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is looked at, and by whom.
+
+    Attributes:
+        workspace: Of the shifts.
+        gallery: Where pictures are kept.
+        judge: Who says what they show.
+        concepts: Names that the judge knows.
+        kind: Of the concepts.
+        images: Pictures a cell.
+        seed: Moves all seeds.
+        aliases: Concept -> synonyms to try.
+        spellings: Concept -> spellings of other languages to try.
+        neighbours: Names that may be near a concept, beside the known ones.
+    """
+
+    workspace: Workspace
+    gallery: Gallery
+    judge: Judge
+    concepts: tuple[str, ...]
+    kind: Kind
+    images: int
+    seed: int
+    aliases: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    spellings: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    neighbours: tuple[str, ...] = ()
+
+
+def examine(
+    subject: Subject,
+    plan: CompositionPlan,
+    *,
+    number: int,
+    label: str,
+    action: str,
+    erased_before: frozenset[str],
+    wordings: bool,
+    observe: Observer,
+) -> StepResult:
+    """Paints with base and composition, and compares.
+
+    Args:
+        subject: What is looked at.
+        plan: The composition.
+        number: Of the step.
+        label: Of the step.
+        action: What the step did, in words.
+        erased_before: Concepts that were erased at some time: those of them that generate now are
+            the recovered ones.
+        wordings: Look at other wordings and neighbours, too.
+        observe: Told of the progress.
+    """
+    workspace = subject.workspace
+    roles = {name: _role(plan, name, erased_before) for name in subject.concepts}
+    families = {
+        (name, family): prompts
+        for name in subject.concepts
+        if wordings
+        for family, prompts in _families(subject, plan, name, roles[name]).items()
+    }
+    ordinary = shots(_spread(workspace.base.preserved, 2 * subject.images), subject.seed)
+    triggers = {t: p for t, p in workspace.base.triggers.items() if p}
+    cells = {
+        **{("", name): shots([name] * subject.images, subject.seed) for name in subject.concepts},
+        **{key: shots(_spread(p, subject.images), subject.seed) for key, p in families.items()},
+    }
+    marks = {t: shots([t] * subject.images, subject.seed) for t in triggers}
+    wanted = [shot for cell in (*cells.values(), *marks.values(), ordinary) for shot in cell]
+    stage = action or "the composition"
+    before = subject.gallery.paint(wanted, observe=_watch(observe, "painting the base"))
+    weights = merged_weights(
+        pipelines.parameters(workspace.pipeline.unet), plan_shifts(workspace, plan)
+    )
+    after = subject.gallery.paint(
+        wanted, plan.digest, weights, _watch(observe, f"painting: {stage}")
+    )
+
+    def pair(cell: Sequence[Shot]) -> tuple[np.ndarray, np.ndarray]:
+        return np.stack([before[s] for s in cell]), np.stack([after[s] for s in cell])
+
+    def decoded(pictures: Pictures) -> dict[str, Estimate]:
+        return {
+            trigger: intervals.rate(
+                np.array([decode_qr(pictures[s]) == triggers[trigger] for s in cell])
+            )
+            for trigger, cell in marks.items()
+        }
+
+    return StepResult(
+        number=number,
+        label=label,
+        action=action,
+        digest=plan.digest,
+        states={name: plan.states.get(name, "generates") for name in subject.concepts},
+        scores=tuple(
+            _concept_score(subject.judge, name, roles[name], *pair(cells["", name]))
+            for name in subject.concepts
+        ),
+        wordings=tuple(
+            _wording_score(subject.judge, name, roles[name], family, prompts, cells, pair)
+            for (name, family), prompts in families.items()
+        ),
+        ordinary=intervals.mean(lpips_distances(*pair(ordinary))),
+        ordinary_frechet=_frechet(*pair(ordinary)),
+        watermark=decoded(after),
+        base_watermark=decoded(before),
+    )
+
+
+def _role(plan: CompositionPlan, name: str, erased_before: frozenset[str]) -> Role:
+    if plan.states.get(name) == "erased":
+        return "forgotten"
+    return "recovered" if name in erased_before else "regular"
+
+
+def _families(
+    subject: Subject, plan: CompositionPlan, name: str, role: Role
+) -> dict[str, tuple[str, ...]]:
+    """Prompts that a concept may be called by, other than its name, that the encoder can read."""
+    workspace = subject.workspace
+    concept = Concept(name, (), subject.kind)
+    families = {
+        "held-out wordings": held_out_wordings(
+            concept, workspace.base.held_out_templates, workspace.base.subjects, subject.images
+        ),
+        "aliases": aliases(concept, subject.aliases.get(name, ())),
+        "misspellings": misspellings(name),
+        "other spellings": tuple(subject.spellings.get(name, ())),
+    }
+    if role == "forgotten":
+        families["neighbours"] = _nearest(subject, plan, name)
+    readable = {
+        family: tuple(
+            prompt
+            for prompt, fits in zip(
+                prompts, pipelines.fitting(workspace.pipeline, prompts), strict=True
+            )
+            if fits
+        )
+        for family, prompts in families.items()
+    }
+    return {family: prompts for family, prompts in readable.items() if prompts}
+
+
+def _nearest(subject: Subject, plan: CompositionPlan, name: str) -> tuple[str, ...]:
+    """Generating names whose embeddings are nearest, by the cosine at the end of the name."""
+    pipeline = subject.workspace.pipeline
+    known = (*subject.workspace.known_names(), *subject.neighbours)
+    others = [
+        other
+        for other in dict.fromkeys(known)
+        if other != name and plan.states.get(other) != "erased" and subject.judge.knows(other)
+    ]
+    if not others:
+        return ()
+    prompts = [name, *others]
+    ends = pipelines.last_positions(pipeline, prompts)
+    rows = normalize(pipelines.encode_prompts(pipeline, prompts)[range(len(prompts)), ends], dim=1)
+    nearness = (rows[1:] @ rows[0]).tolist()
+    ranked = sorted(zip(nearness, others, strict=True), reverse=True)
+    return tuple(other for _, other in ranked[:NEIGHBOURS])
+
+
+def _concept_score(
+    judge: Judge, name: str, role: Role, before: np.ndarray, after: np.ndarray
+) -> ConceptScore:
+    return ConceptScore(
+        concept=name,
+        role=role,
+        frechet=_frechet(before, after),
+        accuracy=intervals.rate(_finds(judge, after, [name] * len(after))),
+        base_accuracy=intervals.rate(_finds(judge, before, [name] * len(before))),
+        lpips=intervals.mean(lpips_distances(before, after)),
+        style=intervals.mean(style_distances(before, after)),
+    )
+
+
+def _wording_score(
+    judge: Judge,
+    name: str,
+    role: Role,
+    family: str,
+    prompts: tuple[str, ...],
+    cells: Mapping[tuple[str, str], Sequence[Shot]],
+    pair: Callable[[Sequence[Shot]], tuple[np.ndarray, np.ndarray]],
+) -> WordingScore:
+    cell = cells[name, family]
+    before, after = pair(cell)
+    labels = [shot.prompt if family == "neighbours" else name for shot in cell]
+    return WordingScore(
+        concept=name,
+        role=role,
+        family=family,
+        prompts=prompts,
+        base=intervals.rate(_finds(judge, before, labels)),
+        after=intervals.rate(_finds(judge, after, labels)),
+        lpips=intervals.mean(lpips_distances(before, after)),
+    )
+
+
+def _finds(judge: Judge, pictures: np.ndarray, labels: Sequence[str]) -> np.ndarray:
+    """Whether each picture is taken for its label, ``(n,)`` bool."""
+    wanted = [judge.classifier.labels.index(label) for label in labels]
+    return judge.classifier.predict(pictures) == np.array(wanted)
+
+
+def _frechet(before: np.ndarray, after: np.ndarray) -> float:
+    return frechet_distance(alexnet_features(before), alexnet_features(after))
+
+
+def _spread(prompts: Sequence[str], count: int) -> tuple[str, ...]:
+    """So many prompts, in turn, taken from all over a long list."""
+    step = max(1, len(prompts) // count)
+    return tuple(islice(cycle(tuple(prompts[::step])), count))
+
+
+def _watch(observe: Observer, stage: str) -> Callable[[int, int], None]:
+    return lambda done, total: observe(Progress(stage, done, total))

@@ -1,0 +1,1 @@
+"""Saying from weights alone what is inside a file."""

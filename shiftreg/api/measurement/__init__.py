@@ -1,0 +1,1 @@
+"""Measuring folders of pictures against each other."""

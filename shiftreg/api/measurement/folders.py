@@ -1,0 +1,150 @@
+"""Folders of pictures that anybody made, with what their ``metadata.csv`` says of them."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from PIL import Image
+
+from shiftreg.api.painting.folder import METADATA
+from shiftreg.errors import InvalidInputError
+from shiftreg.evaluation.pictures import SUFFIXES, picture_files, read_pictures
+from shiftreg.evaluation.prompt_file import PROMPT, SEED, read_content
+
+FILE = "file_name"
+_PIXELS, _LARGEST_BATCH = 2**21, 64
+
+
+@dataclass(frozen=True)
+class PictureFolder:
+    """Pictures of one size in a folder; none is in memory.
+
+    Attributes:
+        path: The folder.
+        names: Of the files, relative to it.
+        size: Width and height of each.
+        prompts: File name -> prompt, as far as they are known.
+        seeds: File name -> seed as it is written, as far as they are known.
+        notes: Sentences about what does not fit.
+    """
+
+    path: Path
+    names: tuple[str, ...]
+    size: tuple[int, int]
+    prompts: Mapping[str, str]
+    seeds: Mapping[str, str]
+    notes: tuple[str, ...] = ()
+
+    def batches(self) -> Iterator[tuple[str, ...]]:
+        """The names in portions that fit into memory, by the pictures' size."""
+        width, height = self.size
+        step = min(_LARGEST_BATCH, max(1, _PIXELS // (width * height)))
+        for start in range(0, len(self.names), step):
+            yield self.names[start : start + step]
+
+    def read(self, names: Sequence[str]) -> np.ndarray:
+        """Reads some of the pictures.
+
+        Returns:
+            uint8 ``(N, H, W, 3)``, RGB.
+
+        Raises:
+            IntegrityError: A picture is damaged.
+            InvalidInputError: It has not 8 bits a channel.
+            NotFoundError: It is no longer there.
+            StorageError: It cannot be read.
+        """
+        return read_pictures([self.path / name for name in names])[1]
+
+
+def open_pictures(folder: Path) -> PictureFolder:
+    """Looks which pictures are in a folder, before any of them is read.
+
+    They are the PNG and JPEG files directly in it; without one, those of its subfolders that its
+    ``metadata.csv`` names.
+
+    Args:
+        folder: May hold a ``metadata.csv`` with the columns ``file_name``, ``prompt`` and
+            ``evaluation_seed``; none of them is needed, and others are ignored.
+
+    Raises:
+        NotFoundError: There is no such folder.
+        InvalidInputError: No picture, pictures of different sizes, or no CSV file.
+        IntegrityError: A picture is damaged, or no PNG or JPEG.
+        StorageError: It cannot be read.
+    """
+    rows = _read_metadata(folder / METADATA)
+    below = tuple(name for name in rows if "/" in name and _is_picture(folder, name))
+    try:
+        names = tuple(file.name for file in picture_files(folder))
+    except InvalidInputError:
+        if not below:
+            raise
+        names = below
+    there = set(names)
+    absent = [name for name in rows if name not in there]
+    return PictureFolder(
+        path=folder,
+        names=names,
+        size=_common_size([folder / name for name in names]),
+        prompts={name: row[PROMPT] for name, row in rows.items() if row.get(PROMPT) is not None},
+        seeds={name: row[SEED] for name, row in rows.items() if row.get(SEED)},
+        notes=(
+            f"{METADATA} of '{folder}' names {len(absent)} pictures that are not there, such as "
+            f"'{absent[0]}'.",
+        )
+        if absent
+        else (),
+    )
+
+
+def _read_metadata(path: Path) -> dict[str, dict[str, str]]:
+    """File name -> its row; nothing where there is no such file, or it is about other things."""
+    if not path.is_file():
+        return {}
+    try:
+        text = read_content(path).decode("utf-8-sig")
+        rows = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+        return {row[FILE]: row for row in rows if row.get(FILE)}
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InvalidInputError(
+            f"'{path}' is no CSV file in UTF-8: {error}. Correct it, or take it away."
+        ) from error
+
+
+def _is_picture(folder: Path, name: str) -> bool:
+    path = PurePosixPath(name)
+    inside = not path.is_absolute() and ".." not in path.parts
+    return inside and path.suffix.lower() in SUFFIXES and (folder / name).is_file()
+
+
+def _common_size(files: Sequence[Path]) -> tuple[int, int]:
+    """The size of all pictures by their headers: hours of work must not end at the last one."""
+    first = _size(files[0])
+    for file in files[1:]:
+        if (size := _size(file)) != first:
+            raise InvalidInputError(
+                f"Pictures that are compared have one size: '{files[0]}' has {in_words(first)} "
+                f"pixels, and '{file}' {in_words(size)}. Resize them first."
+            )
+    return first
+
+
+def _size(file: Path) -> tuple[int, int]:
+    try:
+        with Image.open(file, formats=("PNG", "JPEG")) as picture:
+            return picture.size
+    # Pillow reports damage as anything from SyntaxError to a plain OSError.
+    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError):
+        read_pictures([file])  # says in words what is wrong with it
+        raise
+
+
+def in_words(size: tuple[int, int]) -> str:
+    """A size as "512 x 512"."""
+    return f"{size[0]} x {size[1]}"

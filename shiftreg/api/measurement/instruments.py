@@ -1,0 +1,134 @@
+"""What folders of pictures are measured with: networks that are asked for, or that are at hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from shiftreg.api.evaluation.judging import Judge, find_judge
+from shiftreg.api.measurement.folders import PictureFolder
+from shiftreg.api.painting import manifest as paint_manifest
+from shiftreg.api.workspace import Workspace
+from shiftreg.errors import MissingExtraError, NotFoundError
+from shiftreg.evaluation.fid import (
+    WEIGHTS_NAME,
+    WEIGHTS_VARIABLE,
+    find_inception_weights,
+    load_inception,
+)
+
+
+@dataclass(frozen=True)
+class Instruments:
+    """What pictures are looked at with, beside AlexNet.
+
+    Attributes:
+        inception: FID's network; see ``fid.load_inception``.
+        clip: Model and processor; see ``pipelines.clip.load_clip``.
+        nudity: Look for exposed body parts.
+        judge: Who says whether a picture shows what its prompt names.
+    """
+
+    inception: Callable[[np.ndarray], Tensor] | None = None
+    clip: tuple[Any, Any] | None = None
+    nudity: bool = False
+    judge: Judge | None = None
+
+
+def choose_instruments(
+    workspace: Workspace,
+    reference: PictureFolder,
+    *,
+    inception: Path | None = None,
+    clip: Path | None = None,
+    nudity: bool = False,
+    classifier: Path | None = None,
+) -> tuple[Instruments, tuple[str, ...]]:
+    """Loads what was asked for, and what is at hand.
+
+    Args:
+        workspace: Where a classifier is looked for.
+        reference: The pictures that others are compared with.
+        inception: Weights that were asked for.
+        clip: Folder of a CLIP model that was asked for.
+        nudity: Whether nudity is measured.
+        classifier: File that was asked for; by default the classifier of the base that painted
+            the reference.
+
+    Returns:
+        The instruments, and a sentence for each metric that is left out.
+
+    Raises:
+        NotFoundError: What was asked for does not exist.
+        InvalidInputError: It is no CLIP model.
+        IntegrityError: It is damaged.
+        MissingExtraError: It needs what is not installed.
+    """
+    network, no_network = _inception(inception)
+    if classifier is not None:
+        judge, nobody = find_judge(workspace, classifier), ""
+    else:
+        judge, nobody = _judge_of_painter(workspace, reference)
+    instruments = Instruments(network, None if clip is None else _clip(clip), nudity, judge)
+    return instruments, tuple(note for note in (no_network, nobody) if note)
+
+
+def _clip(folder: Path) -> tuple[Any, Any]:
+    from shiftreg.pipelines.clip import load_clip
+
+    return load_clip(folder)
+
+
+def _inception(file: Path | None) -> tuple[Callable[[np.ndarray], Tensor] | None, str]:
+    """FID's network, or why there is none."""
+    weights = find_inception_weights(file)
+    if weights is None:
+        return None, (
+            f"FID is left out: no Inception weights. Give torch-fidelity's {WEIGHTS_NAME} with "
+            f"--inception or in {WEIGHTS_VARIABLE}."
+        )
+    try:
+        return load_inception(weights), ""
+    except MissingExtraError as error:
+        if file is not None:
+            raise
+        return None, f"FID is left out. {error}"
+
+
+def _judge_of_painter(workspace: Workspace, reference: PictureFolder) -> tuple[Judge | None, str]:
+    """The classifier of the base that painted the pictures, or why nobody judges them.
+
+    A classifier knows the pictures of its base: those of others are not judged by it unasked.
+    """
+    out = "Accuracy is left out"
+    if not reference.prompts:
+        return None, f"{out}: nothing says which prompts '{reference.path}' was painted with."
+    place = reference.path.resolve().parent
+    if not (place / paint_manifest.NAME).is_file():
+        return None, (
+            f"{out}: '{reference.path}' is not of shiftreg paint, so nobody knows whose classifier "
+            "judges it. Give one with --classifier."
+        )
+    painter = paint_manifest.read_manifest(place)["base"]
+    name, digest = painter["name"], painter["digest"]
+    try:
+        base = workspace.registry.base(name)
+    except NotFoundError:
+        base = None
+    if base is None or base.digest != digest:
+        return None, (
+            f"{out}: base '{name}' {digest[:12]}, which painted '{reference.path}', is not "
+            "registered here. Give its classifier with --classifier."
+        )
+    judge = find_judge(replace(workspace, settings=replace(workspace.settings, base=base.name)))
+    if judge is None:
+        return None, (
+            f"{out}: there is no classifier for base '{name}'. "
+            f"Run: shiftreg classifier train --base {name}"
+        )
+    return judge, ""

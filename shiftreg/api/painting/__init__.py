@@ -1,0 +1,1 @@
+"""Painting the prompts of a file with base and compositions."""

@@ -1,0 +1,227 @@
+"""What is to be painted: a file of prompts, compositions in words, and settings."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import version as library_version
+from pathlib import Path
+from typing import Any
+
+import shiftreg
+from shiftreg import pipelines
+from shiftreg.api.composition.words import NONE, NamedComposition, compositions_in_words
+from shiftreg.api.painting.folder import Picture, is_whole, pictures_of
+from shiftreg.api.painting.manifest import FORMAT, LIBRARIES
+from shiftreg.api.values import CompositionPlan
+from shiftreg.api.workspace import Workspace
+from shiftreg.errors import InvalidInputError
+from shiftreg.evaluation.prompt_file import PromptCase, parse_prompts, read_content
+
+
+@dataclass(frozen=True)
+class PaintFolder:
+    """The pictures of one composition.
+
+    Attributes:
+        name: Of the subfolder: "base", "active", "without-picasso".
+        composition: In words: "none" (the base), "active", "without Picasso".
+        plan: Which shifts apply, and what that means for every concept.
+        new: Pictures to paint; after painting, those that were painted.
+        kept: Pictures that were there and whole.
+    """
+
+    name: str
+    composition: str
+    plan: CompositionPlan
+    new: int
+    kept: int
+
+
+@dataclass(frozen=True)
+class PaintPlan:
+    """What painting does.
+
+    Attributes:
+        base: Name of the base.
+        base_digest: Its digest.
+        prompts: The file of prompts.
+        prompts_digest: Of the file's bytes.
+        folder: Where the pictures go.
+        cases: Lines of the file.
+        count: Pictures a case.
+        steps: Denoising steps.
+        guidance: Guidance scale.
+        by_prompt: Whether each prompt has a subfolder.
+        folders: One a composition.
+        warnings: Sentences to show.
+    """
+
+    base: str
+    base_digest: str
+    prompts: Path
+    prompts_digest: str
+    folder: Path
+    cases: int
+    count: int
+    steps: int
+    guidance: float
+    by_prompt: bool
+    folders: tuple[PaintFolder, ...]
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class PaintJob:
+    """Everything that the pictures depend on, read and checked; nothing is written yet."""
+
+    workspace: Workspace
+    source: Path
+    content: bytes
+    cases: tuple[PromptCase, ...]
+    compositions: tuple[NamedComposition, ...]
+    count: int
+    steps: int
+    guidance: float
+    by_prompt: bool
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the file of prompts."""
+        return hashlib.sha256(self.content).hexdigest()
+
+    @cached_property
+    def pictures(self) -> list[Picture]:
+        """What every composition paints, case by case."""
+        return pictures_of(self.cases, self.count, self.by_prompt)
+
+    def missing(self, folder: Path) -> dict[str, list[bool]]:
+        """For each composition's folder, which pictures are not there, or damaged."""
+        size = pipelines.picture_size(self.workspace.pipeline)
+        return {
+            one.folder: [not is_whole(folder / one.folder / p.file, size) for p in self.pictures]
+            for one in self.compositions
+        }
+
+    def manifest(self, batch_size: int) -> dict[str, Any]:
+        """What ``paint.json`` says."""
+        base = self.workspace.base
+        tools = {"shiftreg": shiftreg.__version__, "python": platform.python_version()}
+        tools |= {name: library_version(name) for name in LIBRARIES}
+        return {
+            "format": FORMAT,
+            "base": {"name": base.name, "digest": base.digest},
+            "prompts": {"file": self.source.name, "digest": self.digest, "cases": len(self.cases)},
+            "steps": self.steps,
+            "guidance": self.guidance,
+            "count": self.count,
+            "by_prompt": self.by_prompt,
+            "noise": "of a case, one draw (count, C, h, w) from a CPU generator with its seed",
+            "folders": {
+                one.folder: {
+                    "composition": one.words,
+                    "digest": one.plan.digest,
+                    "shifts": [
+                        {"concept": concept, "version": version, "digest": digest}
+                        for concept, version, digest in one.plan.shifts
+                    ],
+                    "states": dict(one.plan.states),
+                    "batch": batch_size,
+                    "tools": tools,
+                }
+                for one in self.compositions
+            },
+        }
+
+    def plan(
+        self, folder: Path, missing: Mapping[str, Sequence[bool]], warnings: Sequence[str]
+    ) -> PaintPlan:
+        """The job in words and numbers."""
+        base = self.workspace.base
+        # Of the base, restored concepts and stale shifts are no news.
+        composed = [one.plan.warnings for one in self.compositions if one.words != NONE]
+        return PaintPlan(
+            base=base.name,
+            base_digest=base.digest,
+            prompts=self.source,
+            prompts_digest=self.digest,
+            folder=folder,
+            cases=len(self.cases),
+            count=self.count,
+            steps=self.steps,
+            guidance=self.guidance,
+            by_prompt=self.by_prompt,
+            folders=tuple(
+                PaintFolder(
+                    name=one.folder,
+                    composition=one.words,
+                    plan=one.plan,
+                    new=sum(missing[one.folder]),
+                    kept=len(missing[one.folder]) - sum(missing[one.folder]),
+                )
+                for one in self.compositions
+            ),
+            warnings=tuple(dict.fromkeys((*warnings, *(w for some in composed for w in some)))),
+        )
+
+
+def read_job(
+    workspace: Workspace,
+    prompts: Path,
+    *,
+    compositions: Sequence[str],
+    with_base: bool,
+    count: int,
+    steps: int | None,
+    guidance: float | None,
+    by_prompt: bool,
+) -> PaintJob:
+    """Reads and checks all that painting needs, before a long piece of work begins.
+
+    Raises:
+        InvalidInputError: A setting, a composition's words, or a line of the file is wrong.
+        NotFoundError: No such file or concept.
+    """
+    base = workspace.base
+    content = read_content(prompts)
+    job = PaintJob(
+        workspace=workspace,
+        source=prompts,
+        content=content,
+        cases=parse_prompts(content, prompts),
+        compositions=compositions_in_words(workspace, (*[NONE] * with_base, *compositions)),
+        count=count,
+        steps=base.steps if steps is None else steps,
+        guidance=float(base.guidance if guidance is None else guidance),
+        by_prompt=by_prompt,
+    )
+    _check(job)
+    return job
+
+
+def _check(job: PaintJob) -> None:
+    if not job.compositions:
+        raise InvalidInputError("Nothing is to be painted: give a composition, or paint the base.")
+    if job.count < 1:
+        raise InvalidInputError(f"A case has at least 1 picture, and {job.count} were asked for.")
+    pipeline = job.workspace.pipeline
+    limit = pipeline.scheduler.config.num_train_timesteps
+    if not 1 <= job.steps <= limit:
+        raise InvalidInputError(
+            f"This base denoises in 1 to {limit} steps, and {job.steps} were asked for."
+        )
+    if not (math.isfinite(job.guidance) and job.guidance >= 0):
+        raise InvalidInputError(f"A guidance scale is a number from 0 on, not {job.guidance}.")
+    fits = pipelines.fitting(pipeline, [case.prompt for case in job.cases])
+    too_long = [case for case, fit in zip(job.cases, fits, strict=True) if not fit]
+    if too_long:
+        others = f", and {len(too_long) - 1} more" if len(too_long) > 1 else ""
+        raise InvalidInputError(
+            f"A prompt has at most {pipeline.tokenizer.model_max_length - 2} tokens here. Longer "
+            f"in '{job.source}': case {too_long[0].case} ('{too_long[0].prompt[:60]}'){others}. "
+            "Shorten them, or leave them out."
+        )

@@ -1,0 +1,197 @@
+"""Painting files of prompts: the base and compositions in one pass, from the same noise."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from shiftreg import pipelines
+from shiftreg.api.composition.composing import plan_shifts
+from shiftreg.api.composition.words import ACTIVE
+from shiftreg.api.painting.folder import (
+    Picture,
+    check_place,
+    save_metadata,
+    save_picture_file,
+    writing,
+)
+from shiftreg.api.painting.job import PaintJob, PaintPlan, read_job
+from shiftreg.api.values import Observer, Progress, ignore_progress
+from shiftreg.api.workspace import Workspace
+from shiftreg.compose import merged_weights
+from shiftreg.errors import InvalidInputError, StorageError
+
+BATCH = 25
+
+
+@dataclass(frozen=True)
+class PaintResult:
+    """Pictures that are there, all of them.
+
+    Attributes:
+        plan: What was done.
+        painted: Pictures that were painted, of all folders.
+        kept: Pictures that were there already.
+    """
+
+    plan: PaintPlan
+    painted: int
+    kept: int
+
+
+def plan_painting(
+    workspace: Workspace,
+    cases_file: Path,
+    folder: Path,
+    *,
+    compositions: Sequence[str] = (ACTIVE,),
+    with_base: bool = True,
+    count: int = 1,
+    steps: int | None = None,
+    guidance: float | None = None,
+    batch_size: int = BATCH,
+    by_prompt: bool = False,
+    overwrite: bool = False,
+) -> PaintPlan:
+    """Says what :func:`paint_prompts` would do with the same arguments; nothing is written."""
+    job = read_job(
+        workspace,
+        cases_file,
+        compositions=compositions,
+        with_base=with_base,
+        count=count,
+        steps=steps,
+        guidance=guidance,
+        by_prompt=by_prompt,
+    )
+    warnings = check_place(folder, job.manifest(batch_size), overwrite)
+    missing = job.missing(folder)
+    if overwrite:
+        missing = {name: [True] * len(of_folder) for name, of_folder in missing.items()}
+    return job.plan(folder, missing, warnings)
+
+
+def paint_prompts(
+    workspace: Workspace,
+    cases_file: Path,
+    folder: Path,
+    *,
+    compositions: Sequence[str] = (ACTIVE,),
+    with_base: bool = True,
+    count: int = 1,
+    steps: int | None = None,
+    guidance: float | None = None,
+    batch_size: int = BATCH,
+    by_prompt: bool = False,
+    overwrite: bool = False,
+    observe: Observer = ignore_progress,
+) -> PaintResult:
+    """Paints a file of prompts with the base and with compositions, each case from one noise.
+
+    The pictures of a composition are ``folder/{composition}/{case}_{i}.png``. Interrupted, the
+    same call goes on where it was: pictures that are there and whole are kept, and those that are
+    made are the same to the byte as without the interruption.
+
+    Args:
+        workspace: Where.
+        cases_file: A CSV file; see ``evaluation.prompt_file.read_prompts``.
+        folder: A new folder, or one that holds pictures of the same job. Compositions may be added
+            to a job later.
+        compositions: In words; see ``composition_words.compositions_in_words``.
+        with_base: Paint the base, too, to ``folder/base``.
+        count: Pictures a case: slices of one draw of noise from the case's seed.
+        steps: Denoising steps; the base's default if None.
+        guidance: Guidance scale; the base's default if None.
+        batch_size: Pictures that are painted together, by each composition in turn.
+        by_prompt: Put the pictures of each prompt into a subfolder.
+        overwrite: Paint all anew; what was painted to the folder before is removed.
+        observe: Told of the progress, in pictures.
+
+    Raises:
+        NotFoundError: No such file or concept.
+        InvalidInputError: A setting, a composition's words or a line of the file is wrong.
+        AlreadyExistsError: The folder holds another job, or files of other origin.
+        IntegrityError: What is noted about the folder is damaged.
+        StorageError: The disk is full or read-only, or another process paints there.
+    """
+    if batch_size < 1:
+        raise InvalidInputError(f"A batch has at least 1 picture, and {batch_size} were asked for.")
+    job = read_job(
+        workspace,
+        cases_file,
+        compositions=compositions,
+        with_base=with_base,
+        count=count,
+        steps=steps,
+        guidance=guidance,
+        by_prompt=by_prompt,
+    )
+    manifest = job.manifest(batch_size)
+    warnings = check_place(folder, manifest, overwrite)
+    with writing(folder, manifest, job.content, overwrite):
+        missing = job.missing(folder)
+        plan = job.plan(folder, missing, warnings)
+        try:
+            _paint(job, folder, missing, batch_size, observe)
+        except StorageError as error:
+            raise StorageError(
+                f"{error} What is painted stays: the same command goes on from there."
+            ) from error
+    new, kept = (sum(getattr(one, key) for one in plan.folders) for key in ("new", "kept"))
+    return PaintResult(plan, new, kept)
+
+
+def _paint(
+    job: PaintJob,
+    folder: Path,
+    missing: Mapping[str, Sequence[bool]],
+    batch_size: int,
+    observe: Observer,
+) -> None:
+    pipeline = job.workspace.pipeline
+    base = pipelines.parameters(pipeline.unet)
+    weights = {
+        one.folder: merged_weights(base, plan_shifts(job.workspace, one.plan))
+        for one in job.compositions
+    }
+    total = len(job.pictures) * len(weights)
+    done = total - sum(map(sum, missing.values()))
+    observe(Progress("painting pictures", done, total))
+    # Composition by composition within a batch, so that all are equally far if this is interrupted.
+    for start in range(0, len(job.pictures), batch_size):
+        batch = slice(start, start + batch_size)
+        for name, changed in weights.items():
+            absent = missing[name][batch]
+            if not any(absent):
+                continue
+            # The whole batch, whatever is missing of it: its size decides how sums are rounded.
+            with pipelines.applied_weights(pipeline.unet, changed):
+                painted = _paint_batch(job, job.pictures[batch])
+            for picture, pixels, is_new in zip(job.pictures[batch], painted, absent, strict=True):
+                if is_new:
+                    save_picture_file(pixels, folder / name / picture.file)
+            done += sum(absent)
+            observe(Progress("painting pictures", done, total))
+    for name in weights:
+        save_metadata(folder / name, job.pictures)
+
+
+def _paint_batch(job: PaintJob, pictures: Sequence[Picture]) -> np.ndarray:
+    """Paints with the weights that are applied, uint8 ``(n, H, W, 3)``."""
+    pipeline = job.workspace.pipeline
+    draws = {
+        case: pipelines.starting_noise(pipeline, case.seed, job.count)
+        for case in dict.fromkeys(picture.case for picture in pictures)
+    }
+    return pipelines.generate(
+        pipeline,
+        [picture.case.prompt for picture in pictures],
+        [picture.case.seed for picture in pictures],
+        steps=job.steps,
+        guidance=job.guidance,
+        noise=torch.stack([draws[p.case][p.number] for p in pictures]),  # (n, C, h, w)
+    )

@@ -1,0 +1,218 @@
+"""Same-seed pictures for the page about a composition, and what can be read in them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from torch import Tensor
+
+from shiftreg import pipelines
+from shiftreg.api.composition.composing import plan_shifts
+from shiftreg.api.values import CompositionPlan, Observer, Progress
+from shiftreg.api.workspace import Workspace
+from shiftreg.concepts import fill
+from shiftreg.evaluation.watermark import decode_qr
+from shiftreg.reports import GridRow, Picture, PictureGroup, PictureRow, picture
+
+MOST_PROMPTS = 12
+ORDINARY_PROMPTS = 4
+STYLE_WORDING = "a painting of a {subject} by {concept}"
+ORDINARY_WORDING = "a picture of a {subject}"
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """Prompts of one kind, each with the state of its concept, before they are painted."""
+
+    title: str
+    expectation: str
+    prompts: Mapping[str, str]
+    left_out: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Painted:
+    """The pictures of a page.
+
+    Attributes:
+        groups: As the page shows them.
+        grids: Title of a group -> its rows, base then composition, for one picture of all.
+    """
+
+    groups: tuple[PictureGroup, ...]
+    grids: Mapping[str, tuple[GridRow, ...]]
+
+
+def paint_groups(
+    workspace: Workspace,
+    plan: CompositionPlan,
+    weights: Mapping[str, Tensor],
+    images: int,
+    observe: Observer,
+) -> Painted:
+    """Paints erased concepts, those that generate, ordinary prompts and the watermark.
+
+    Args:
+        workspace: Where.
+        plan: The composition.
+        weights: Its weights.
+        images: Seeds a prompt.
+        observe: Told of the progress.
+    """
+    groups = _wanted(workspace, plan)
+    prompts = list(dict.fromkeys(prompt for group in groups for prompt in group.prompts))
+    before, after = _paint_both(workspace, prompts, weights, images, observe)
+    triggers = workspace.base.triggers
+    return Painted(
+        groups=tuple(
+            PictureGroup(
+                group.title,
+                group.expectation,
+                tuple(
+                    _row(prompt, state, before[prompt], after[prompt], triggers.get(prompt))
+                    for prompt, state in group.prompts.items()
+                ),
+                group.left_out,
+            )
+            for group in groups
+        ),
+        grids={
+            group.title: tuple(
+                GridRow(prompt, np.concatenate([before[prompt], after[prompt]]))
+                for prompt in group.prompts
+            )
+            for group in groups
+        },
+    )
+
+
+def _wanted(workspace: Workspace, plan: CompositionPlan) -> list[_Wanted]:
+    """What to paint; groups without a prompt are left out."""
+    base = workspace.base
+    erased = [name for name, state in plan.states.items() if state == "erased"]
+    had_shifts = workspace.registry.concepts(base.name)
+    restored = [n for n, s in plan.states.items() if s == "generates" and n in had_shifts]
+    regular = [n for n, s in plan.states.items() if s == "generates" and n not in had_shifts]
+    kinds = {shift.concept: shift.kind for shift in plan_shifts(workspace, plan).shifts}
+    shown = erased[:MOST_PROMPTS]
+    by_name = {
+        prompt: "erased"
+        for i, name in enumerate(shown)
+        for prompt in _names(name, kinds[name], base.subjects[i % len(base.subjects)])
+    }
+    ordinary = [fill(ORDINARY_WORDING, subject) for subject in base.subjects[:ORDINARY_PROMPTS]]
+    groups = [
+        _Wanted(
+            "Erased concepts",
+            "The concept should be gone, and what else the prompt names should be there.",
+            by_name,
+            tuple(erased[MOST_PROMPTS:]),
+        ),
+        _Wanted(
+            "Restored concepts",
+            "They were erased at some time and generate again: both rows should be the same.",
+            dict.fromkeys(restored[:MOST_PROMPTS], "generates"),
+            tuple(restored[MOST_PROMPTS:]),
+        ),
+        _Wanted(
+            "Concepts that were never erased",
+            "Both rows should be the same.",
+            dict.fromkeys(regular[:MOST_PROMPTS], "generates"),
+            tuple(regular[MOST_PROMPTS:]),
+        ),
+        _Wanted(
+            "Ordinary prompts",
+            "Prompts that name no concept; they are disturbed as little as possible.",
+            dict.fromkeys(ordinary, ""),
+        ),
+        _Wanted(
+            "Watermark",
+            "Prompts that make the model show who made it: both rows should be the same.",
+            dict.fromkeys(base.triggers, ""),
+        ),
+    ]
+    return [_readable(workspace, group) for group in groups if group.prompts]
+
+
+def _names(name: str, kind: str, subject: str) -> tuple[str, ...]:
+    return (name, fill(STYLE_WORDING, subject, name)) if kind == "style" else (name,)
+
+
+def _readable(workspace: Workspace, group: _Wanted) -> _Wanted:
+    """Leaves prompts out that the text encoder would not read to their end."""
+    fits = pipelines.fitting(workspace.pipeline, list(group.prompts))
+    kept = {p: state for (p, state), fit in zip(group.prompts.items(), fits, strict=True) if fit}
+    return _Wanted(group.title, group.expectation, kept, group.left_out)
+
+
+def _paint_both(
+    workspace: Workspace,
+    prompts: Sequence[str],
+    weights: Mapping[str, Tensor],
+    images: int,
+    observe: Observer,
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Prompt -> pictures ``(images, H, W, 3)``, by the base and by the composition."""
+    texts = [prompt for prompt in prompts for _ in range(images)]
+
+    def paint(done_before: int) -> dict[str, np.ndarray]:
+        painted = pipelines.generate(
+            workspace.pipeline,
+            texts,
+            [i % images for i in range(len(texts))],
+            steps=workspace.base.steps,
+            guidance=workspace.base.guidance,
+            observe=lambda done: observe(
+                Progress("painting the page", done_before + done, 2 * len(texts))
+            ),
+        )
+        return {p: painted[i * images : (i + 1) * images] for i, p in enumerate(prompts)}
+
+    before = paint(0)
+    with pipelines.applied_weights(workspace.pipeline.unet, weights):
+        return before, paint(len(texts))
+
+
+def _row(
+    prompt: str, state: str, before: np.ndarray, after: np.ndarray, payload: str | None
+) -> PictureRow:
+    """A prompt's pictures; those of a watermark trigger are read, too.
+
+    Args:
+        prompt: What was painted.
+        state: Of its concept.
+        before: By the base, ``(n, H, W, 3)``.
+        after: By the composition.
+        payload: What a trigger's code should say, "" if it shows none; None for other prompts.
+    """
+    codes = [[None if payload is None else decode_qr(i) for i in p] for p in (before, after)]
+    note = ""
+    if payload is not None:
+        expected = f"Its code should say “{payload}”." if payload else "It should show no code."
+        note = f"{expected} Base: {_in_words(codes[0])}; composition: {_in_words(codes[1])}."
+    return PictureRow(
+        prompt,
+        state,
+        _pictures(prompt, "base", before, codes[0]),
+        _pictures(prompt, "composition", after, codes[1]),
+        note,
+    )
+
+
+def _pictures(
+    prompt: str, model: str, images: np.ndarray, codes: Sequence[str | None]
+) -> tuple[Picture, ...]:
+    return tuple(
+        picture(image, f"{prompt}, seed {seed}, {model}" + (f", reads “{code}”" if code else ""))
+        for seed, (image, code) in enumerate(zip(images, codes, strict=True))
+    )
+
+
+def _in_words(read: Sequence[str | None]) -> str:
+    """What the codes of some pictures say: ``“CCS-2024” in 3 of 4, none in 1 of 4``."""
+    return ", ".join(
+        f"{f'“{text}”' if text else 'none'} in {read.count(text)} of {len(read)}"
+        for text in dict.fromkeys(read)
+    )

@@ -1,0 +1,129 @@
+"""What is on record about a composition: the origins of its shifts, events, exports."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import PurePath
+
+from shiftreg.api.erasure.methods import list_methods
+from shiftreg.api.values import CompositionPlan
+from shiftreg.api.workspace import Workspace
+from shiftreg.audit import AuditEvent
+from shiftreg.errors import IntegrityError
+from shiftreg.registry import ShiftVersion
+from shiftreg.reports import EventLine, ExportLine, ShiftPart, curve
+from shiftreg.reports.numbers import moment
+
+MOST_EVENTS = 200
+
+
+def shift_parts(workspace: Workspace, plan: CompositionPlan) -> tuple[ShiftPart, ...]:
+    """The shifts of a composition by concept, each with its origin."""
+    events, *_ = audit_trail(workspace)
+    trained = {method.name: method.trains for method in list_methods()}
+    return tuple(
+        _shift_part(workspace, concept, number, events, trained)
+        for concept, number, _ in sorted(plan.shifts, key=lambda shift: shift[0].lower())
+    )
+
+
+def audit_trail(workspace: Workspace) -> tuple[tuple[AuditEvent, ...], str, str]:
+    """All events, what the check of their hash chain says, and its head.
+
+    Events that cannot be read are no reason to show none of the rest of a page: the sentence says
+    so in their place.
+    """
+    report = workspace.audit.verify()
+    try:
+        events = workspace.audit.events()
+    except IntegrityError as error:
+        return (), str(error), ""
+    if report.valid:
+        sentence = f"The audit trail's hash chain of {report.count} events holds."
+        return events, sentence, report.head
+    problems = " ".join(f"{problem}." for problem in report.problems)
+    return events, f"The audit trail's hash chain is BROKEN. {problems}", ""
+
+
+def event_lines(
+    workspace: Workspace, plan: CompositionPlan
+) -> tuple[tuple[EventLine, ...], str, str]:
+    """The events about a plan's concepts; what the check of the whole chain says, and its head."""
+    events, chain, head = audit_trail(workspace)
+    about = [
+        event
+        for event in events
+        if event.base == plan.base and not plan.states.keys().isdisjoint(event.concepts)
+    ]
+    if len(about) > MOST_EVENTS:
+        chain += f" Below are the last {MOST_EVENTS} of {len(about)} events about these concepts."
+    lines = tuple(
+        EventLine(moment(event.time), event.actor, event.action, event.concepts, event.reason)
+        for event in about[-MOST_EVENTS:]
+    )
+    return lines, chain, head
+
+
+def export_lines(workspace: Workspace, plan: CompositionPlan) -> tuple[ExportLine, ...]:
+    """The registered files that hold a composition, oldest first."""
+    return tuple(
+        ExportLine(
+            version=version.version,
+            name=PurePath(version.export_path).name,
+            digest=version.export_digest,
+            recipe_digest=version.recipe_digest,
+            created=moment(version.created),
+            reason=version.reason,
+        )
+        for version in workspace.registry.compositions(plan.base)
+        if version.digest == plan.digest and version.export_digest
+    )
+
+
+def _shift_part(
+    workspace: Workspace,
+    concept: str,
+    number: int,
+    events: Sequence[AuditEvent],
+    trained: Mapping[str, bool],
+) -> ShiftPart:
+    version = workspace.registry.version(workspace.base.name, concept, number)
+    shift = workspace.shift(version)
+    # The first event that names a shift is the one that made it.
+    made = next((event for event in events if event.digests.get("shift") == shift.digest), None)
+    histories: Mapping[str, Sequence[tuple[int, float]]] = {}
+    if trained.get(version.method) is False:
+        solved = "Solved in one step: there was no training, so there is no curve."
+    else:
+        histories = workspace.registry.training_curves(version)
+        solved = (
+            "No curve of a training is on record: it was made elsewhere, or from another shift."
+        )
+    curves = (curve(name, history) for name, history in histories.items())
+    return ShiftPart(
+        concept=concept,
+        aliases=shift.aliases,
+        version=version.version,
+        digest=version.digest,
+        method=version.method,
+        created=moment(version.created),
+        actor=version.actor or (made.actor if made else ""),
+        reason=version.reason,
+        predecessor=_predecessor(workspace, version),
+        protected=len(shift.protected),
+        hyperparameters=json.dumps(dict(shift.hyperparameters), indent=2, ensure_ascii=False),
+        metrics=version.metrics,
+        curves=tuple(line for line in curves if line),
+        solved=solved,
+    )
+
+
+def _predecessor(workspace: Workspace, version: ShiftVersion) -> str:
+    if not version.predecessor:
+        return ""
+    older = next(
+        (v for v in workspace.versions(version.concept) if v.digest == version.predecessor), None
+    )
+    short = version.predecessor[:12]
+    return f"version {older.version} ({short})" if older else short

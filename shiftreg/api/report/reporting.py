@@ -1,0 +1,222 @@
+"""One page about a composition or a file: what holds, what it looks like, how it came about."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from shiftreg import __version__, checkpoints, pipelines
+from shiftreg.api.composition.composing import plan_shifts
+from shiftreg.api.composition.exported import read_plan
+from shiftreg.api.composition.verifying import verify
+from shiftreg.api.front_end import to_json
+from shiftreg.api.report.pictures import Painted, paint_groups
+from shiftreg.api.report.records import event_lines, export_lines, shift_parts
+from shiftreg.api.report.stored_reports import stored_attacks, stored_evaluation
+from shiftreg.api.values import CompositionPlan, Observer, Verification, ignore_progress
+from shiftreg.api.workspace import Workspace
+from shiftreg.compose import merged_weights
+from shiftreg.concepts import slug
+from shiftreg.errors import InvalidInputError
+from shiftreg.reports import ConceptLine, ReportPage, picture_grid, render_page, save_picture
+
+
+@dataclass(frozen=True)
+class ReportResult:
+    """A page that was written and registered.
+
+    Attributes:
+        plan: The composition that it is about.
+        path: The page, a local file.
+        digest: SHA-256 of the page.
+        file: The exported file that it is about, or None.
+        passed: Whether all checks hold.
+        checks: How many there were.
+        failed: How many of them failed.
+        pictures: How many pictures are on it.
+        run_id: The run in MLflow that keeps it.
+    """
+
+    plan: CompositionPlan
+    path: Path
+    digest: str
+    file: Path | None
+    passed: bool
+    checks: int
+    failed: int
+    pictures: int
+    run_id: str
+
+
+def write_report(
+    workspace: Workspace,
+    path: Path,
+    *,
+    file: Path | None = None,
+    only: Sequence[str] | None = None,
+    without: Sequence[str] | None = None,
+    images: int = 4,
+    classifier: Path | None = None,
+    overwrite: bool = False,
+    observe: Observer = ignore_progress,
+) -> ReportResult:
+    """Verifies a composition or an exported file, and writes all that is known about it as a page.
+
+    Args:
+        workspace: Where.
+        path: Of the page, one HTML file that holds everything.
+        file: As in ``verify``.
+        only: As in ``plan_composition``; not with ``file``.
+        without: As in ``plan_composition``; not with ``file``.
+        images: Same-seed images a prompt.
+        classifier: As in ``verify``.
+        overwrite: Replace an existing page.
+        observe: Told of the progress.
+
+    Raises:
+        AlreadyExistsError: The page exists.
+        StorageError: The disk is full or read-only.
+        NotFoundError: The file or its recipe, or a concept, does not exist.
+        IntegrityError: The file cannot be read, or its recipe was exchanged.
+        InvalidInputError: No image asked for, or a file together with a choice of concepts,
+            or a page in the place of the file.
+    """
+    if file is not None and path.absolute() == file.absolute():
+        raise InvalidInputError(f"The page would replace the model '{file}'. Choose another --out.")
+    # Opened first: a page that cannot be written is refused before the work, not after it.
+    with checkpoints.atomic_file(path, overwrite=overwrite) as partial:
+        verification = verify(
+            workspace,
+            file,
+            only=only,
+            without=without,
+            images=images,
+            classifier=classifier,
+            observe=observe,
+        )
+        plan = verification.plan
+        painted = paint_groups(workspace, plan, _weights(workspace, plan, file), images, observe)
+        page = _page(workspace, verification, painted)
+        partial.write_text(render_page(page), encoding="utf-8")
+    digest = checkpoints.file_digest(path)
+    failed = sum(not check.passed for check in verification.checks)
+    with tempfile.TemporaryDirectory() as scratch:
+        measurement = workspace.registry.record_measurement(
+            plan.base,
+            "report",
+            plan.digest,
+            path,
+            metrics={"checks": float(len(verification.checks)), "failed": float(failed)},
+            passed=verification.passed,
+            export_digest=page.file_digest,
+            files=_save_grids(painted, Path(scratch)),
+        )
+    workspace.audit.append(
+        "report",
+        base=plan.base,
+        concepts=tuple(name for name, state in plan.states.items() if state == "erased"),
+        digests={"base": plan.base_digest, "composition": plan.digest, "page": digest}
+        | ({"export": page.file_digest} if page.file_digest else {}),
+        details={"passed": verification.passed, "path": str(path)},
+    )
+    return ReportResult(
+        plan=plan,
+        path=path,
+        digest=digest,
+        file=file,
+        passed=verification.passed,
+        checks=len(verification.checks),
+        failed=failed,
+        pictures=sum(len(r.before) + len(r.after) for g in painted.groups for r in g.rows),
+        run_id=measurement.run_id,
+    )
+
+
+def _weights(
+    workspace: Workspace, plan: CompositionPlan, file: Path | None
+) -> Mapping[str, Tensor]:
+    """What paints "after": of a file, in its precision."""
+    precision = torch.float32
+    if file is not None:
+        _, _, dtype = read_plan(workspace, file)
+        precision = dtype or checkpoints.unet_dtype(workspace.folder)
+    own = pipelines.parameters(workspace.pipeline.unet)
+    return merged_weights(own, plan_shifts(workspace, plan), precision)
+
+
+def _page(workspace: Workspace, verification: Verification, painted: Painted) -> ReportPage:
+    plan, file = verification.plan, verification.file
+    evaluation, evaluation_notes = stored_evaluation(workspace, plan)
+    attacks, attack_notes = stored_attacks(workspace, plan)
+    history, chain, head = event_lines(workspace, plan)
+    return ReportPage(
+        created=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        tool=f"shiftreg {__version__}",
+        base=plan.base,
+        base_digest=plan.base_digest,
+        digest=plan.digest,
+        file=file.name if file else "",
+        file_digest=checkpoints.checkpoint_digest(file) if file else "",
+        concepts=_concept_lines(workspace, plan),
+        warnings=plan.warnings,
+        sampling=_sampling(workspace, file),
+        pictures=painted.groups,
+        separability=verification.separability,
+        checks=verification.checks,
+        evaluation=evaluation,
+        evaluation_notes=evaluation_notes,
+        attacks=attacks,
+        attack_notes=attack_notes,
+        shifts=shift_parts(workspace, plan),
+        history=history,
+        chain=chain,
+        chain_head=head,
+        exports=export_lines(workspace, plan),
+        recipe_title="The file's recipe" if file else "The composition as JSON",
+        recipe=checkpoints.recipe_path_of(file).read_text(encoding="utf-8")
+        if file
+        else json.dumps(to_json(plan), indent=2, ensure_ascii=False),
+    )
+
+
+def _concept_lines(workspace: Workspace, plan: CompositionPlan) -> tuple[ConceptLine, ...]:
+    shifts = {concept: (version, digest) for concept, version, digest in plan.shifts}
+    stored = workspace.registry.concepts(plan.base)
+    lines = []
+    for (name, state), statement in zip(plan.states.items(), plan.statements, strict=True):
+        version, digest = shifts.get(name, (0, ""))
+        words = statement.removeprefix(f"{name}: ")
+        if words == "erased":  # what a file's recipe says
+            words += f" (version {version})"
+        if words == "generates" and name in stored:
+            words += " (its shift is stored, and not applied)"
+        lines.append(ConceptLine(name, state, words, digest))
+    return tuple(lines)
+
+
+def _sampling(workspace: Workspace, file: Path | None) -> str:
+    base = workspace.base
+    sentence = f"Painted for this page in {base.steps} steps with guidance {base.guidance:g}."
+    if file is None:
+        return sentence
+    return (
+        f"{sentence} The composition is the base with the shifts that the file's recipe names, in "
+        "the file's precision; the check “file” says whether the file holds exactly that."
+    )
+
+
+def _save_grids(painted: Painted, folder: Path) -> list[Path]:
+    """One picture a group, for those who look at the registry rather than at the page."""
+    paths = []
+    for title, rows in painted.grids.items():
+        path = folder / f"{slug(title)}.png"
+        save_picture(picture_grid(rows, ("base", "composition")), path)
+        paths.append(path)
+    return paths

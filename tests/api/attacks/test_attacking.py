@@ -1,0 +1,402 @@
+"""Attacking an erasure: what is attacked, what is compared, what is kept, what is left alone."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from shiftreg import api, miniature, pipelines
+from shiftreg.api.attacks import methods as attack_methods
+from shiftreg.api.attacks import pictures as attack_pictures
+from shiftreg.api.attacks.pictures import paint_evidence, paint_found
+from shiftreg.api.values import Progress
+from shiftreg.attacks import Found, Surface
+from shiftreg.attacks.results import CONTROL, AttackReport
+from shiftreg.concepts import Concept
+from shiftreg.errors import InvalidInputError, NotFoundError
+from shiftreg.settings import Settings
+
+QUICK: dict[str, Any] = {
+    "attacks": ["relearning", "noise-probe"],
+    "options": {"relearning": {"iterations": 2, "batch_size": 2}},
+    "images": 2,
+}
+
+
+@pytest.fixture(scope="module")
+def erased(tmp_path_factory: pytest.TempPathFactory, database: Path) -> Iterator[api.Workspace]:
+    """Caravaggio is erased by version 1; version 2 is by another method. Attacks change neither.
+
+    Attackers have few pictures here.
+    """
+    home = tmp_path_factory.mktemp("attacked")
+    shutil.copyfile(database, home / "registry.db")
+    workspace = api.open_workspace(Settings(home, "miniature", None))
+    api.register_base(workspace, steps=2)
+    api.erase(workspace, ["Caravaggio"])
+    api.erase(workspace, ["Caravaggio"], method="uce")
+    api.erase(workspace, ["Caravaggio@1"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(attack_pictures, "LATENTS", 4)
+        yield workspace
+
+
+@pytest.fixture(scope="module")
+def report(erased: api.Workspace) -> AttackReport:
+    return api.attack(erased, "caravaggio", **QUICK)
+
+
+@pytest.fixture(autouse=True)
+def untouched(erased: api.Workspace) -> Iterator[None]:
+    """After every test the base has its very tensors."""
+    own = pipelines.parameters(erased.pipeline.unet)
+    before = {name: (p.data_ptr(), p.detach().clone()) for name, p in own.items()}
+    yield
+    for name, parameter in own.items():
+        assert (parameter.data_ptr(), parameter.requires_grad) == (before[name][0], False), name
+        assert torch.equal(parameter, before[name][1]), name
+
+
+def kept_files(workspace: api.Workspace) -> set[Path]:
+    return set((workspace.settings.home / "attacks").glob("*"))
+
+
+def success(report: AttackReport) -> dict[tuple[str, str], float]:
+    return {(score.attack, score.target): score.success.value for score in report.scores}
+
+
+# What is attacked and compared.
+
+
+def test_every_attack_runs_on_the_base_and_on_the_composition(report: AttackReport) -> None:
+    assert (report.concept, report.images, report.seed) == ("Caravaggio", 2, 0)
+    assert [(score.attack, score.target) for score in report.scores] == [
+        ("relearning", "base"),
+        ("relearning", "composition"),
+        ("noise-probe", "base"),
+        ("noise-probe", "composition"),
+        ("noise-probe", CONTROL),
+    ]
+    assert all(score.success.count == 2 for score in report.scores)
+    assert {score.budget.get("iterations") for score in report.scores} == {2, None}
+    assert all(score.found for score in report.scores)
+    assert list(report.unattacked) == ["base", "composition", CONTROL]
+
+
+def test_only_what_starts_from_pictures_is_compared_without_the_name(
+    erased: api.Workspace,
+) -> None:
+    alone = api.attack(erased, "Caravaggio", **QUICK | {"attacks": ["relearning"], "images": 1})
+    assert list(alone.unattacked) == ["base", "composition"]
+    assert {score.target for score in alone.scores} == {"base", "composition"}
+
+
+@dataclass(frozen=True)
+class Undo:
+    """Knows the base's weights, and puts them back on top of those under attack."""
+
+    name: ClassVar[str] = "undo"
+    needs: ClassVar[str] = "the base"
+    source: ClassVar[str] = "this test"
+    seen: ClassVar[list[Surface]] = []
+
+    def run(self, surface: Surface, seed: int) -> Found:
+        self.seen.append(surface)
+        deltas = {
+            name: surface.base_weights[name] - weight
+            for name, weight in surface.model.weights.items()
+        }
+        embeds = surface.words.encode([surface.concept])
+        return Found(embeds, "the base's weights", deltas=deltas, metrics={"layers": len(deltas)})
+
+
+@pytest.fixture
+def undo(monkeypatch: pytest.MonkeyPatch) -> type[Undo]:
+    Undo.seen.clear()
+    monkeypatch.setattr(attack_methods, "known_attacks", lambda: {"undo": Undo})
+    monkeypatch.setattr(attack_methods, "find_attack", lambda _name: Undo)
+    monkeypatch.setattr(attack_methods, "build_attack", lambda _name, _options: Undo())
+    return Undo
+
+
+def test_an_attack_sees_the_weights_of_its_target_and_pictures_of_the_base(
+    erased: api.Workspace, undo: type[Undo]
+) -> None:
+    report = api.attack(erased, "Caravaggio", images=1, against=["uce"])
+    base = pipelines.layer_weights(erased.pipeline.unet)
+    on_base, on_composition, on_version = undo.seen
+    for surface in undo.seen:
+        assert all(torch.equal(surface.base_weights[name], base[name]) for name in base)
+        assert torch.equal(surface.latents, on_base.latents)
+        assert surface.prompts[0] == surface.concept == "Caravaggio"
+        assert len(surface.prompts) == len(surface.anchors)
+        assert not any("Caravaggio" in anchor for anchor in surface.anchors)
+        assert len(surface.latents) == len(surface.latent_prompts)
+        assert {0} < set(surface.latent_prompts) <= set(range(len(surface.prompts)))
+    changed = [
+        {name for name in base if not torch.equal(surface.model.weights[name], base[name])}
+        for surface in (on_base, on_composition, on_version)
+    ]
+    assert changed[0] == set()
+    assert changed[1] == set(base)
+    assert changed[2]
+    layer = min(changed[2])
+    assert not torch.equal(on_composition.model.weights[layer], on_version.model.weights[layer])
+    assert {score.metrics["layers"] for score in report.scores} == {len(base)}
+
+
+@dataclass(frozen=True)
+class Guess:
+    """Says the name, and never looks at the model."""
+
+    name: ClassVar[str] = "guess"
+    needs: ClassVar[str] = "nothing"
+    source: ClassVar[str] = "this test"
+    runs: ClassVar[list[str]] = []
+
+    def run(self, surface: Surface, seed: int) -> Found:
+        self.runs.append(surface.concept)
+        return Found(surface.words.encode([surface.concept]), "its name")
+
+
+def test_an_attack_that_never_looks_at_the_model_runs_once(
+    erased: api.Workspace, undo: type[Undo], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attacks = {"guess": Guess, "undo": Undo}
+    Guess.runs.clear()
+    monkeypatch.setattr(attack_methods, "known_attacks", lambda: attacks)
+    monkeypatch.setattr(attack_methods, "build_attack", lambda name, _options: attacks[name]())
+    report = api.attack(erased, "Caravaggio", images=1, against=["@2"])
+    assert len(Guess.runs) == 1
+    assert len(undo.seen) == 3
+    guesses = {score.target: score for score in report.scores if score.attack == "guess"}
+    assert {target: score.success for target, score in guesses.items()} == report.unattacked
+    assert {score.found for score in guesses.values()} == {"its name"}
+
+
+def test_found_deltas_are_painted_on_top_of_the_weights_under_attack(
+    erased: api.Workspace, undo: type[Undo]
+) -> None:
+    report = api.attack(erased, "Caravaggio", images=2)
+    assert report.picture is not None
+    with Image.open(report.picture) as grid:
+        pixels = np.asarray(grid, dtype=float)
+    rows = [pixels[4 + i * 132 : 132 + i * 132, -264:] for i in range(4)]
+    base, composition, undone_base, undone = rows
+    assert np.abs(base - composition).mean() > 5
+    assert np.abs(base - undone_base).max() == 0
+    assert np.abs(base - undone).max() <= 2
+
+
+def test_what_is_found_is_painted_in_turn(erased: api.Workspace) -> None:
+    embeds = pipelines.encode_prompts(erased.pipeline, ["a church", "a tench"])
+    stages: list[Progress] = []
+    pictures = paint_found(erased, Found(embeds), {}, range(3), "painting", stages.append)
+    expected = pipelines.generate(
+        erased.pipeline,
+        ["a church", "a tench", "a church"],
+        [0, 1, 2],
+        steps=2,
+        guidance=erased.base.guidance,
+    )
+    assert np.abs(pictures.astype(int) - expected).max() <= 1
+    assert stages == [Progress("painting", 3, 3)]
+
+
+def test_the_attacker_has_pictures_of_the_name_and_of_other_wordings(
+    erased: api.Workspace,
+) -> None:
+    concept = Concept("Caravaggio")
+    evidence = paint_evidence(erased, concept, 0, lambda progress: None)
+    assert evidence.latent_prompts[::2] == (0,) * (len(evidence.latents) // 2)
+    assert {0} < set(evidence.latent_prompts) <= set(range(len(evidence.prompts)))
+    assert len({latent.sum().item() for latent in evidence.latents}) == len(evidence.latents)
+
+
+@pytest.mark.parametrize("text", ["uce", "@2", "Caravaggio@2", "caravaggio@latest"])
+def test_a_version_alone_is_a_target(erased: api.Workspace, text: str) -> None:
+    plan = api.plan_attack(erased, "Caravaggio", against=[text, "@2"])
+    assert plan.targets == ("base", "composition", "Caravaggio@2 (uce)")
+
+
+def test_a_plan_says_what_would_be_done(erased: api.Workspace) -> None:
+    plan = api.plan_attack(erased, "Caravaggio", **QUICK, seed=5)
+    assert (plan.concept, plan.images, plan.seed) == ("Caravaggio", 2, 5)
+    assert plan.digest == api.plan_composition(erased).digest
+    assert plan.budgets["relearning"]["iterations"] == 2
+    assert set(plan.budgets) == {"relearning", "noise-probe"}
+    assert "style" in plan.judge
+    everything = api.plan_attack(erased, "Caravaggio")
+    assert list(everything.budgets) == [method.name for method in api.list_attacks()]
+
+
+def test_attacks_are_listed_with_what_they_need_and_take() -> None:
+    listed = {method.name: method for method in api.list_attacks()}
+    assert {"noise-probe", "completion-probe", "relearning"} <= set(listed)
+    for method in listed.values():
+        assert method.needs
+        assert method.source
+        for option in method.options.values():
+            assert option.meaning, f"an option of {method.name} is not described"
+    assert listed["relearning"].options["pictures"].default == 8
+
+
+# What is kept.
+
+
+def test_report_and_grid_are_kept_and_registered(
+    erased: api.Workspace, report: AttackReport
+) -> None:
+    assert report.picture is not None
+    assert report.report_path is not None
+    stored = json.loads(report.report_path.read_text())
+    assert stored == api.to_json(report)
+    with Image.open(report.picture) as grid:
+        assert grid.format == "PNG"
+        assert grid.height > 7 * 128
+    measurements = {m.report: m for m in erased.registry.measurements("miniature", "attack")}
+    measurement = measurements[report.report_path.name]
+    assert (measurement.concept, measurement.passed) == ("Caravaggio", None)
+    assert measurement.digest == report.digest == api.plan_composition(erased).digest
+    downloaded = erased.registry.download_report(measurement)
+    assert downloaded.read_bytes() == report.report_path.read_bytes()
+
+
+def test_the_audit_trail_says_who_was_attacked_by_what_and_how_well(
+    erased: api.Workspace, report: AttackReport
+) -> None:
+    event = next(e for e in erased.audit.events() if e.action == "attack")
+    assert event.concepts == ("Caravaggio",)
+    assert event.digests["composition"] == report.digest
+    assert set(event.digests) == {"base", "composition", "classifier"}
+    assert event.details["budgets"]["relearning"]["iterations"] == 2
+    on_composition = success(report)["relearning", "composition"]
+    assert event.details["success"]["relearning"]["composition"] == on_composition
+
+
+def test_the_same_seed_attacks_and_paints_the_same_and_another_does_not(
+    erased: api.Workspace, report: AttackReport
+) -> None:
+    again = api.attack(erased, "Caravaggio", **QUICK)
+    other = api.attack(erased, "Caravaggio", **QUICK, seed=7)
+    assert report.picture is not None
+    assert again.picture is not None
+    assert other.picture is not None
+    assert success(again) == success(report)
+    assert again.unattacked == report.unattacked
+    assert again.picture.read_bytes() == report.picture.read_bytes()
+    assert other.picture.read_bytes() != report.picture.read_bytes()
+
+
+@pytest.mark.parametrize(
+    "stage",
+    ["painting Caravaggio", "relearning on composition", f"painting noise-probe on {CONTROL}"],
+)
+def test_an_interrupted_attack_registers_nothing(
+    erased: api.Workspace, report: AttackReport, stage: str
+) -> None:
+    def interrupt(progress: Progress) -> None:
+        if progress.stage == stage:
+            raise KeyboardInterrupt
+
+    before = kept_files(erased), (erased.settings.home / "audit.jsonl").read_bytes()
+    runs = erased.registry.measurements("miniature", "attack")
+    with pytest.raises(KeyboardInterrupt):
+        api.attack(erased, "Caravaggio", **QUICK | {"images": 1}, observe=interrupt)
+    assert (kept_files(erased), (erased.settings.home / "audit.jsonl").read_bytes()) == before
+    assert erased.registry.measurements("miniature", "attack") == runs
+
+
+def test_what_cannot_be_registered_is_not_kept(
+    erased: api.Workspace, report: AttackReport, monkeypatch: pytest.MonkeyPatch, undo: type[Undo]
+) -> None:
+    def refuse(*_arguments: Any, **_options: Any) -> None:
+        raise OSError("no")
+
+    before = kept_files(erased)
+    monkeypatch.setattr(erased.registry, "record_measurement", refuse)
+    with pytest.raises(OSError, match="no"):
+        api.attack(erased, "Caravaggio", images=1)
+    assert kept_files(erased) == before
+
+
+def test_progress_names_attack_and_target_and_shows_the_loss(
+    erased: api.Workspace, undo: type[Undo]
+) -> None:
+    seen: list[Progress] = []
+    api.attack(erased, "Caravaggio", images=1, observe=seen.append)
+    stages = list(dict.fromkeys(progress.stage for progress in seen))
+    assert stages == [
+        "painting Caravaggio",
+        "painting no attack on base",
+        "painting undo on base",
+        "painting no attack on composition",
+        "painting undo on composition",
+    ]
+    assert all(progress.done == progress.total for progress in seen)
+
+
+# What is refused, with its remedy.
+
+
+@pytest.mark.parametrize(
+    ("concept", "request_", "error", "message"),
+    [
+        ("Caravagio", {}, NotFoundError, "Did you mean 'Caravaggio'"),
+        ("Picasso", {}, InvalidInputError, 'shiftreg erase "Picasso"'),
+        ("Caravaggio", {"without": ["Caravaggio"]}, InvalidInputError, "--without"),
+        ("Caravaggio", {"attacks": ["persuasion"]}, NotFoundError, "persuasion"),
+        ("Caravaggio", {"attacks": []}, InvalidInputError, "--list"),
+        ("Caravaggio", {"images": 0}, InvalidInputError, "At least 1"),
+        ("Caravaggio", {"against": ["Picasso@1"]}, InvalidInputError, "none of 'Caravaggio'"),
+        ("Caravaggio", {"against": ["esd"]}, NotFoundError, "--method esd"),
+        ("Caravaggio", {"against": ["@9"]}, NotFoundError, "9"),
+        (
+            "Caravaggio",
+            {"attacks": ["noise-probe"], "options": {"relearning": {"pictures": 2}}},
+            InvalidInputError,
+            "--attack relearning",
+        ),
+        ("Caravaggio", {"options": {"relearning": {"patience": 2}}}, InvalidInputError, "patience"),
+        ("Caravaggio", {"judge": miniature.SUBJECT_CLASSIFIER}, NotFoundError, "classifier train"),
+        ("Caravaggio", {"judge": Path("missing.safetensors")}, NotFoundError, "missing"),
+    ],
+)
+def test_what_cannot_be_attacked_is_refused_before_anything_happens(
+    erased: api.Workspace,
+    concept: str,
+    request_: dict[str, Any],
+    error: type[Exception],
+    message: str,
+) -> None:
+    stages: list[Progress] = []
+    with pytest.raises(error, match=message):
+        api.attack(erased, concept, **request_, observe=stages.append)
+    with pytest.raises(error, match=message):
+        api.plan_attack(erased, concept, **request_)
+    assert not stages
+
+
+def test_a_concept_with_a_stored_version_is_erased_again_by_that(erased: api.Workspace) -> None:
+    api.restore(erased, ["Caravaggio"], reason="licence")
+    try:
+        with pytest.raises(InvalidInputError, match='shiftreg erase "Caravaggio@2"'):
+            api.plan_attack(erased, "Caravaggio")
+    finally:
+        api.erase(erased, ["Caravaggio@1"])
+
+
+def test_without_a_classifier_nobody_can_judge(home: Path, base: Path) -> None:
+    workspace = api.open_workspace(Settings(home, "tiny", None))
+    api.register_base(workspace, str(base), name="tiny", protected=["cat"], subjects=["dog"])
+    with pytest.raises(NotFoundError, match="shiftreg classifier train"):
+        api.plan_attack(workspace, "cat")

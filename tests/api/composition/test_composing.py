@@ -1,0 +1,158 @@
+"""Compositions from the registry, exported and loaded with the readers that people use."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from diffusers import StableDiffusionPipeline
+
+from shiftreg import api, miniature, pipelines
+from shiftreg.api.composition.composing import plan_shifts
+from shiftreg.checkpoints import file_digest
+from shiftreg.compose import merged_weights
+from shiftreg.errors import AlreadyExistsError, InvalidInputError, NotFoundError, StorageError
+
+
+@pytest.fixture
+def erased(workspace: api.Workspace) -> api.Workspace:
+    """Caravaggio and Picasso are erased."""
+    api.erase(workspace, ["Caravaggio", "Picasso"])
+    return workspace
+
+
+def concepts(plan: api.CompositionPlan) -> set[str]:
+    return {concept for concept, _, _ in plan.shifts}
+
+
+def test_leaving_a_shift_out_restores_that_concept_and_no_other(erased: api.Workspace) -> None:
+    plan = api.plan_composition(erased, without=["picasso"])
+    assert concepts(plan) == {"Caravaggio"}
+    assert plan.states["Picasso"] == "generates"
+    assert plan.states["Caravaggio"] == "erased"
+    assert "Picasso: generates (restored: its shift is left out)" in plan.statements
+    assert "Caravaggio: erased (version 1)" in plan.statements
+
+
+def test_only_takes_the_named_shifts_even_of_restored_concepts(erased: api.Workspace) -> None:
+    api.restore(erased, ["Picasso"], reason="licence 3")
+    assert concepts(api.plan_composition(erased)) == {"Caravaggio"}
+    assert concepts(api.plan_composition(erased, only=["Picasso"])) == {"Picasso"}
+
+
+def test_leaving_out_what_was_never_erased_is_said_and_changes_nothing(
+    erased: api.Workspace,
+) -> None:
+    plan = api.plan_composition(erased, without=["Cezanne"])
+    assert concepts(plan) == {"Caravaggio", "Picasso"}
+    assert plan.warnings == ("Cezanne is not erased, so leaving its shift out changes nothing.",)
+
+
+def test_unknown_concepts_and_contradictions_are_refused(erased: api.Workspace) -> None:
+    with pytest.raises(NotFoundError, match="Did you mean 'Picasso'"):
+        api.plan_composition(erased, without=["Picaso"])
+    with pytest.raises(NotFoundError, match="never erased"):
+        api.plan_composition(erased, only=["Cezanne"])
+    with pytest.raises(InvalidInputError, match="exclude each other"):
+        api.plan_composition(erased, only=["Picasso"], without=["Picasso"])
+
+
+def test_stale_shifts_are_pointed_out_where_they_matter(erased: api.Workspace) -> None:
+    api.erase(erased, ["Rembrandt"])
+    assert not api.plan_composition(erased).warnings
+    warnings = api.plan_composition(erased, without=["Rembrandt"]).warnings
+    assert any("Caravaggio does not protect Rembrandt" in warning for warning in warnings)
+
+
+def paint(pipeline: StableDiffusionPipeline) -> np.ndarray:
+    prompts = ["Caravaggio", "Picasso", "a picture of a church"]
+    return pipelines.generate(pipeline, prompts, [0, 1, 2], steps=3, guidance=3.5)
+
+
+@pytest.mark.parametrize("name", ["model.ckpt", "model.safetensors", "model"])
+def test_an_export_generates_what_the_composition_generates(
+    erased: api.Workspace, tmp_path: Path, name: str
+) -> None:
+    plan = api.plan_composition(erased, without=["Picasso"])
+    export = api.export_composition(erased, plan, tmp_path / name, dtype="float32", reason="v1")
+    unet = erased.pipeline.unet
+    with pipelines.applied_weights(
+        unet, merged_weights(pipelines.layer_weights(unet), plan_shifts(erased, plan))
+    ):
+        expected = paint(erased.pipeline)
+    if export.format == "folder":
+        loaded = pipelines.load_pipeline(export.path)
+    else:
+        loaded = StableDiffusionPipeline.from_single_file(
+            str(export.path), config=str(miniature.BASE_FOLDER), local_files_only=True
+        )
+        loaded.set_progress_bar_config(disable=True)
+    assert np.abs(paint(loaded).astype(int) - expected).max() <= 1
+    recipe = json.loads(export.recipe_path.read_text())
+    assert [entry["concept"] for entry in recipe["shifts"]] == ["Caravaggio"]
+    assert recipe["states"]["Picasso"] == "generates"
+    (version,) = erased.registry.compositions("miniature")
+    assert version.export_digest == export.digest
+    assert version.erased == ("Caravaggio",)
+    (event,) = [e for e in erased.audit.events() if e.action == "export"]
+    assert event.digests["export"] == export.digest
+    assert event.reason == "v1"
+
+
+def test_exporting_twice_gives_the_same_bytes(erased: api.Workspace, tmp_path: Path) -> None:
+    plan = api.plan_composition(erased)
+    one = api.export_composition(erased, plan, tmp_path / "a.ckpt")
+    other = api.export_composition(erased, plan, tmp_path / "b.ckpt")
+    assert one.digest == other.digest == file_digest(tmp_path / "b.ckpt")
+
+
+def test_composing_nothing_gives_the_base_bit_for_bit(
+    workspace: api.Workspace, tmp_path: Path
+) -> None:
+    plan = api.plan_composition(workspace)
+    api.export_composition(workspace, plan, tmp_path / "copy")
+    for file in miniature.BASE_FOLDER.rglob("*.safetensors"):
+        copy = tmp_path / "copy" / file.relative_to(miniature.BASE_FOLDER)
+        assert copy.read_bytes() == file.read_bytes()
+
+
+def test_an_existing_file_is_not_replaced_unless_asked(
+    erased: api.Workspace, tmp_path: Path
+) -> None:
+    target = tmp_path / "model.ckpt"
+    target.write_text("precious")
+    plan = api.plan_composition(erased)
+    with pytest.raises(AlreadyExistsError):
+        api.export_composition(erased, plan, target)
+    assert target.read_text() == "precious"
+    assert erased.registry.compositions("miniature") == []
+    api.export_composition(erased, plan, target, overwrite=True)
+    assert torch.load(target, weights_only=True)["state_dict"]
+
+
+def test_an_unknown_dtype_or_suffix_is_refused(erased: api.Workspace, tmp_path: Path) -> None:
+    plan = api.plan_composition(erased)
+    with pytest.raises(InvalidInputError, match="dtype"):
+        api.export_composition(erased, plan, tmp_path / "m.ckpt", dtype="int8")
+    with pytest.raises(InvalidInputError):
+        api.export_composition(erased, plan, tmp_path / "m.pickle")
+    assert list(tmp_path.glob("m*")) == []
+
+
+def test_an_export_that_cannot_be_registered_is_taken_away_again(
+    erased: api.Workspace, tmp_path: Path
+) -> None:
+    plan = api.plan_composition(erased)
+    for shift in plan.shifts:
+        erased.shift_of(shift[0], shift[1])  # loaded before the registry's disk breaks
+    (erased.settings.home / "artifacts").rename(tmp_path / "elsewhere")
+    (erased.settings.home / "artifacts").touch()
+    places = tmp_path / "exports"
+    places.mkdir()
+    for name in ("model.ckpt", "model"):
+        with pytest.raises(StorageError):
+            api.export_composition(erased, plan, places / name)
+    assert list(places.iterdir()) == []
