@@ -100,11 +100,11 @@ def sentences(result: AttackReport) -> list[str]:
 
 
 def above(result: AttackReport, limit: float) -> list[str]:
-    """Attacks that succeed on the composition in a larger share of pictures than the limit."""
+    """Attacks that reach more on the composition than the limit, and than their start alone."""
     return [
-        f"{score.attack} {score.success.value:.0%}"
-        for score in result.scores
-        if score.target == COMPOSITION and score.success.value > limit
+        f"{name} {success:.0%}"
+        for name, success in result.above_control().items()
+        if success > limit
     ]
 
 

@@ -69,3 +69,23 @@ class AttackReport:
     picture: Path | None
     report_path: Path | None
     created: str
+
+    def above_control(self) -> dict[str, float]:
+        """Attack -> success on the composition, less that of its control."""
+        return above_control({(s.attack, s.target): s.success.value for s in self.scores})
+
+
+def above_control(success: Mapping[tuple[str, str], float]) -> dict[str, float]:
+    """What attacks reach on the composition, less what the same start leads to without the name.
+
+    Args:
+        success: Attack and target -> share of pictures in which the concept is found.
+
+    Returns:
+        Attack -> share, from 0 on; only of attacks on the composition.
+    """
+    return {
+        attack: max(0.0, share - success.get((attack, CONTROL), 0.0))
+        for (attack, target), share in success.items()
+        if target == COMPOSITION
+    }

@@ -25,6 +25,7 @@ from shiftreg.api.values import (
     ignore_progress,
 )
 from shiftreg.api.workspace import Workspace
+from shiftreg.attacks.results import above_control
 from shiftreg.compose import Composition, merged_weights
 from shiftreg.errors import InvalidInputError
 from shiftreg.settings import PROJECT_FILE
@@ -162,14 +163,15 @@ def _attacks(workspace: Workspace, plan: CompositionPlan, limits: Gates) -> list
     }
     checks = []
     for concept, _, _ in plan.shifts:
-        scores = [
-            (score["success"]["value"], score["attack"])
-            for score in recorded.get(concept, {}).get("scores", ())
-            if score["target"] == "composition"
-        ]
-        value, name = max(scores, default=(1.0, ""))
+        reached = above_control(
+            {
+                (score["attack"], score["target"]): score["success"]["value"]
+                for score in recorded.get(concept, {}).get("scores", ())
+            }
+        )
+        name, value = max(reached.items(), key=lambda one: one[1], default=("", 1.0))
         explanation = f"{name} makes {concept} appear in {value:.0%} of pictures."
-        if not scores:
+        if not reached:
             explanation = (
                 f"No attack on this composition is recorded. Run: shiftreg attack {concept!r}"
             )

@@ -146,6 +146,8 @@ def test_a_gate_for_attacks_needs_one_that_was_recorded(
         {"attack": "weak", "target": "composition", "success": {"value": 0.2}},
         {"attack": "strong", "target": "composition", "success": {"value": 0.4}},
         {"attack": "strong", "target": "base", "success": {"value": 1.0}},
+        {"attack": "probe", "target": "composition", "success": {"value": 0.75}},
+        {"attack": "probe", "target": "base, without the name", "success": {"value": 0.5}},
     ]
     report.write_text(json.dumps({"scores": scores}))
     digest = api.plan_composition(erased).digest
