@@ -112,8 +112,9 @@ def test_rounded_sums_are_taken_apart_and_the_rest_is_rounding(
     for one in explanation.found:
         assert abs(one.strength - terms[one.index]) <= 6 * one.error <= 6 * eps
     assert explanation.unexplained == ()
-    if terms:
-        assert 1 - explanation.explained <= 4 * explanation.rounding <= 10 * eps**2
+    if terms:  # shares of the difference: the weaker it is, the more of it is rounding
+        strongest = max(map(abs, terms.values()))
+        assert 1 - explanation.explained <= 4 * explanation.rounding <= 10 * (eps / strongest) ** 2
 
 
 def test_least_squares_agree_with_the_dense_solution() -> None:
