@@ -15,6 +15,7 @@ from safetensors.torch import load_file, safe_open, save_file
 from torch import Tensor
 
 from shiftreg.checkpoints import (
+    compare_checkpoint,
     export_checkpoint,
     export_format,
     file_digest,
@@ -420,11 +421,20 @@ def test_layers_that_do_not_fit_are_refused(
     base: Path, tmp_path: Path, layers: dict[str, Tensor], recipe: dict[str, Any]
 ) -> None:
     layer = next(iter(layers))
+
+    def with_one(value: float) -> dict[str, Tensor]:
+        changed = layers[layer].clone()
+        changed[3, 4] = value
+        return {layer: changed}
+
     bad = {
         "unknown": ({"down_blocks.9.to_k": layers[layer]}, IncompatibleError, "down_blocks.9"),
         "shape": ({layer: layers[layer][:1]}, IncompatibleError, "shape"),
         "nan": ({layer: layers[layer] * float("nan")}, InvalidInputError, "NaN"),
+        "one nan": (with_one(float("nan")), InvalidInputError, "NaN"),
+        "infinity": (with_one(float("-inf")), InvalidInputError, "infinity"),
         "range": ({layer: layers[layer] * 1e6}, InvalidInputError, "float16"),
+        "one too large": (with_one(-70000.0), InvalidInputError, "70000 do not fit .*float16"),
     }
     for changed, error, message in bad.values():
         for target in TARGETS:
@@ -507,6 +517,26 @@ def test_a_dtype_or_recipe_that_cannot_be_is_refused(
         with pytest.raises(InvalidInputError, match="JSON"):
             export_checkpoint(base, layers, tmp_path / "model", recipe)
     assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("part", ["unet", "vae", "text_encoder"])
+def test_a_base_with_a_value_beyond_the_dtype_is_refused_and_one_with_nan_stays_as_it_is(
+    copied: Path, tmp_path: Path, recipe: dict[str, Any], target: str, part: str
+) -> None:
+    (file,) = (copied / part).glob("*.safetensors")
+    tensors = {name: tensor.float() for name, tensor in load_file(file).items()}
+    name = next(name for name, tensor in tensors.items() if tensor.ndim == 2)
+    tensors[name][0, 1] = 1e6
+    save_file(tensors, file, {"format": "pt"})
+    with pytest.raises(InvalidInputError, match=r"1e\+06 do not fit into torch.float16"):
+        export_checkpoint(copied, {}, tmp_path / target, recipe, dtype=torch.float16)
+    assert names(tmp_path) == ["copied"]
+    tensors[name][0, 1] = float("nan")
+    save_file(tensors, file, {"format": "pt"})
+    export_checkpoint(copied, {}, tmp_path / target, recipe, dtype=torch.float16)
+    found = compare_checkpoint(tmp_path / target, copied, {}, torch.float16)
+    assert found.equal
 
 
 def test_tensors_that_are_not_floating_keep_their_dtype(
