@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from shiftreg.checkpoints.atomic import atomic_file, atomic_folder
-from shiftreg.checkpoints.base_folder import parameter_reader, read_component, unet_dtype
+from shiftreg.checkpoints.base_folder import (
+    network_folder,
+    parameter_reader,
+    read_component,
+    unet_dtype,
+)
 from shiftreg.checkpoints.comparison import (
     Comparison,
     compare_checkpoint,
@@ -42,6 +47,7 @@ __all__ = [
     "folder_digest",
     "load_pickle_checkpoint",
     "load_shift",
+    "network_folder",
     "parameter_reader",
     "read_checkpoint",
     "read_component",

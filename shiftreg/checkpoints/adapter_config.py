@@ -61,7 +61,7 @@ class AdapterConfig:
 
 
 def parse_adapter_config(content: Mapping[str, Any], source: str) -> AdapterConfig | None:
-    """Reads the UNet's part of a configuration.
+    """Reads the part of a configuration that is about the UNet, or the transformer in its place.
 
     Args:
         content: An ``adapter_config.json``, or the metadata that diffusers writes, whose keys
@@ -74,7 +74,8 @@ def parse_adapter_config(content: Mapping[str, Any], source: str) -> AdapterConf
     Raises:
         InvalidInputError: A value is malformed, or the adapter is more than a LoRA.
     """
-    values = {k.removeprefix("unet."): v for k, v in content.items() if k.startswith("unet.")}
+    network = "unet." if any(key.startswith("unet.") for key in content) else "transformer."
+    values = {k.removeprefix(network): v for k, v in content.items() if k.startswith(network)}
     values = values or {key: value for key, value in content.items() if "." not in key}
     if not values:
         return None

@@ -16,6 +16,7 @@ from shiftreg.checkpoints.tensor_files import read_safetensors, stored_safetenso
 from shiftreg.errors import InvalidInputError, NotFoundError
 
 STEMS = ("diffusion_pytorch_model", "model")
+NETWORKS = ("unet", "transformer")  # the part that denoises, and that shifts change
 WEIGHT_SUFFIXES = (
     ".safetensors", ".bin", ".ckpt", ".pt", ".pth", ".msgpack", ".h5", ".onnx", ".onnx_data",
     ".pb", ".index.json", ".index.fp16.json",
@@ -27,15 +28,27 @@ def check_base(base_folder: Path) -> None:
 
     Raises:
         NotFoundError: There is no such folder.
-        InvalidInputError: It holds no UNet.
+        InvalidInputError: It holds neither a UNet nor a transformer.
+    """
+    network_folder(base_folder)
+
+
+def network_folder(base_folder: Path) -> Path:
+    """The component that denoises: ``unet`` or ``transformer``.
+
+    Raises:
+        NotFoundError: There is no such folder.
+        InvalidInputError: It holds neither.
     """
     if not base_folder.is_dir():
         raise NotFoundError(f"There is no base folder '{base_folder}'. Check the path.")
-    if not (base_folder / "unet" / "config.json").is_file():
-        raise InvalidInputError(
-            f"'{base_folder}' is no diffusers folder: it has no unet/config.json. "
-            "Save the pipeline with save_pretrained."
-        )
+    for name in NETWORKS:
+        if (base_folder / name / "config.json").is_file():
+            return base_folder / name
+    raise InvalidInputError(
+        f"'{base_folder}' is no diffusers folder: it has neither unet/config.json nor "
+        "transformer/config.json. Save the pipeline with save_pretrained."
+    )
 
 
 def read_config(component: Path) -> dict[str, Any]:
@@ -112,25 +125,26 @@ def stored_component(component: Path) -> dict[str, StoredTensor]:
 
 
 def parameter_reader(base_folder: Path) -> Callable[[str], Tensor]:
-    """Reads one parameter of the UNet at a time, by the name that shifts give it.
+    """Reads one parameter of the UNet or transformer at a time, by the name that shifts give it.
 
     Raises:
-        InvalidInputError: The UNet has no safetensors weights.
+        InvalidInputError: It has no safetensors weights.
         NotFoundError: A shard is missing.
         IntegrityError: A file is damaged.
     """
-    stored = {layer_name(name): t for name, t in stored_component(base_folder / "unet").items()}
+    tensors = stored_component(network_folder(base_folder))
+    stored = {layer_name(name): tensor for name, tensor in tensors.items()}
     return lambda layer: whole(stored[layer])
 
 
 def layer_name(name: str) -> str:
-    """What shifts call a parameter of the UNet: a weight by its module, others by their name."""
+    """What shifts call a parameter of the base: a weight by its module, others by their name."""
     return name.removesuffix(".weight")
 
 
 def unet_dtype(base_folder: Path) -> torch.dtype:
-    """The dtype of the UNet's weights, which is that of the layers that shifts change."""
-    return next(iter(stored_component(base_folder / "unet").values())).dtype
+    """The dtype of the UNet's or transformer's weights: that of the layers that shifts change."""
+    return next(iter(stored_component(network_folder(base_folder)).values())).dtype
 
 
 def is_weight_file(path: Path) -> bool:

@@ -10,11 +10,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from shiftreg.checkpoints.base_folder import weight_files
+from shiftreg.checkpoints.base_folder import network_folder, stored_component, weight_files
 from shiftreg.checkpoints.ckpt_file import stored_ckpt
 from shiftreg.checkpoints.export import RECIPE_KEY, export_format
 from shiftreg.checkpoints.files import load_pickle_checkpoint
-from shiftreg.checkpoints.merged import single_file_tensors
+from shiftreg.checkpoints.merged import check_layers, put_layers, single_file_tensors
 from shiftreg.checkpoints.stored import TensorSource, whole
 from shiftreg.checkpoints.tensor_files import read_safetensors, stored_safetensors
 from shiftreg.errors import NotFoundError
@@ -22,7 +22,10 @@ from shiftreg.errors import NotFoundError
 
 @dataclass(frozen=True)
 class Comparison:
-    """How a checkpoint differs from what it should hold; names are CompVis's.
+    """How a checkpoint differs from what it should hold.
+
+    Names are those of the checkpoint: CompVis's in a single file, and in a folder diffusers' after
+    the component's, such as ``unet.conv_in.weight``.
 
     Attributes:
         equal: Whether every tensor is there and the same bit for bit.
@@ -73,7 +76,7 @@ def read_recipe_digest(path: Path) -> str | None:
         found = load_pickle_checkpoint(path).get(RECIPE_KEY)
         return found if isinstance(found, str) else None
     # Of shards, only those that hold a merged layer were rewritten.
-    files = weight_files(path / "unet") if form == "folder" else (path,)
+    files = weight_files(network_folder(path)) if form == "folder" else (path,)
     digests = [read_safetensors(file)[1].get(RECIPE_KEY) for file in files]
     return next((digest for digest in digests if digest), None)
 
@@ -98,8 +101,12 @@ def compare_checkpoint(
         IncompatibleError: The layers belong to another base.
         IntegrityError: A file is damaged.
     """
-    actual = _checkpoint_tensors(path)
-    expected = single_file_tensors(base_folder, layers, dtype)
+    if _existing_format(path) == "folder":
+        actual: Mapping[str, TensorSource] = _folder_tensors(path, {})
+        expected = _folder_tensors(base_folder, layers, dtype)
+    else:
+        actual = _checkpoint_tensors(path)
+        expected = single_file_tensors(base_folder, layers, dtype)
     differing = {
         name: _largest_difference(actual[name], source)
         for name, source in expected.items()
@@ -127,6 +134,21 @@ def _checkpoint_tensors(path: Path) -> Mapping[str, TensorSource]:
     if form == "folder":
         return single_file_tensors(path, {})
     return stored_safetensors(path)[0] if form == "safetensors" else stored_ckpt(path)
+
+
+def _folder_tensors(
+    folder: Path, layers: Mapping[str, Tensor], dtype: torch.dtype | None = None
+) -> dict[str, TensorSource]:
+    """Folder and merged layers, all that lies in safetensors files, whatever the architecture."""
+    network = network_folder(folder)
+    check_layers(stored_component(network), layers)
+    tensors: dict[str, TensorSource] = {}
+    for component in sorted(path for path in folder.iterdir() if path.is_dir()):
+        if not component.name.startswith(".") and any(component.glob("*.safetensors")):
+            own = layers if component == network else {}
+            put = put_layers(stored_component(component), own, dtype)
+            tensors |= {f"{component.name}.{name}": tensor for name, tensor in put.items()}
+    return tensors
 
 
 def _same_bits(one: TensorSource, other: TensorSource) -> bool:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from shiftreg.checkpoints.base_folder import (
     is_weight_file,
+    network_folder,
     read_config,
     shard_files,
     stored_component,
@@ -34,7 +35,7 @@ def write_folder(
     Args:
         folder: Where to write; exists and is empty.
         base_folder: The diffusers folder to copy.
-        layers: UNet module name without ``.weight`` -> its full weight.
+        layers: Parameter, as shifts name it -> its full weight.
         dtype: Of all floating weights of all components; by default each keeps its own.
         metadata: For the header of each weight file that is rewritten.
 
@@ -48,9 +49,9 @@ def write_folder(
         IntegrityError: A file of the base is damaged.
         OSError: The disk refused.
     """
-    unet = base_folder / "unet"
-    check_layers(stored_component(unet), layers)
-    components = _components(base_folder) if dtype else [unet] if layers else []
+    network = network_folder(base_folder)
+    check_layers(stored_component(network), layers)
+    components = _components(base_folder) if dtype else [network] if layers else []
     rewritten = {file for component in components for file in weight_files(component)}
     superseded = {file for component in components for file in _other_weights(component)}
     if components:
@@ -63,7 +64,7 @@ def write_folder(
         (folder / place).parent.mkdir(parents=True, exist_ok=True)
         with DigestedFile(folder / place) as file:
             if source in rewritten:
-                own = layers if source.parent == unet else {}
+                own = layers if source.parent == network else {}
                 _rewrite(file, source, own, dtype, metadata)
             elif dtype and source.name == "config.json" and source.parent in components:
                 file.write(_config_in(source.parent, dtype))

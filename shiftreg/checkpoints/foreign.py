@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from shiftreg.checkpoints.base_folder import check_base, read_component, read_config
+from shiftreg.checkpoints.base_folder import network_folder, read_component, read_config
 from shiftreg.checkpoints.compvis import unet_key
 from shiftreg.checkpoints.export import checkpoint_digest
 from shiftreg.checkpoints.files import reading
@@ -60,7 +60,7 @@ def read_foreign(path: Path, base_folder: Path, *, unet_only: bool = False) -> F
         IntegrityError: It is damaged, or holds code; or the base is damaged.
         StorageError: It cannot be read.
     """
-    check_base(base_folder)
+    network_folder(base_folder)  # refuses what is no base
     source = f"'{path}'"
     change = change_of_base(read_foreign_file(path), base_folder, source, unet_only=unet_only)
     if not change.deltas:
@@ -93,8 +93,10 @@ def change_of_base(
         IncompatibleError: It was made from another base.
         IntegrityError: The base is damaged.
     """
-    unet = read_component(base_folder / "unet")
-    compvis = _compvis_names(unet, base_folder / "unet")
+    network = network_folder(base_folder)
+    unet = read_component(network)
+    # Transformers never had CompVis names.
+    compvis = _compvis_names(unet, network) if network.name == "unet" else {}
     if is_lora(file.tensors):
         return lora_change(file, unet, compvis, source, unet_only=unet_only)
     return state_change(file.tensors, unet, compvis, base_folder, source, unet_only=unet_only)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from shiftreg.checkpoints.base_folder import STEMS, read_component
+from shiftreg.checkpoints.base_folder import NETWORKS, STEMS, read_component
 from shiftreg.checkpoints.files import load_pickle_checkpoint, reading
 from shiftreg.checkpoints.shift_file import FORMAT_KEY
 from shiftreg.checkpoints.tensor_files import read_safetensors
@@ -27,7 +27,7 @@ LORA_NAMES = tuple(
 )
 # In the header of a LoRA that diffusers saved: the adapter's configuration as JSON.
 LORA_METADATA_KEY = "lora_adapter_metadata"
-PIPELINE_PARTS = ("unet", "vae", "text_encoder", "text_encoder_2")
+PIPELINE_PARTS = (*NETWORKS, "vae", "text_encoder", "text_encoder_2")
 # Where training tools nest the weights, and what they save beside them.
 WRAPPERS = ("state_dict", "model")
 LEFTOVERS = {
@@ -110,7 +110,7 @@ def _read_file(path: Path) -> ForeignFile:
 
 def _read_folder(folder: Path) -> ForeignFile:
     """A pipeline, a UNet of its own, or a LoRA."""
-    if (folder / "unet" / "config.json").is_file():
+    if any((folder / network / "config.json").is_file() for network in NETWORKS):
         tensors = {
             f"{part}.{name}": tensor
             for part in PIPELINE_PARTS

@@ -19,7 +19,7 @@ TEXT_ENCODER = re.compile(
     r"lora_te\d?[._]|text_encoder(_\d)?\.|base_model\.model\.(text_model|text_encoder(_\d)?)\."
     r"|text_model\."
 )
-PREFIX = re.compile(r"(base_model\.model\.)?(unet\.)?")
+PREFIX = re.compile(r"(base_model\.model\.)?((unet|transformer)\.)?")
 KOHYA_PREFIX = "lora_unet_"
 KOHYA = re.compile(
     r"(?P<module>[^.]+)\.(?P<role>lora_down\.weight|lora_up\.weight|alpha|diff_b|diff)"

@@ -13,6 +13,7 @@ from torch import Tensor
 from shiftreg.checkpoints.base_folder import (
     check_base,
     layer_name,
+    network_folder,
     read_config,
     stored_component,
 )
@@ -148,6 +149,12 @@ def single_file_tensors(
         IntegrityError: A file is damaged.
     """
     check_base(base_folder)
+    if network_folder(base_folder).name != "unet":
+        raise InvalidInputError(
+            f"'{base_folder}' has a transformer in place of a UNet, and single files with CompVis "
+            "names exist for Stable Diffusion only. Export a folder instead: a name without a "
+            "suffix."
+        )
     if (base_folder / "text_encoder_2").is_dir():
         raise InvalidInputError(
             f"'{base_folder}' has two text encoders, and single files are written for pipelines "

@@ -29,6 +29,7 @@ from shiftreg.errors import IncompatibleError, InvalidInputError
 PARTS = {
     UNET_PREFIX: "unet",
     "unet.": "unet",
+    "transformer.": "unet",  # what denoises in its place
     VAE_PREFIX: "vae",
     "vae.": "vae",
     "cond_stage_model.": "text_encoder",
@@ -154,7 +155,7 @@ def _unet_names(
         )
     spellings = {
         prefix: next((name for name in tensors if name.startswith(prefix)), None)
-        for prefix in (UNET_PREFIX, "unet.")
+        for prefix in (UNET_PREFIX, "unet.", "transformer.")
     }
     spellings[""] = next((name for name in tensors if UNET_NAME.match(name)), None)
     used = [prefix for prefix, example in spellings.items() if example]

@@ -71,7 +71,8 @@ class BaseMatch:
     @cached_property
     def unet(self) -> dict[str, Tensor]:
         """The base's weights."""
-        return _as_shifts_name(checkpoints.read_component(self.workspace.folder / "unet"))
+        network = checkpoints.network_folder(self.workspace.folder)
+        return _as_shifts_name(checkpoints.read_component(network))
 
     @cached_property
     def values(self) -> dict[str, Tensor]:
