@@ -12,7 +12,8 @@ from typing import Any
 from shiftreg.errors import InvalidInputError
 
 PROJECT_FILE = Path("shiftreg.toml")
-_KEYS = ("home", "base", "tracking_uri")
+_KEYS = ("home", "base", "tracking_uri", "signing_key", "verifying_key")
+_TABLES = {"gates": "names and limits", "policy": "requirements of a release"}
 
 
 @dataclass(frozen=True)
@@ -24,26 +25,43 @@ class Settings:
         base: Name of the base that commands work on.
         tracking_uri: An MLflow server, or None for SQLite in ``home``.
         gates: Limits of a verification that the project sets; see ``verification.Gates``.
+        policy: What every release must hold; see ``verification.Policy``.
+        signing_key: PEM file of the private key that signs.
+        verifying_key: PEM file of the public key that signatures are checked by.
     """
 
     home: Path
     base: str
     tracking_uri: str | None
     gates: Mapping[str, float] = field(default_factory=dict)
+    policy: Mapping[str, Any] = field(default_factory=dict)
+    signing_key: Path | None = None
+    verifying_key: Path | None = None
 
 
 def load_settings(
-    home: Path | None = None, base: str | None = None, tracking_uri: str | None = None
+    home: Path | None = None,
+    base: str | None = None,
+    tracking_uri: str | None = None,
+    *,
+    signing_key: Path | None = None,
+    verifying_key: Path | None = None,
 ) -> Settings:
     """Settles each value: argument, ``SHIFTREG_*`` variable, ``shiftreg.toml``, default.
 
-    Gates come from the table ``[gates]`` of ``shiftreg.toml`` alone.
+    Gates and policy come from the tables ``[gates]`` and ``[policy]`` of ``shiftreg.toml`` alone.
 
     Raises:
         InvalidInputError: The project file is not valid TOML, or has unknown keys.
     """
     project = _read_project_file()
-    given = {"home": home, "base": base, "tracking_uri": tracking_uri}
+    given = {
+        "home": home,
+        "base": base,
+        "tracking_uri": tracking_uri,
+        "signing_key": signing_key,
+        "verifying_key": verifying_key,
+    }
     chosen = {
         key: given[key] or os.environ.get(f"SHIFTREG_{key.upper()}") or project.get(key)
         for key in _KEYS
@@ -53,7 +71,14 @@ def load_settings(
         base=str(chosen["base"] or "miniature"),
         tracking_uri=str(chosen["tracking_uri"]) if chosen["tracking_uri"] else None,
         gates=project.get("gates", {}),
+        policy=project.get("policy", {}),
+        signing_key=_path(chosen["signing_key"]),
+        verifying_key=_path(chosen["verifying_key"]),
     )
+
+
+def _path(value: object) -> Path | None:
+    return Path(str(value)).expanduser().absolute() if value else None
 
 
 def _read_project_file() -> dict[str, Any]:
@@ -63,11 +88,12 @@ def _read_project_file() -> dict[str, Any]:
         project = tomllib.loads(PROJECT_FILE.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InvalidInputError(f"{PROJECT_FILE} is not valid TOML: {error}.") from error
-    known = (*_KEYS, "gates")
+    known = (*_KEYS, *_TABLES)
     if unknown := sorted(set(project) - set(known)):
         raise InvalidInputError(
             f"{PROJECT_FILE} has the unknown key '{unknown[0]}'. Known keys: {', '.join(known)}."
         )
-    if not isinstance(project.get("gates", {}), dict):
-        raise InvalidInputError(f"{PROJECT_FILE}: gates is a table, [gates], of names and limits.")
+    for table, content in _TABLES.items():
+        if not isinstance(project.get(table, {}), dict):
+            raise InvalidInputError(f"{PROJECT_FILE}: {table} is a table, [{table}], of {content}.")
     return project

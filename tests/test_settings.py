@@ -11,7 +11,7 @@ from shiftreg.settings import load_settings
 @pytest.fixture(autouse=True)
 def _project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    for name in ("HOME", "BASE", "TRACKING_URI"):
+    for name in ("HOME", "BASE", "TRACKING_URI", "SIGNING_KEY", "VERIFYING_KEY"):
         monkeypatch.delenv(f"SHIFTREG_{name}", raising=False)
 
 
@@ -48,6 +48,7 @@ def test_gates_are_a_table_of_the_project() -> None:
     ("text", "message"),
     [
         ("gates = 3", r"\[gates\]"),
+        ("policy = 3", r"\[policy\]"),
         ("gtaes = 3", "unknown key 'gtaes'"),
         ("base = ", "is not valid TOML"),
     ],
@@ -56,3 +57,15 @@ def test_what_is_wrong_in_the_project_file_is_named(text: str, message: str) -> 
     write(text)
     with pytest.raises(InvalidInputError, match=message):
         load_settings()
+
+
+def test_keys_come_from_flag_environment_or_project(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert load_settings().signing_key is None
+    write('signing_key = "keys/ours.pem"\nverifying_key = "keys/ours.pub"')
+    assert load_settings().signing_key == tmp_path / "keys/ours.pem"
+    assert load_settings().verifying_key == tmp_path / "keys/ours.pub"
+    monkeypatch.setenv("SHIFTREG_SIGNING_KEY", "/elsewhere.pem")
+    assert load_settings().signing_key == Path("/elsewhere.pem")
+    assert load_settings(signing_key=Path("/flag.pem")).signing_key == Path("/flag.pem")

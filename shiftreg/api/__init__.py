@@ -3,7 +3,8 @@
 from shiftreg.api.attacks.attacking import attack
 from shiftreg.api.attacks.methods import list_attacks
 from shiftreg.api.attacks.planning import plan_attack
-from shiftreg.api.composition.composing import export_composition, plan_composition
+from shiftreg.api.composition.composing import plan_composition
+from shiftreg.api.composition.exporting import export_composition
 from shiftreg.api.composition.samples import generate_grid
 from shiftreg.api.composition.verifying import verify
 from shiftreg.api.erasure.capacity import plan_capacity

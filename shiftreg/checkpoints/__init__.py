@@ -17,6 +17,7 @@ from shiftreg.checkpoints.comparison import (
 )
 from shiftreg.checkpoints.export import (
     Export,
+    check_export_target,
     checkpoint_digest,
     export_checkpoint,
     export_format,
@@ -26,6 +27,7 @@ from shiftreg.checkpoints.files import file_digest, folder_digest, load_pickle_c
 from shiftreg.checkpoints.foreign import ForeignChange, change_of_base, read_foreign
 from shiftreg.checkpoints.foreign_files import ForeignFile, read_foreign_file
 from shiftreg.checkpoints.shift_file import load_shift, save_shift
+from shiftreg.checkpoints.together import Placement, placed_together
 from shiftreg.checkpoints.unfinished import Unfinished
 from shiftreg.checkpoints.weight_change import WeightChange
 
@@ -34,11 +36,13 @@ __all__ = [
     "Export",
     "ForeignChange",
     "ForeignFile",
+    "Placement",
     "Unfinished",
     "WeightChange",
     "atomic_file",
     "atomic_folder",
     "change_of_base",
+    "check_export_target",
     "checkpoint_digest",
     "compare_checkpoint",
     "export_checkpoint",
@@ -49,6 +53,7 @@ __all__ = [
     "load_shift",
     "network_folder",
     "parameter_reader",
+    "placed_together",
     "read_checkpoint",
     "read_component",
     "read_foreign",

@@ -41,24 +41,24 @@ def atomic_file(target: Path, overwrite: bool = False) -> Iterator[Path]:
         InvalidInputError: The target is a folder.
         StorageError: The disk is full or read-only, or the folder is missing.
     """
-    with _storage_errors(target):
-        _check_target(target, overwrite)
+    with storage_errors(target):
+        check_vacant(target, overwrite)
         if target.is_dir():
             raise InvalidInputError(f"'{target}' is a folder, and a file would be written there.")
-        partial = _partial_path(target)
+        partial = partial_path(target)
         try:
             # Created at once: a place that refuses should say so before the work, not after it.
             partial.touch(exist_ok=False)
             yield partial
-            _sync(partial)
+            sync(partial)
             if overwrite:
                 os.replace(partial, target)
             else:
-                _place_file(partial, target)
+                place_file(partial, target)
         finally:
             with suppress(OSError):
                 partial.unlink(missing_ok=True)
-        _sync_entry(target.parent)
+        sync_entry(target.parent)
 
 
 @contextmanager
@@ -77,24 +77,24 @@ def atomic_folder(target: Path, overwrite: bool = False) -> Iterator[Path]:
         InvalidInputError: The target is a file.
         StorageError: The disk is full or read-only, or the parent folder is missing.
     """
-    with _storage_errors(target):
-        _check_target(target, overwrite)
+    with storage_errors(target):
+        check_vacant(target, overwrite)
         if os.path.lexists(target) and not target.is_dir():
             raise InvalidInputError(f"'{target}' is a file, and a folder would be written there.")
-        partial = _partial_path(target)
+        partial = partial_path(target)
         try:
             partial.mkdir()
             yield partial
             for path in partial.rglob("*"):
-                _sync(path)
-            _sync_entry(partial)
+                sync(path)
+            sync_entry(partial)
             if os.path.lexists(target) and overwrite:
                 _swap_folders(partial, target)
             else:
-                _place_folder(partial, target)
+                place_folder(partial, target)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
-        _sync_entry(target.parent)
+        sync_entry(target.parent)
 
 
 def already_exists(target: Path) -> AlreadyExistsError:
@@ -105,12 +105,18 @@ def already_exists(target: Path) -> AlreadyExistsError:
     )
 
 
-def _partial_path(target: Path) -> Path:
+def partial_path(target: Path) -> Path:
     """A hidden name beside the target that no other writer uses."""
     return target.with_name(f".{target.name[:40]}.{os.getpid()}-{secrets.token_hex(4)}.partial")
 
 
-def _check_target(target: Path, overwrite: bool) -> None:
+def check_vacant(target: Path, overwrite: bool) -> None:
+    """Refuses early what could not be placed.
+
+    Raises:
+        AlreadyExistsError: The target exists.
+        StorageError: Its folder does not.
+    """
     if not target.parent.is_dir():
         raise StorageError(
             f"'{target}' could not be written: there is no folder '{target.parent}'. "
@@ -120,7 +126,7 @@ def _check_target(target: Path, overwrite: bool) -> None:
         raise already_exists(target)
 
 
-def _place_file(partial: Path, target: Path) -> None:
+def place_file(partial: Path, target: Path) -> None:
     """Gives the file its name, unless the name was taken meanwhile."""
     try:
         os.link(partial, target)
@@ -139,7 +145,8 @@ def _place_file(partial: Path, target: Path) -> None:
             raise
 
 
-def _place_folder(partial: Path, target: Path) -> None:
+def place_folder(partial: Path, target: Path) -> None:
+    """Gives the folder its name, unless the name was taken meanwhile."""
     try:
         os.rename(partial, target)
     except OSError as error:
@@ -150,7 +157,7 @@ def _place_folder(partial: Path, target: Path) -> None:
 
 def _swap_folders(partial: Path, target: Path) -> None:
     """Moves the old folder away, the new one in, and back again if that fails."""
-    retired = _partial_path(target)
+    retired = partial_path(target)
     try:
         os.rename(target, retired)
         os.rename(partial, target)
@@ -161,7 +168,8 @@ def _swap_folders(partial: Path, target: Path) -> None:
     shutil.rmtree(retired, ignore_errors=True)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Returns when the content is on the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -169,14 +177,15 @@ def _sync(path: Path) -> None:
         os.close(handle)
 
 
-def _sync_entry(folder: Path) -> None:
+def sync_entry(folder: Path) -> None:
     """Makes a rename durable; some file systems cannot, and the file itself is safe by then."""
     with suppress(OSError):
-        _sync(folder)
+        sync(folder)
 
 
 @contextmanager
-def _storage_errors(target: Path) -> Iterator[None]:
+def storage_errors(target: Path) -> Iterator[None]:
+    """Turns what the disk refuses into an error that names the target and a remedy."""
     try:
         yield
     except ShiftregError:

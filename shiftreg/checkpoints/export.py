@@ -58,6 +58,7 @@ def export_checkpoint(
     *,
     dtype: torch.dtype | None = None,
     overwrite: bool = False,
+    form: Format | None = None,
 ) -> Export:
     """Writes base and merged layers as one checkpoint, and the recipe beside it.
 
@@ -75,6 +76,7 @@ def export_checkpoint(
         recipe: What went into it, as JSON values; written to ``<target>.recipe.json``.
         dtype: Casts all floating weights; by default each keeps the base's.
         overwrite: Replaces what is there.
+        form: What to write, if the name is not to decide.
 
     Raises:
         AlreadyExistsError: The target or its recipe exists.
@@ -84,14 +86,14 @@ def export_checkpoint(
         IntegrityError: The base is damaged.
         StorageError: The disk refused.
     """
-    form = export_format(target)
+    form = form or export_format(target)
     target = Path(target)
     recipe_path = recipe_path_of(target)
     recipe_bytes = _recipe_bytes(recipe)
     recipe_digest = hashlib.sha256(recipe_bytes).hexdigest()
     check_base(base_folder)
     _check_dtype(dtype)
-    _check_target(base_folder, target, recipe_path, overwrite)
+    check_export_target(base_folder, target, overwrite)
 
     def write(partial: Path) -> str:
         if form == "folder":
@@ -139,6 +141,38 @@ def export_format(target: Path | str) -> Format:
     )
 
 
+def check_export_target(base_folder: Path, target: Path, overwrite: bool) -> None:
+    """Refuses early what would destroy something.
+
+    Raises:
+        AlreadyExistsError: The target or its recipe exists.
+        InvalidInputError: The target lies in the base, is of the other kind (a file or a folder),
+            or is a folder with other things in it.
+    """
+    base, place = base_folder.resolve(), target.resolve()
+    if base == place or base in place.parents or place in base.parents:
+        raise InvalidInputError(
+            f"'{target}' lies in the base folder '{base_folder}' or around it, and a base never "
+            "changes. Choose another place."
+        )
+    for path in (target, recipe_path_of(target)):
+        if path.exists() and not overwrite:
+            raise already_exists(path)
+    is_folder = target.is_dir()
+    if target.exists() and is_folder != (export_format(target) == "folder"):
+        kinds = ("folder", "file") if is_folder else ("file", "folder")
+        raise InvalidInputError(
+            f"'{target}' is a {kinds[0]}, and a {kinds[1]} would be written there. "
+            "Choose another name."
+        )
+    # Overwriting takes away the whole folder: only one that such an export made.
+    if is_folder and any(target.iterdir()) and not (target / "model_index.json").is_file():
+        raise InvalidInputError(
+            f"'{target}' is a folder that holds no diffusers pipeline, and overwriting would "
+            "delete what is in it. Choose another name."
+        )
+
+
 def recipe_path_of(target: Path) -> Path:
     """Where the recipe of a checkpoint lies: beside it."""
     return target.with_name(f"{target.name}.recipe.json")
@@ -159,25 +193,6 @@ def _check_dtype(dtype: torch.dtype | None) -> None:
     if dtype is not None and dtype not in DTYPES:
         names = ", ".join(str(known).removeprefix("torch.") for known in DTYPES)
         raise InvalidInputError(f"A checkpoint's dtype is one of {names}; got {dtype}.")
-
-
-def _check_target(base_folder: Path, target: Path, recipe_path: Path, overwrite: bool) -> None:
-    """Refuses early what would destroy something."""
-    base, place = base_folder.resolve(), target.resolve()
-    if base == place or base in place.parents or place in base.parents:
-        raise InvalidInputError(
-            f"'{target}' lies in the base folder '{base_folder}' or around it, and a base never "
-            "changes. Choose another place."
-        )
-    for path in (target, recipe_path):
-        if path.exists() and not overwrite:
-            raise already_exists(path)
-    # Overwriting takes away the whole folder: only one that such an export made.
-    if target.is_dir() and any(target.iterdir()) and not (target / "model_index.json").is_file():
-        raise InvalidInputError(
-            f"'{target}' is a folder that holds no diffusers pipeline, and overwriting would "
-            "delete what is in it. Choose another name."
-        )
 
 
 def _write_both(

@@ -1,0 +1,131 @@
+"""Exporting a composition as one deployable model, with what says how it came about."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import replace
+from importlib.metadata import version as library_version
+from pathlib import Path
+from typing import Any
+
+import shiftreg
+from shiftreg import checkpoints
+from shiftreg.api.composition.composing import DTYPES, exact_weights, plan_shifts
+from shiftreg.api.erasure.methods import require_recoverable
+from shiftreg.api.values import (
+    CompositionPlan,
+    ExportResult,
+    Observer,
+    Progress,
+    ignore_progress,
+)
+from shiftreg.api.workspace import Workspace
+from shiftreg.errors import InvalidInputError
+
+
+def export_composition(
+    workspace: Workspace,
+    plan: CompositionPlan,
+    target: Path,
+    *,
+    dtype: str | None = None,
+    overwrite: bool = False,
+    reason: str = "",
+    observe: Observer = ignore_progress,
+) -> ExportResult:
+    """Writes a composition as one model, with a recipe beside it, and registers both.
+
+    Args:
+        workspace: Where.
+        plan: What to compose.
+        target: ``.ckpt`` or ``.safetensors`` (CompVis keys), or a folder (diffusers).
+        dtype: "float32", "float16" or "bfloat16"; the base's by default.
+        overwrite: Replace an existing file.
+        reason: For the audit trail.
+        observe: Told of the progress.
+
+    Raises:
+        AlreadyExistsError: The target exists.
+        StorageError: The disk is full or read-only.
+        InvalidInputError: Unknown suffix or dtype, or a concept generates that must never return.
+    """
+    if dtype is not None and dtype not in DTYPES:
+        raise InvalidInputError(f"There is no dtype '{dtype}'. Dtypes: {', '.join(DTYPES)}.")
+    for active in workspace.registry.active(workspace.base.name):
+        if plan.states.get(active.concept) == "generates":
+            require_recoverable(active)
+    form = checkpoints.export_format(target)
+    recipe_path = checkpoints.recipe_path_of(target)
+    checkpoints.check_export_target(workspace.folder, target, overwrite)
+    observe(Progress("composing", 0, 2))
+    composition = plan_shifts(workspace, plan)
+    observe(Progress("writing", 1, 2))
+    with checkpoints.placed_together(target, [recipe_path], overwrite) as placement:
+        made = checkpoints.export_checkpoint(
+            workspace.folder,
+            exact_weights(workspace, composition),
+            placement.path,
+            _recipe(workspace, plan, dtype),
+            dtype=DTYPES[dtype] if dtype else None,
+            form=form,
+        )
+        export = replace(made, path=target, recipe_path=recipe_path)
+        placement.place()
+        # Without its record no file stays: what fails from here on takes it away again.
+        base = workspace.base.name
+        version = workspace.registry.register_composition(
+            base,
+            [workspace.registry.version(base, name, number) for name, number, _ in plan.shifts],
+            digest=plan.digest,
+            restored=[name for name, state in plan.states.items() if state == "generates"],
+            export_path=str(export.path.absolute()),
+            export_digest=export.digest,
+            recipe_digest=export.recipe_digest,
+            files=[export.recipe_path],
+            reason=reason,
+        )
+        workspace.audit.append(
+            "export",
+            base=plan.base,
+            concepts=tuple(name for name, state in plan.states.items() if state == "erased"),
+            reason=reason,
+            digests={
+                "base": plan.base_digest,
+                "composition": plan.digest,
+                "export": export.digest,
+                "recipe": export.recipe_digest,
+            },
+            details={"path": str(export.path), "states": dict(plan.states)},
+        )
+    observe(Progress("writing", 2, 2))
+    return ExportResult(
+        plan=plan,
+        path=export.path,
+        format=export.format,
+        digest=export.digest,
+        dtype=export.dtype,
+        recipe_path=export.recipe_path,
+        recipe_digest=export.recipe_digest,
+        version=version.version,
+    )
+
+
+def _recipe(workspace: Workspace, plan: CompositionPlan, dtype: str | None) -> dict[str, Any]:
+    """All that is needed to make the same file again."""
+    return {
+        "format": "shiftreg-recipe-1",
+        "base": {"name": plan.base, "digest": plan.base_digest, "source": workspace.base.source},
+        "composition": plan.digest,
+        "shifts": [
+            {"concept": concept, "version": version, "digest": digest}
+            for concept, version, digest in plan.shifts
+        ],
+        "order": "ascending digest, summed in float64, cast once",
+        "states": dict(plan.states),
+        "dtype": dtype or "base",
+        "tools": {
+            "shiftreg": shiftreg.__version__,
+            "python": platform.python_version(),
+        }
+        | {name: library_version(name) for name in ("torch", "diffusers", "safetensors")},
+    }
