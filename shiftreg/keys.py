@@ -14,7 +14,11 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from shiftreg.errors import InvalidInputError, NotFoundError, StorageError
 
 PASSPHRASE_VARIABLE = "SHIFTREG_SIGNING_PASSPHRASE"  # noqa: S105 - the name of a variable
-_HASHES = {"secp256r1": hashes.SHA256, "secp384r1": hashes.SHA384, "secp521r1": hashes.SHA512}
+_HASHES: dict[str, hashes.HashAlgorithm] = {
+    "secp256r1": hashes.SHA256(),
+    "secp384r1": hashes.SHA384(),
+    "secp521r1": hashes.SHA512(),
+}
 _KINDS = "Ed25519 and elliptic curve keys (P-256, P-384, P-521) sign"
 
 
@@ -138,7 +142,7 @@ def _public(key: ed25519.Ed25519PublicKey | ec.EllipticCurvePublicKey, path: Pat
 
 
 def _algorithm(curve: ec.EllipticCurve) -> ec.ECDSA:
-    return ec.ECDSA(_HASHES[curve.name]())
+    return ec.ECDSA(_HASHES[curve.name])
 
 
 def _read(path: Path) -> bytes:
