@@ -18,15 +18,14 @@ from rich.markup import escape
 from rich.text import Text
 
 from shiftreg.errors import InvalidInputError
-from shiftreg.settings import Settings, load_settings
 
 from .console import data_console, message_console, print_line, safe
 from .failures import BAD_INPUT, reported
-from .progress import watched
 
 if TYPE_CHECKING:
     from shiftreg.api.values import Observer
     from shiftreg.api.workspace import Workspace
+    from shiftreg.settings import Settings
 
 _PANEL = "Shared options"
 
@@ -77,6 +76,8 @@ class Common:
 
     def settings(self) -> Settings:
         """Settings after flags, environment and project file."""
+        from shiftreg.settings import load_settings
+
         return load_settings(self.home, self.base, self.tracking_uri)
 
     def workspace(self) -> Workspace:
@@ -91,6 +92,8 @@ class Common:
 
     def progress(self) -> AbstractContextManager[Observer]:
         """An observer for long work, silent if a machine is listening."""
+        from .progress import watched
+
         return watched(quiet=self.quiet or self.as_json)
 
     def show(self, value: object, *rendered: RenderableType) -> None:
@@ -144,10 +147,7 @@ def with_common(command: Callable[..., None]) -> Callable[..., None]:
     The command takes them as its first argument. Typer reads options off a signature; the one
     made here has the command's own, then the shared ones.
     """
-    shared = [
-        parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
-        for parameter in inspect.signature(Common, eval_str=True).parameters.values()
-    ]
+    shared = _shared_parameters()
 
     @functools.wraps(command)
     def run(**values: Any) -> None:
@@ -160,7 +160,17 @@ def with_common(command: Callable[..., None]) -> Callable[..., None]:
     paragraphs = inspect.cleandoc(command.__doc__ or "").split("\n\n")
     run.__doc__ = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
     run.__signature__ = inspect.Signature([*own, *shared])  # type: ignore[attr-defined]
+    run.__annotations__ = {}  # the signature says it; Typer would evaluate these as well, twice
     return run
+
+
+@functools.cache
+def _shared_parameters() -> tuple[inspect.Parameter, ...]:
+    """The options of :class:`Common`, as parameters that a command can take."""
+    return tuple(
+        parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+        for parameter in inspect.signature(Common, eval_str=True).parameters.values()
+    )
 
 
 def examples(*lines: str) -> str:

@@ -1,70 +1,96 @@
-"""The use cases: what the command line and a notebook call."""
+"""The use cases: what the command line and a notebook call.
 
-from shiftreg.api.attacks.attacking import attack
-from shiftreg.api.attacks.methods import list_attacks
-from shiftreg.api.attacks.planning import plan_attack
-from shiftreg.api.composition.composing import plan_composition
-from shiftreg.api.composition.exporting import export_composition
-from shiftreg.api.composition.samples import generate_grid
-from shiftreg.api.composition.verifying import verify
-from shiftreg.api.erasure.capacity import plan_capacity
-from shiftreg.api.erasure.decoupling import decouple
-from shiftreg.api.erasure.erasing import erase, refresh
-from shiftreg.api.erasure.importing import import_shift, read_import
-from shiftreg.api.erasure.methods import list_methods
-from shiftreg.api.erasure.planning import plan_erasures
-from shiftreg.api.evaluation.classifying import (
-    imagenet_classifier,
-    test_classifier,
-    train_classifier,
-)
-from shiftreg.api.evaluation.evaluating import evaluate
-from shiftreg.api.front_end import to_json, ui_command
-from shiftreg.api.inspection.inspecting import inspect_file
-from shiftreg.api.measurement.measuring import measure_folders
-from shiftreg.api.painting.painting import paint_prompts, plan_painting
-from shiftreg.api.report.reporting import write_report
-from shiftreg.api.states import list_concepts, plan_refresh, restore, show_concept
-from shiftreg.api.values import CompositionPlan
-from shiftreg.api.workspace import Workspace, open_workspace, register_base
-from shiftreg.evaluation.scenes import read_scene
-from shiftreg.registry import BaseRecord
+Each is imported when it is first asked for, so that `shiftreg list` does not wait for torch.
+"""
 
-__all__ = [
-    "BaseRecord",
-    "CompositionPlan",
-    "Workspace",
-    "attack",
-    "decouple",
-    "erase",
-    "evaluate",
-    "export_composition",
-    "generate_grid",
-    "imagenet_classifier",
-    "import_shift",
-    "inspect_file",
-    "list_attacks",
-    "list_concepts",
-    "list_methods",
-    "measure_folders",
-    "open_workspace",
-    "paint_prompts",
-    "plan_attack",
-    "plan_capacity",
-    "plan_composition",
-    "plan_erasures",
-    "plan_painting",
-    "plan_refresh",
-    "read_import",
-    "read_scene",
-    "refresh",
-    "register_base",
-    "restore",
-    "show_concept",
-    "test_classifier",
-    "to_json",
-    "train_classifier",
-    "ui_command",
-    "verify",
-    "write_report",
-]
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from shiftreg.api.attacks.attacking import attack as attack
+    from shiftreg.api.attacks.methods import list_attacks as list_attacks
+    from shiftreg.api.attacks.planning import plan_attack as plan_attack
+    from shiftreg.api.composition.composing import plan_composition as plan_composition
+    from shiftreg.api.composition.exporting import export_composition as export_composition
+    from shiftreg.api.composition.samples import generate_grid as generate_grid
+    from shiftreg.api.composition.verifying import verify as verify
+    from shiftreg.api.erasure.capacity import plan_capacity as plan_capacity
+    from shiftreg.api.erasure.decoupling import decouple as decouple
+    from shiftreg.api.erasure.erasing import erase as erase
+    from shiftreg.api.erasure.erasing import refresh as refresh
+    from shiftreg.api.erasure.importing import import_shift as import_shift
+    from shiftreg.api.erasure.importing import read_import as read_import
+    from shiftreg.api.erasure.methods import list_methods as list_methods
+    from shiftreg.api.erasure.planning import plan_erasures as plan_erasures
+    from shiftreg.api.evaluation.classifying import imagenet_classifier as imagenet_classifier
+    from shiftreg.api.evaluation.classifying import test_classifier as test_classifier
+    from shiftreg.api.evaluation.classifying import train_classifier as train_classifier
+    from shiftreg.api.evaluation.evaluating import evaluate as evaluate
+    from shiftreg.api.front_end import to_json as to_json
+    from shiftreg.api.front_end import ui_command as ui_command
+    from shiftreg.api.inspection.inspecting import inspect_file as inspect_file
+    from shiftreg.api.measurement.measuring import measure_folders as measure_folders
+    from shiftreg.api.painting.painting import paint_prompts as paint_prompts
+    from shiftreg.api.painting.painting import plan_painting as plan_painting
+    from shiftreg.api.report.reporting import write_report as write_report
+    from shiftreg.api.states import list_concepts as list_concepts
+    from shiftreg.api.states import plan_refresh as plan_refresh
+    from shiftreg.api.states import restore as restore
+    from shiftreg.api.states import show_concept as show_concept
+    from shiftreg.api.values import CompositionPlan as CompositionPlan
+    from shiftreg.api.workspace import Workspace as Workspace
+    from shiftreg.api.workspace import open_workspace as open_workspace
+    from shiftreg.api.workspace import register_base as register_base
+    from shiftreg.evaluation.scenes import read_scene as read_scene
+    from shiftreg.registry import BaseRecord as BaseRecord
+
+_HOMES = {
+    "BaseRecord": "shiftreg.registry",
+    "CompositionPlan": "shiftreg.api.values",
+    "Workspace": "shiftreg.api.workspace",
+    "attack": "shiftreg.api.attacks.attacking",
+    "decouple": "shiftreg.api.erasure.decoupling",
+    "erase": "shiftreg.api.erasure.erasing",
+    "evaluate": "shiftreg.api.evaluation.evaluating",
+    "export_composition": "shiftreg.api.composition.exporting",
+    "generate_grid": "shiftreg.api.composition.samples",
+    "imagenet_classifier": "shiftreg.api.evaluation.classifying",
+    "import_shift": "shiftreg.api.erasure.importing",
+    "inspect_file": "shiftreg.api.inspection.inspecting",
+    "list_attacks": "shiftreg.api.attacks.methods",
+    "list_concepts": "shiftreg.api.states",
+    "list_methods": "shiftreg.api.erasure.methods",
+    "measure_folders": "shiftreg.api.measurement.measuring",
+    "open_workspace": "shiftreg.api.workspace",
+    "paint_prompts": "shiftreg.api.painting.painting",
+    "plan_attack": "shiftreg.api.attacks.planning",
+    "plan_capacity": "shiftreg.api.erasure.capacity",
+    "plan_composition": "shiftreg.api.composition.composing",
+    "plan_erasures": "shiftreg.api.erasure.planning",
+    "plan_painting": "shiftreg.api.painting.painting",
+    "plan_refresh": "shiftreg.api.states",
+    "read_import": "shiftreg.api.erasure.importing",
+    "read_scene": "shiftreg.evaluation.scenes",
+    "refresh": "shiftreg.api.erasure.erasing",
+    "register_base": "shiftreg.api.workspace",
+    "restore": "shiftreg.api.states",
+    "show_concept": "shiftreg.api.states",
+    "test_classifier": "shiftreg.api.evaluation.classifying",
+    "to_json": "shiftreg.api.front_end",
+    "train_classifier": "shiftreg.api.evaluation.classifying",
+    "ui_command": "shiftreg.api.front_end",
+    "verify": "shiftreg.api.composition.verifying",
+    "write_report": "shiftreg.api.report.reporting",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

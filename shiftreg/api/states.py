@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from shiftreg.api.erasure.methods import require_recoverable
 from shiftreg.api.values import ConceptDetail, ConceptState
 from shiftreg.api.workspace import Workspace
 from shiftreg.errors import InvalidInputError, NotFoundError
@@ -89,6 +88,8 @@ def restore(workspace: Workspace, names: Sequence[str], *, reason: str) -> tuple
         NotFoundError: Unknown, or not erased.
         InvalidInputError: No reason, or a method whose erasures are not taken back.
     """
+    from shiftreg.api.erasure.methods import require_recoverable
+
     if not reason.strip():
         raise InvalidInputError(
             "Restoring needs a reason, for the audit trail. Give --reason TEXT."

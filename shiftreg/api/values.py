@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from shiftreg.checks import Check
 from shiftreg.evaluation.intervals import Estimate
 from shiftreg.evaluation.results import ConceptScore, Evaluation, StepResult, WordingScore
-from shiftreg.verification import Check
 
 __all__ = [
     "Check",

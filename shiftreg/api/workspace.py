@@ -7,15 +7,18 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from shiftreg import miniature, pipelines
+from shiftreg import miniature
 from shiftreg.audit import AuditLog
-from shiftreg.checkpoints import folder_digest, load_shift
-from shiftreg.concepts import find_name
+from shiftreg.concepts import fill, find_name
 from shiftreg.errors import IntegrityError, NotFoundError
 from shiftreg.registry import BaseRecord, Registry, ShiftVersion, open_registry
 from shiftreg.settings import Settings
-from shiftreg.shift import ConceptShift
+
+if TYPE_CHECKING:
+    from shiftreg.pipelines import StableDiffusionPipeline
+    from shiftreg.shift import ConceptShift
 
 DEFAULT_SUBJECTS = (
     "house",
@@ -62,10 +65,11 @@ class Workspace:
         Raises:
             IntegrityError: The folder has changed since the base was registered.
         """
+        from shiftreg.checkpoints import folder_digest
+        from shiftreg.pipelines import resolve_source
+
         source = self.base.source
-        folder = (
-            miniature.BASE_FOLDER if source == miniature.NAME else pipelines.resolve_source(source)
-        )
+        folder = miniature.BASE_FOLDER if source == miniature.NAME else resolve_source(source)
         if (digest := folder_digest(folder)) != self.base.digest:
             raise IntegrityError(
                 f"Base '{self.base.name}' in '{folder}' has changed: its digest is {digest[:12]}, "
@@ -75,9 +79,11 @@ class Workspace:
         return folder
 
     @cached_property
-    def pipeline(self) -> pipelines.StableDiffusionPipeline:
+    def pipeline(self) -> StableDiffusionPipeline:
         """The base, loaded in float32."""
-        return pipelines.load_pipeline(self.folder)
+        from shiftreg.pipelines import load_pipeline
+
+        return load_pipeline(self.folder)
 
     def known_names(self) -> tuple[str, ...]:
         """Every concept that has a shift or that the base protects, in that order."""
@@ -98,6 +104,8 @@ class Workspace:
         Raises:
             IntegrityError: The stored file is not the one that was registered.
         """
+        from shiftreg.checkpoints import load_shift
+
         if version.digest not in self._shifts:
             shift = load_shift(self.registry.download_shift(version))
             if shift.digest != version.digest:
@@ -164,6 +172,9 @@ def register_base(
         AlreadyExistsError: Another base has this name.
         InvalidInputError: A prompt is too long.
     """
+    from shiftreg import pipelines
+    from shiftreg.checkpoints import folder_digest
+
     packaged = miniature.prompts() if source == miniature.NAME else {}
     folder = miniature.BASE_FOLDER if packaged else pipelines.resolve_source(source)
     pipeline = pipelines.load_pipeline(folder)
@@ -194,8 +205,6 @@ def register_base(
 
 def plain_prompts(subjects: Sequence[str]) -> tuple[str, ...]:
     """Ordinary prompts over the subjects, for bases that bring none."""
-    from shiftreg.concepts import fill
-
     templates = (
         "a {subject}",
         "a picture of a {subject}",

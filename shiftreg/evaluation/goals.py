@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from shiftreg.checks import Check
 from shiftreg.evaluation.results import StepResult
-from shiftreg.verification.checks import Check
 
 Cell = tuple[str, str, float]  # goal, where, value
 

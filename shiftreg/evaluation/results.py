@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from shiftreg.checks import Check
 from shiftreg.evaluation.intervals import Estimate
-from shiftreg.verification.checks import Check
 
 Role = Literal["forgotten", "recovered", "regular"]
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from shiftreg.checks import Check
 from shiftreg.errors import IntegrityError
 from shiftreg.reports.numbers import check_schema, distance, moment, number, share
-from shiftreg.verification import Check
 
 _FIELDS = ("name", "method", "images", "seed", "judge", "passed")
 

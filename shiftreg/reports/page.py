@@ -8,11 +8,11 @@ from functools import cache
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
+from shiftreg.checks import Check
 from shiftreg.reports import numbers
 from shiftreg.reports.attacked import AttackPart
 from shiftreg.reports.drawing import Curve, Picture
 from shiftreg.reports.evaluated import EvaluationPart
-from shiftreg.verification import Check
 
 COLUMNS = 10
 """Shifts side by side in one heat map: more do not fit on paper."""

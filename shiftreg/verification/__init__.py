@@ -1,6 +1,6 @@
 """Checks of a composition: each takes measurements and returns report values."""
 
-from shiftreg.verification.checks import Check
+from shiftreg.checks import Check
 from shiftreg.verification.gates import Gates
 from shiftreg.verification.pictures import (
     erasure_checks,

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from shiftreg.checks import Check
 from shiftreg.evaluation.classifier import Classifier
 from shiftreg.evaluation.perceptual import lpips_distances
 from shiftreg.evaluation.watermark import decode_rate
-from shiftreg.verification.checks import Check
 
 Pair = tuple[np.ndarray, np.ndarray]
 

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping
 
 from torch import Tensor
 
+from shiftreg.checks import Check
 from shiftreg.shift import ConceptShift
 from shiftreg.subspace import leaks
-from shiftreg.verification.checks import Check
 
 
 def separability_row(

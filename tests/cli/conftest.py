@@ -21,7 +21,7 @@ from shiftreg.api.values import (
     GridResult,
     Verification,
 )
-from shiftreg.verification.checks import Check
+from shiftreg.checks import Check
 
 DIGEST = "0123456789abcdef" * 4
 

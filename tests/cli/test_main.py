@@ -11,10 +11,11 @@ import pytest
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from shiftreg import __version__
+from shiftreg import __version__, api
 from shiftreg_cli.main import app
 
-HEAVY = ("torch", "mlflow", "diffusers", "transformers", "lpips", "numpy")
+MODELS = ("torch", "torchvision", "diffusers", "transformers", "lpips", "safetensors", "matplotlib")
+HEAVY = (*MODELS, "mlflow", "pandas", "numpy")
 
 
 def leaves(group: Any, path: tuple[str, ...] = ()) -> Iterator[str]:
@@ -69,6 +70,16 @@ def test_the_help_of_every_command_has_an_example_and_the_shared_options(command
 @pytest.mark.parametrize("arguments", [["--help"], ["erase", "--help"], ["--version"], ["erase"]])
 def test_help_and_usage_errors_import_nothing_heavy(arguments: list[str]) -> None:
     assert loaded(start(*arguments)) == []
+
+
+@pytest.mark.parametrize("arguments", [["list"], ["list", "--json"], ["show", "Picasso"]])
+def test_reading_the_registry_imports_no_library_of_models(
+    workspace: api.Workspace, arguments: list[str]
+) -> None:
+    process = start(*arguments, SHIFTREG_HOME=str(workspace.settings.home))
+    assert "Picasso" in process.stdout
+    assert "mlflow" in loaded(process)
+    assert not set(loaded(process)) & set(MODELS)
 
 
 def test_completion_knows_the_commands_and_imports_nothing_heavy() -> None:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from shiftreg.verification.checks import Check
+from shiftreg.checks import Check
 from shiftreg_cli import render_checks
 
 Draw = Callable[..., str]

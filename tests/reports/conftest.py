@@ -9,6 +9,7 @@ import pytest
 
 from shiftreg.api import to_json
 from shiftreg.attacks.results import AttackReport, AttackScore
+from shiftreg.checks import Check
 from shiftreg.evaluation.intervals import Estimate
 from shiftreg.evaluation.results import ConceptScore, Evaluation, StepResult, WordingScore
 from shiftreg.reports import (
@@ -25,7 +26,6 @@ from shiftreg.reports import (
     read_attack,
     read_evaluation,
 )
-from shiftreg.verification import Check
 
 DIGEST = "fedcba9876543210" * 4
 SHIFT_DIGEST = "0123456789abcdef" * 4

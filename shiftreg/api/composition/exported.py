@@ -12,9 +12,9 @@ from shiftreg import checkpoints
 from shiftreg.api.composition.composing import DTYPES, exact_weights
 from shiftreg.api.values import CompositionPlan
 from shiftreg.api.workspace import Workspace
+from shiftreg.checks import Check
 from shiftreg.compose import Composition
 from shiftreg.errors import IntegrityError, NotFoundError
-from shiftreg.verification import Check
 
 
 def read_plan(

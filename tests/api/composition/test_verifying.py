@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from shiftreg import api
+from shiftreg.checks import Check
 from shiftreg.errors import IntegrityError, InvalidInputError, NotFoundError
-from shiftreg.verification import Check
 
 
 @pytest.fixture

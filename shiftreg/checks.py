@@ -1,4 +1,4 @@
-"""One line of a verification."""
+"""A measurement against its limit: one line of a verification, or of an evaluation's goals."""
 
 from __future__ import annotations
 
