@@ -23,11 +23,12 @@ from shiftreg.checkpoints.export import (
     export_format,
     recipe_path_of,
 )
-from shiftreg.checkpoints.files import file_digest, folder_digest, load_pickle_checkpoint
+from shiftreg.checkpoints.files import file_digest, folder_digest
 from shiftreg.checkpoints.foreign import ForeignChange, change_of_base, read_foreign
 from shiftreg.checkpoints.foreign_files import ForeignFile, read_foreign_file
 from shiftreg.checkpoints.shift_file import load_shift, save_shift
 from shiftreg.checkpoints.together import Placement, placed_together
+from shiftreg.checkpoints.torch_file import load_pickle_checkpoint
 from shiftreg.checkpoints.unfinished import Unfinished
 from shiftreg.checkpoints.weight_change import WeightChange
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,12 @@ from torch import Tensor
 from shiftreg.checkpoints.files import reading
 from shiftreg.checkpoints.stored import StoredTensor, whole
 from shiftreg.checkpoints.tensor_files import read_safetensors, stored_safetensors
-from shiftreg.errors import InvalidInputError, NotFoundError
+from shiftreg.errors import IntegrityError, InvalidInputError, NotFoundError
 
 STEMS = ("diffusion_pytorch_model", "model")
 NETWORKS = ("unet", "transformer")  # the part that denoises, and that shifts change
+# The parts of a pipeline that single files hold; the last is XL's alone.
+COMPONENTS = ("unet", "vae", "text_encoder", "text_encoder_2")
 WEIGHT_SUFFIXES = (
     ".safetensors", ".bin", ".ckpt", ".pt", ".pth", ".msgpack", ".h5", ".onnx", ".onnx_data",
     ".pb", ".index.json", ".index.fp16.json",
@@ -51,6 +53,21 @@ def network_folder(base_folder: Path) -> Path:
     )
 
 
+def single_file_components(base_folder: Path) -> frozenset[str]:
+    """The parts of a pipeline that a single file would hold.
+
+    Raises:
+        InvalidInputError: One that every single file has is missing.
+    """
+    present = frozenset(name for name in COMPONENTS if (base_folder / name).is_dir())
+    if missing := [name for name in COMPONENTS[:3] if name not in present]:
+        raise InvalidInputError(
+            f"Single files hold a UNet, an autoencoder and a text encoder, and '{base_folder}' has "
+            f"no {missing[0]}. Export a folder instead."
+        )
+    return present
+
+
 def read_config(component: Path) -> dict[str, Any]:
     """The ``config.json`` of a component.
 
@@ -79,14 +96,9 @@ def weight_files(component: Path) -> tuple[Path, ...]:
         InvalidInputError: There are weights, but only as pickles.
         IntegrityError: The index of the shards is damaged.
     """
-    for variant in ("", ".fp16"):
-        for stem in STEMS:
-            single = component / f"{stem}{variant}.safetensors"
-            if single.is_file():
-                return (single,)
-            index = component / f"{stem}.safetensors.index{variant}.json"
-            if index.is_file():
-                return shard_files(index)
+    chosen = _chosen_file(component)
+    if chosen is not None:
+        return shard_files(chosen) if chosen.suffix == ".json" else (chosen,)
     if pickles := sorted(component.glob("*.bin")):
         raise InvalidInputError(
             f"'{pickles[0]}' is a pickle, which can hold code; weights are read from safetensors "
@@ -102,8 +114,9 @@ def read_component(component: Path) -> dict[str, Tensor]:
     Raises:
         InvalidInputError: It has no safetensors weights.
         NotFoundError: A shard is missing.
-        IntegrityError: A file is damaged.
+        IntegrityError: A file is damaged, or shards do not hold what their index says.
     """
+    stored_component(component)  # its checks
     tensors: dict[str, Tensor] = {}
     for file in _existing_weight_files(component):
         tensors |= read_safetensors(file)[0]
@@ -116,11 +129,23 @@ def stored_component(component: Path) -> dict[str, StoredTensor]:
     Raises:
         InvalidInputError: It has no safetensors weights.
         NotFoundError: A shard is missing.
-        IntegrityError: A file is damaged.
+        IntegrityError: A file is damaged, or shards do not hold what their index says.
     """
     tensors: dict[str, StoredTensor] = {}
     for file in _existing_weight_files(component):
-        tensors |= stored_safetensors(file)[0]
+        found = stored_safetensors(file)[0]
+        if twice := sorted(found.keys() & tensors.keys()):
+            raise IntegrityError(
+                f"Each tensor is in one shard, and '{twice[0]}' is in '{tensors[twice[0]].path}' "
+                f"and in '{file}'. Copy the whole folder again."
+            )
+        tensors |= found
+    for name, shard in _promised(component).items():
+        if name not in tensors or tensors[name].path.name != shard:
+            raise IntegrityError(
+                f"The index of '{component}' says that '{name}' is in '{shard}', and it is not. "
+                "Copy the whole folder again."
+            )
     return tensors
 
 
@@ -159,14 +184,38 @@ def shard_files(index: Path) -> tuple[Path, ...]:
         IntegrityError: The index is damaged.
         InvalidInputError: It names a file outside of its folder.
     """
+    return tuple(index.parent / name for name in sorted(set(_weight_map(index).values())))
+
+
+def _weight_map(index: Path) -> dict[str, str]:
+    """Tensor -> file, as an index of shards says it."""
     with reading(index):
-        weight_map: Mapping[str, str] = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-        names = sorted(set(weight_map.values()))
-        if outside := [name for name in names if Path(name).name != name]:
-            raise InvalidInputError(
-                f"'{index}' names a shard outside of its folder: '{outside[0]}'. Use another base."
-            )
-        return tuple(index.parent / name for name in names)
+        weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        for name in weight_map.values():
+            if Path(name).name != name or name in ("", ".."):
+                raise InvalidInputError(
+                    f"'{index}' names a shard outside of its folder: '{name}'. Use another base."
+                )
+        return dict(weight_map)
+
+
+def _chosen_file(component: Path) -> Path | None:
+    """The file that holds a component's weights, or the index of those that do."""
+    for variant in ("", ".fp16"):
+        for stem in STEMS:
+            for name in (
+                f"{stem}{variant}.safetensors",
+                f"{stem}.safetensors.index{variant}.json",
+            ):
+                if (component / name).is_file():
+                    return component / name
+    return None
+
+
+def _promised(component: Path) -> dict[str, str]:
+    """Tensor -> shard, by the index; empty for a component in a single file."""
+    chosen = _chosen_file(component)
+    return _weight_map(chosen) if chosen is not None and chosen.suffix == ".json" else {}
 
 
 def _existing_weight_files(component: Path) -> tuple[Path, ...]:

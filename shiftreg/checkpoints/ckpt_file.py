@@ -20,11 +20,9 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 import torch
-from torch import Tensor
 from torch._utils import _rebuild_tensor_v2  # what every file of torch names in its pickle
 
 from shiftreg.checkpoints.digested_file import DigestedFile
-from shiftreg.checkpoints.files import load_pickle_checkpoint, reading
 from shiftreg.checkpoints.stored import (
     LoadedTensor,
     StoredTensor,
@@ -32,6 +30,7 @@ from shiftreg.checkpoints.stored import (
     raw_bytes,
     size_in_bytes,
 )
+from shiftreg.checkpoints.torch_file import load_pickle_checkpoint
 from shiftreg.errors import IntegrityError, InvalidInputError
 
 ROOT = "archive"
@@ -39,6 +38,7 @@ PICKLE_PROTOCOL = 2
 ALIGNMENT = 64
 PADDING_ID = 0x4246  # the extra field by which torch aligns values
 LARGE = 1 << 30  # bytes, from which an entry gets 64-bit sizes
+DEEPEST = 4  # state dicts in state dicts
 HEADER_SIZE, LARGE_HEADER_SIZE = 30, 50  # of an entry, without its name
 STORAGES = {
     torch.float64: torch.DoubleStorage,
@@ -87,40 +87,33 @@ def write_ckpt(
 
 
 def stored_ckpt(path: Path) -> dict[str, TensorSource]:
-    """Where the tensors of a checkpoint lie; those of old formats are loaded.
+    """Where the tensors of a checkpoint lie; those that are not in order are mapped.
 
     Raises:
         NotFoundError: The file does not exist.
-        IntegrityError: It is damaged, or holds something else than plain tensors.
+        IntegrityError: It is damaged, or holds something else than tensors in its state dict.
     """
-    sources = _sources(path, values=False)
-    if any(source is None for source in sources.values()):
-        sources = _sources(path, values=True)
-    return {name: source for name, source in sources.items() if source is not None}
+    state = state_dict(load_pickle_checkpoint(path, values=False))
+    sources: dict[str, TensorSource] = {}
+    for name, value in state.items():
+        if not isinstance(name, str) or not isinstance(value, StoredTensor | LoadedTensor):
+            raise IntegrityError(
+                f"'{path}' holds something else than tensors in its state dict"
+                f"{f' ({name[:99]!r})' if isinstance(name, str) else ''}. "
+                "Use a checkpoint of a diffusion model."
+            )
+        sources[name] = value
+    return sources
 
 
-def _sources(path: Path, values: bool) -> dict[str, TensorSource | None]:
-    content = load_pickle_checkpoint(path, values)
-    state = content.get("state_dict", content)
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise IntegrityError(
-            f"'{path}' holds something else than tensors in its state dict. "
-            "Use a checkpoint of a diffusion model."
-        )
-    with reading(path):
-        return {name: _source(path, tensor) for name, tensor in state.items()}
-
-
-def _source(path: Path, tensor: Tensor) -> TensorSource | None:
-    """Where a tensor lies; None if its values were not loaded, and cannot be found."""
-    if tensor.device.type != "meta":
-        return LoadedTensor(tensor)
-    # Before torch 2.9 it is not told.
-    start = getattr(tensor.untyped_storage(), "_checkpoint_offset", None)
-    if start is None or not tensor.is_contiguous():
-        return None
-    offset = start + tensor.storage_offset() * tensor.element_size()
-    return StoredTensor(path, offset, tensor.dtype, tuple(tensor.shape))
+def state_dict(content: dict[Any, Any]) -> dict[Any, Any]:
+    """The innermost of dictionaries that training tools put around the weights."""
+    for _ in range(DEEPEST):
+        inner = content.get("state_dict")
+        if not isinstance(inner, dict):
+            break
+        content = inner
+    return content
 
 
 @dataclass(frozen=True)

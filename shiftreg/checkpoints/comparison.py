@@ -13,10 +13,10 @@ from torch import Tensor
 from shiftreg.checkpoints.base_folder import network_folder, stored_component, weight_files
 from shiftreg.checkpoints.ckpt_file import stored_ckpt
 from shiftreg.checkpoints.export import RECIPE_KEY, export_format
-from shiftreg.checkpoints.files import load_pickle_checkpoint
 from shiftreg.checkpoints.merged import check_layers, put_layers, single_file_tensors
 from shiftreg.checkpoints.stored import TensorSource, whole
 from shiftreg.checkpoints.tensor_files import read_safetensors, stored_safetensors
+from shiftreg.checkpoints.torch_file import load_pickle_checkpoint
 from shiftreg.errors import NotFoundError
 
 

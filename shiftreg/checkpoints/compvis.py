@@ -1,4 +1,4 @@
-"""The names that single-file checkpoints (CompVis's) give to the tensors of diffusers.
+"""The names that single-file checkpoints (CompVis's) give to a UNet's and an autoencoder's tensors.
 
 Everything follows from the structure in the configuration, so that a UNet of any depth maps.
 """
@@ -7,16 +7,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any
 
-from torch import Tensor
-
-from shiftreg.checkpoints.stored import StoredTensor
 from shiftreg.errors import InvalidInputError
 
 UNET_PREFIX = "model.diffusion_model."
 VAE_PREFIX = "first_stage_model."
-TEXT_PREFIX = "cond_stage_model.transformer."
 
 UNET_BLOCK_TYPES = {
     "DownBlock2D", "CrossAttnDownBlock2D", "UpBlock2D", "CrossAttnUpBlock2D",
@@ -27,6 +23,11 @@ UNET_ENDS = {
     "time_embedding.linear_2": "time_embed.2",
     "conv_norm_out": "out.0",
     "conv_out": "out.2",
+}
+# What XL adds to the time: size and crop of the picture, and the prompt as one vector.
+UNET_ADDED = {
+    "add_embedding.linear_1": "label_emb.0.0",
+    "add_embedding.linear_2": "label_emb.0.2",
 }
 UNET_RESNET = {
     "norm1": "in_layers.0",
@@ -66,57 +67,6 @@ VAE_ENDS = {
     "post_quant_conv": "post_quant_conv",
 }
 
-Value = TypeVar("Value")
-Weight = TypeVar("Weight", Tensor, StoredTensor)
-
-
-def unet_to_compvis(tensors: Mapping[str, Value], config: Mapping[str, Any]) -> dict[str, Value]:
-    """Renames a UNet's tensors.
-
-    Args:
-        tensors: diffusers' state dict; its values are passed on.
-        config: The UNet's ``config.json``.
-
-    Raises:
-        InvalidInputError: The UNet has parts that single-file checkpoints of this kind lack.
-    """
-    return {UNET_PREFIX + unet_key(name, config): tensor for name, tensor in tensors.items()}
-
-
-def vae_to_compvis(tensors: Mapping[str, Weight], config: Mapping[str, Any]) -> dict[str, Weight]:
-    """Renames an autoencoder's tensors; its linear attention becomes 1 x 1 convolutions.
-
-    Args:
-        tensors: diffusers' state dict.
-        config: The autoencoder's ``config.json``.
-
-    Raises:
-        InvalidInputError: The autoencoder has parts that such checkpoints lack.
-    """
-    renamed = {VAE_PREFIX + vae_key(name, config): tensor for name, tensor in tensors.items()}
-    return {
-        # (c_out, c_in) -> (c_out, c_in, 1, 1)
-        key: tensor.reshape(*tensor.shape, 1, 1)
-        if ".mid.attn_" in key and len(tensor.shape) == 2
-        else tensor
-        for key, tensor in renamed.items()
-    }
-
-
-def text_encoder_to_compvis(tensors: Mapping[str, Value]) -> dict[str, Value]:
-    """Renames a CLIP text encoder's tensors.
-
-    Since transformers 5.6 ``CLIPTextModel`` saves them without the prefix ``text_model.``, which
-    single-file checkpoints have always had.
-
-    Args:
-        tensors: The state dict, of either layout; its values are passed on.
-    """
-    return {
-        f"{TEXT_PREFIX}text_model.{name.removeprefix('text_model.')}": tensor
-        for name, tensor in tensors.items()
-    }
-
 
 def unet_key(name: str, config: Mapping[str, Any]) -> str:
     """The CompVis name of one UNet tensor, without ``model.diffusion_model.``.
@@ -134,6 +84,8 @@ def unet_key(name: str, config: Mapping[str, Any]) -> str:
     module, _, parameter = name.rpartition(".")
     if module in UNET_ENDS:
         return f"{UNET_ENDS[module]}.{parameter}"
+    if module in UNET_ADDED and config.get("addition_embed_type") == "text_time":
+        return f"{UNET_ADDED[module]}.{parameter}"
     if found := re.fullmatch(r"mid_block\.(resnets|attentions)\.(\d+)\.(.+)", name):
         kind, index, rest = found[1], int(found[2]), found[3]
         if kind == "resnets":

@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import pickle
-import re
-import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
-
-import torch
+from typing import BinaryIO
 
 from shiftreg.errors import (
     IntegrityError,
@@ -148,40 +143,3 @@ def visible_files(folder: Path) -> list[Path]:
         if path.is_file()
         and not any(part.startswith(".") for part in path.relative_to(folder).parts)
     )
-
-
-def load_pickle_checkpoint(path: Path, values: bool = True) -> dict[str, Any]:
-    """Reads a ``torch.save`` file that holds plain tensors; code in it is never run.
-
-    Args:
-        path: A ``.ckpt``, ``.pt`` or ``.bin`` file.
-        values: Whether tensors are to have values; without, they are on the device "meta" where
-            the format allows.
-
-    Returns:
-        What was saved, on the CPU, mapped from the file where its format allows.
-
-    Raises:
-        NotFoundError: The file does not exist.
-        IntegrityError: It is damaged, holds code or foreign objects, or is not a mapping.
-    """
-    with reading(path):
-        # Files older than torch 1.6 are no zip archives and cannot be mapped.
-        zipped = zipfile.is_zipfile(path)
-        device = "cpu" if values or not zipped else "meta"
-        mapped = zipped and values
-        try:
-            content = torch.load(path, map_location=device, weights_only=True, mmap=mapped)
-        except pickle.UnpicklingError as error:
-            found = re.search(r"GLOBAL (\S+)", str(error))
-            what = f"'{found[1]}'" if found else "something that cannot be read"
-            raise IntegrityError(
-                f"'{path}' should hold plain tensors, and holds {what}; nothing in it was run. "
-                "It is damaged, or may carry code: use a .safetensors file of the same model."
-            ) from error
-    if not isinstance(content, dict):
-        raise IntegrityError(
-            f"'{path}' should hold a mapping of names to tensors, and holds a "
-            f"{type(content).__name__}. Use a checkpoint of a diffusion model."
-        )
-    return content

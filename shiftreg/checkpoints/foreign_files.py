@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from shiftreg.checkpoints.base_folder import NETWORKS, STEMS, read_component
-from shiftreg.checkpoints.files import load_pickle_checkpoint, reading
+from shiftreg.checkpoints.files import reading
+from shiftreg.checkpoints.pickles import Inert
 from shiftreg.checkpoints.shift_file import FORMAT_KEY
 from shiftreg.checkpoints.tensor_files import read_safetensors
+from shiftreg.checkpoints.torch_file import load_pickle_checkpoint
 from shiftreg.errors import IntegrityError, InvalidInputError, NotFoundError
 
 PICKLES = (".ckpt", ".pt", ".pth", ".bin")
@@ -30,6 +31,8 @@ LORA_METADATA_KEY = "lora_adapter_metadata"
 PIPELINE_PARTS = (*NETWORKS, "vae", "text_encoder", "text_encoder_2")
 # Where training tools nest the weights, and what they save beside them.
 WRAPPERS = ("state_dict", "model")
+DEEPEST = 8  # mappings within mappings
+MOST_NAMES = 200_000
 LEFTOVERS = {
     "optimizer", "optimizer_states", "lr_scheduler", "lr_schedulers", "scheduler", "callbacks",
     "loops", "hyper_parameters", "hparams", "scaler", "native_amp_scaling_state", "rng_state",
@@ -145,44 +148,47 @@ def _pickled_tensors(path: Path) -> dict[str, Tensor]:
         if isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]
     kept = {key: value for key, value in content.items() if key not in LEFTOVERS}
-    with reading(path):  # Mappings that hold themselves end in a RecursionError.
-        return _flatten(kept, path)
-
-
-def _flatten(content: Mapping[Any, Any], path: Path) -> dict[str, Tensor]:
-    """Joins the names of nested state dicts by dots; numbers and texts beside them are no weights.
-
-    Raises:
-        IntegrityError: Names are no texts, or values are something else.
-    """
     tensors: dict[str, Tensor] = {}
-    for name, value in content.items():
-        if not isinstance(name, str):
+    for seen, (name, value) in enumerate(_named(kept, path)):
+        # Mappings within mappings can name the same few values without end.
+        if seen >= MOST_NAMES:
             raise IntegrityError(
-                f"'{path}' should name its tensors by texts, and holds the name {name!r}. "
-                "Use a checkpoint of a diffusion model."
+                f"'{path}' nests names without end. Use a checkpoint of a diffusion model."
             )
-        if isinstance(value, Tensor) and _is_plain(value):
-            found = {name: value.detach()}
-        elif isinstance(value, Mapping):
-            found = {f"{name}.{inner}": t for inner, t in _flatten(value, path).items()}
-        elif value is None or isinstance(value, str | bool | int | float):
-            continue
-        else:
-            odd = "sparse, quantised or without values" if isinstance(value, Tensor) else "none"
+        if isinstance(value, Tensor):
+            if name in tensors:
+                raise InvalidInputError(
+                    f"'{path}' holds '{name}' twice. Save it anew with one tensor a name."
+                )
+            tensors[name] = value
+        elif value is not None and not isinstance(value, str | bool | int | float):
+            made = value.name if isinstance(value, Inert) else ""
+            odd = f"made by {made}" if made else "none"
             raise IntegrityError(
                 f"'{path}' should hold plain tensors, and '{name}' is {odd}. "
                 "Use a checkpoint of a diffusion model."
             )
-        if twice := sorted(found.keys() & tensors.keys()):
-            raise InvalidInputError(
-                f"'{path}' holds '{twice[0]}' twice. Save it anew with one tensor a name."
-            )
-        tensors |= found
     return tensors
 
 
-def _is_plain(tensor: Tensor) -> bool:
-    """Whether the values are there: pickles also hold sparse, quantised and empty-handed ones."""
-    dense = tensor.layout == torch.strided and not tensor.is_quantized
-    return dense and tensor.device.type == "cpu"
+def _named(content: Mapping[Any, Any], path: Path, depth: int = 0) -> Iterator[tuple[str, Any]]:
+    """The values of nested state dicts, their names joined by dots.
+
+    Raises:
+        IntegrityError: A name is no text, or they are nested without end.
+    """
+    if depth > DEEPEST:
+        raise IntegrityError(
+            f"'{path}' nests names without end. Use a checkpoint of a diffusion model."
+        )
+    for name, value in content.items():
+        if not isinstance(name, str):
+            raise IntegrityError(
+                f"'{path}' should name its tensors by texts, and one name is a "
+                f"{type(name).__name__}. Use a checkpoint of a diffusion model."
+            )
+        if isinstance(value, Mapping):
+            for inner, found in _named(value, path, depth + 1):
+                yield f"{name}.{inner}", found
+        else:
+            yield name, value

@@ -15,10 +15,11 @@ from shiftreg.checkpoints.base_folder import (
     layer_name,
     network_folder,
     read_config,
+    single_file_components,
     stored_component,
 )
-from shiftreg.checkpoints.compvis import text_encoder_to_compvis, unet_to_compvis, vae_to_compvis
 from shiftreg.checkpoints.files import reading
+from shiftreg.checkpoints.single_file import component_places, to_single_file
 from shiftreg.checkpoints.stored import LoadedTensor, StoredTensor, TensorSource, whole
 from shiftreg.errors import IncompatibleError, InvalidInputError
 
@@ -138,7 +139,7 @@ def single_file_tensors(
     """Base and merged layers under CompVis names, sorted.
 
     Args:
-        base_folder: A diffusers folder with ``unet``, ``vae`` and one ``text_encoder``.
+        base_folder: A diffusers folder with ``unet``, ``vae``, and one or two text encoders.
         layers: As in :func:`put_layers`.
         dtype: Of all floating tensors; by default each keeps its own.
 
@@ -155,21 +156,18 @@ def single_file_tensors(
             "names exist for Stable Diffusion only. Export a folder instead: a name without a "
             "suffix."
         )
-    if (base_folder / "text_encoder_2").is_dir():
-        raise InvalidInputError(
-            f"'{base_folder}' has two text encoders, and single files are written for pipelines "
-            "with one (Stable Diffusion 1.x). Export a folder instead."
-        )
-    unet = stored_component(base_folder / "unet")
-    check_layers(unet, layers)
-    vae, encoder = (stored_component(base_folder / part) for part in ("vae", "text_encoder"))
-    state = put_layers(text_encoder_to_compvis(encoder), {}, dtype)
-    # A configuration may be valid JSON and still lack what the names follow from.
-    with reading(base_folder / "unet" / "config.json"):
-        put = put_layers(unet, layers, dtype)
-        state |= unet_to_compvis(put, read_config(base_folder / "unet"))
-    with reading(base_folder / "vae" / "config.json"):
-        state |= put_layers(vae_to_compvis(vae, read_config(base_folder / "vae")), {}, dtype)
+    components = single_file_components(base_folder)
+    state: dict[str, TensorSource] = {}
+    for component in components:
+        folder = base_folder / component
+        stored = stored_component(folder)
+        own = layers if component == "unet" else {}
+        check_layers(stored, own)
+        put = put_layers(stored, own, dtype)
+        # A configuration may be valid JSON and still lack what the names follow from.
+        with reading(folder / "config.json"):
+            places = component_places(component, stored, read_config(folder), components)
+        state |= to_single_file(put, places)
     return dict(sorted(state.items()))
 
 

@@ -8,8 +8,16 @@ from typing import Any
 
 from torch import Tensor
 
-from shiftreg.checkpoints.base_folder import read_component, read_config
-from shiftreg.checkpoints.compvis import TEXT_PREFIX, text_encoder_to_compvis, vae_to_compvis
+from shiftreg.checkpoints.base_folder import (
+    read_config,
+    single_file_components,
+    stored_component,
+)
+from shiftreg.checkpoints.compvis import VAE_PREFIX, vae_key
+from shiftreg.checkpoints.compvis_text import CLIP_PREFIX, XL_CLIP_PREFIX, is_unused, long_name
+from shiftreg.checkpoints.files import reading
+from shiftreg.checkpoints.single_file import component_places, to_single_file
+from shiftreg.checkpoints.stored import TensorSource, whole
 from shiftreg.checkpoints.weight_change import fit_shape, same_values
 from shiftreg.errors import InvalidInputError
 
@@ -41,28 +49,32 @@ def first_difference(part: str, tensors: Mapping[str, Tensor], base_folder: Path
     component = base_folder / part
     if not component.is_dir():
         return next(iter(tensors))
-    config = read_config(component) if part == "vae" else {}
-    expected: dict[str, Tensor] = {}
-    for name, tensor in read_component(component).items():
-        expected |= _one_name(part, f"{part}.{name}", tensor, config)
+    config = read_config(component)
+    stored = stored_component(component)
+    # A configuration may be valid JSON and still lack what the names follow from.
+    with reading(component / "config.json"):
+        places = component_places(part, stored, config, single_file_components(base_folder))
+    expected: dict[str, TensorSource] = dict(to_single_file(stored, places))
+    if part != "vae":
+        expected |= {f"{part}.{long_name(name)}": source for name, source in stored.items()}
     for name, tensor in tensors.items():
+        if part != "vae" and is_unused(name, config):
+            continue
         try:
-            renamed = _one_name(part, name, tensor, config)
+            old = expected.get(_one_name(part, name, config))
         except InvalidInputError:  # The base's kind of autoencoder has no such tensor.
             return name
-        for key, value in renamed.items():
-            old = expected.get(key)
-            fitted = None if old is None else fit_shape(value, old.shape)
-            if old is None or fitted is None or not same_values(fitted, old):
-                return name
+        fitted = None if old is None else fit_shape(tensor, old.shape)
+        if old is None or fitted is None or not same_values(fitted, whole(old)):
+            return name
     return None
 
 
-def _one_name(part: str, name: str, tensor: Tensor, config: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Gives a tensor the name that it has in every kind of file."""
+def _one_name(part: str, name: str, config: Mapping[str, Any]) -> str:
+    """The name that a tensor has in every kind of file."""
     if part == "vae" and name.startswith("vae."):
-        return vae_to_compvis({name.removeprefix("vae."): tensor}, config)
-    for prefix in ("text_encoder.", TEXT_PREFIX):
-        if name.startswith(prefix):
-            return text_encoder_to_compvis({name.removeprefix(prefix): tensor})
-    return {name: tensor}
+        return VAE_PREFIX + vae_key(name.removeprefix("vae."), config)
+    for prefix in (f"{part}.", CLIP_PREFIX, XL_CLIP_PREFIX):
+        if name.startswith(prefix) and part != "vae":
+            return prefix + long_name(name.removeprefix(prefix))
+    return name

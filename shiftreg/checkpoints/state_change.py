@@ -33,6 +33,7 @@ PARTS = {
     VAE_PREFIX: "vae",
     "vae.": "vae",
     "cond_stage_model.": "text_encoder",
+    "conditioner.embedders.1.": "text_encoder_2",
     "conditioner.": "text_encoder",
     "text_encoder.": "text_encoder",
     "text_encoder_2.": "text_encoder_2",

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from shiftreg.checkpoints.atomic import atomic_file
-from shiftreg.checkpoints.files import load_pickle_checkpoint, reading
+from shiftreg.checkpoints.files import reading
+from shiftreg.checkpoints.torch_file import load_pickle_checkpoint
 from shiftreg.errors import ShiftregError, StorageError
 
 

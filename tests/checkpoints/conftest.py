@@ -1,4 +1,4 @@
-"""Low-rank pairs for a tiny Stable Diffusion, as trainers of LoRAs make them."""
+"""Tiny Stable Diffusions 2 and XL; low-rank pairs, as trainers of LoRAs make them."""
 
 from __future__ import annotations
 
@@ -6,8 +6,22 @@ from pathlib import Path
 
 import pytest
 import torch
+from diffusers import (
+    DDIMScheduler,
+    StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
+    UNet2DConditionModel,
+)
 from safetensors.torch import load_file
 from torch import Tensor
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    CLIPTokenizer,
+)
+
+from tests.conftest import autoencoder, write_tokenizer
 
 RANK = 3
 ATTENTION = "down_blocks.1.attentions.0.transformer_blocks.0"
@@ -24,6 +38,84 @@ LORA_MODULES = (
     "up_blocks.1.attentions.2.transformer_blocks.0.attn2.to_v",
     "up_blocks.2.upsamplers.0.conv",
 )
+
+
+def text_config(tokenizer: CLIPTokenizer, width: int, act: str, layers: int) -> CLIPTextConfig:
+    return CLIPTextConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=width,
+        intermediate_size=2 * width,
+        num_hidden_layers=layers,
+        num_attention_heads=2,
+        max_position_embeddings=tokenizer.model_max_length,
+        projection_dim=width,
+        hidden_act=act,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+
+
+@pytest.fixture(scope="session")
+def base_2(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A pipeline of the structure of Stable Diffusion 2.1; tests must not change it."""
+    torch.manual_seed(5)
+    folder = tmp_path_factory.mktemp("stable-diffusion-2") / "base"
+    tokenizer = write_tokenizer(folder.with_name("tokenizer"))
+    unet = UNet2DConditionModel(
+        sample_size=8,
+        block_out_channels=(4, 8, 12, 12),
+        cross_attention_dim=1024,  # by which diffusers tells it
+        attention_head_dim=(1, 2, 3, 3),
+        norm_num_groups=2,
+        use_linear_projection=True,
+    )
+    StableDiffusionPipeline(
+        vae=autoencoder(4, 2),
+        # The whole model has three layers, of which the last is not used.
+        text_encoder=CLIPTextModel(text_config(tokenizer, 1024, "gelu", 2)),
+        tokenizer=tokenizer,
+        unet=unet,
+        scheduler=DDIMScheduler(clip_sample=False, steps_offset=1, prediction_type="v_prediction"),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    ).to(torch.float16).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def base_xl(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A pipeline of the structure of Stable Diffusion XL; tests must not change it."""
+    torch.manual_seed(6)
+    folder = tmp_path_factory.mktemp("stable-diffusion-xl") / "base"
+    tokenizer = write_tokenizer(folder.with_name("tokenizer"))
+    widths = (8, 12)
+    unet = UNet2DConditionModel(
+        sample_size=8,
+        block_out_channels=(4, 8, 12),
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        transformer_layers_per_block=(1, 2, 3),
+        cross_attention_dim=sum(widths),
+        attention_head_dim=(1, 2, 3),
+        norm_num_groups=2,
+        use_linear_projection=True,
+        addition_embed_type="text_time",
+        addition_time_embed_dim=4,
+        projection_class_embeddings_input_dim=6 * 4 + widths[1],
+    )
+    StableDiffusionXLPipeline(
+        vae=autoencoder(4, 2),
+        text_encoder=CLIPTextModel(text_config(tokenizer, widths[0], "quick_gelu", 2)),
+        # diffusers tells the family by the tenth layer.
+        text_encoder_2=CLIPTextModelWithProjection(text_config(tokenizer, widths[1], "gelu", 10)),
+        tokenizer=tokenizer,
+        tokenizer_2=tokenizer,
+        unet=unet,
+        scheduler=DDIMScheduler(clip_sample=False, steps_offset=1),
+    ).to(torch.float16).save_pretrained(folder)
+    return folder
 
 
 @pytest.fixture(scope="session")

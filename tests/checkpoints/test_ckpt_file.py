@@ -124,31 +124,13 @@ def test_files_of_torch_are_found_too(tmp_path: Path) -> None:
     for name in ("new", "bare", "old"):
         found = stored_ckpt(tmp_path / name)
         assert_same({key: whole(source) for key, source in found.items()}, tensors)
-        assert all(isinstance(source, StoredTensor) for source in found.values()) == (name != "old")
+        assert all(isinstance(source, StoredTensor) for source in found.values())
 
 
 def test_a_turned_tensor_is_loaded_in_the_order_of_its_indices(tmp_path: Path) -> None:
     tensors = {"turned": torch.arange(12.0).reshape(3, 4).T}
     torch.save(tensors, tmp_path / "x")
     assert_same({key: whole(s) for key, s in stored_ckpt(tmp_path / "x").items()}, tensors)
-
-
-def test_without_the_help_of_a_new_torch_tensors_are_loaded(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    original = torch.load
-
-    def forgetful(*args: object, map_location: str, **options: object) -> object:
-        content = original(*args, map_location=map_location, **options)  # type: ignore[arg-type]
-        if map_location == "meta":
-            for tensor in content["state_dict"].values():
-                del tensor.untyped_storage()._checkpoint_offset
-        return content
-
-    monkeypatch.setattr(torch, "load", forgetful)
-    found = stored_ckpt(path)
-    assert all(isinstance(source, LoadedTensor) for source in found.values())
-    assert_same({name: whole(source) for name, source in found.items()}, every_kind())
 
 
 def test_what_holds_no_tensors_is_refused(tmp_path: Path) -> None:

@@ -4,20 +4,26 @@ from pathlib import Path
 
 import pytest
 import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
 from diffusers.loaders.single_file_utils import (
     convert_ldm_clip_checkpoint,
     convert_ldm_unet_checkpoint,
     convert_ldm_vae_checkpoint,
+    convert_open_clip_checkpoint,
 )
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-from shiftreg.checkpoints.base_folder import read_component, read_config
-from shiftreg.checkpoints.compvis import (
-    text_encoder_to_compvis,
-    unet_key,
-    unet_to_compvis,
-    vae_key,
-    vae_to_compvis,
+from shiftreg.checkpoints.base_folder import (
+    read_component,
+    read_config,
+    single_file_components,
+    stored_component,
 )
+from shiftreg.checkpoints.compvis import UNET_PREFIX, unet_key, vae_key
+from shiftreg.checkpoints.compvis_text import text_place
+from shiftreg.checkpoints.merged import single_file_state
+from shiftreg.checkpoints.single_file import component_places, from_single_file, to_single_file
+from shiftreg.checkpoints.stored import LoadedTensor, TensorSource, whole
 from shiftreg.errors import InvalidInputError
 
 STABLE_DIFFUSION = {
@@ -35,34 +41,140 @@ def assert_same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) ->
         assert torch.equal(tensor, other[name]), name
 
 
-@pytest.fixture(params=["base", "stable_diffusion_base"])
+@pytest.fixture(params=["base", "stable_diffusion_base", "base_2", "base_xl"])
 def folder(request: pytest.FixtureRequest) -> Path:
     return request.getfixturevalue(request.param)
 
 
+def renamed(folder: Path, component: str) -> dict[str, TensorSource]:
+    stored, config = stored_component(folder / component), read_config(folder / component)
+    places = component_places(component, stored, config, single_file_components(folder))
+    assert places.keys() == stored.keys()
+    return to_single_file(stored, places)
+
+
+def in_memory(sources: dict[str, TensorSource]) -> dict[str, torch.Tensor]:
+    return {name: whole(source) for name, source in sources.items()}
+
+
 def test_diffusers_maps_the_unet_back_to_what_it_was(folder: Path) -> None:
+    tensors = in_memory(renamed(folder, "unet"))
     config = read_config(folder / "unet")
-    tensors = read_component(folder / "unet")
-    renamed = unet_to_compvis(tensors, config)
-    assert len(renamed) == len(tensors)
-    assert_same(convert_ldm_unet_checkpoint(renamed, config), tensors)
+    assert_same(convert_ldm_unet_checkpoint(tensors, config), read_component(folder / "unet"))
 
 
 def test_diffusers_maps_the_autoencoder_back_to_what_it_was(folder: Path) -> None:
+    tensors = in_memory(renamed(folder, "vae"))
     config = read_config(folder / "vae")
-    tensors = read_component(folder / "vae")
-    renamed = vae_to_compvis(tensors, config)
-    assert len(renamed) == len(tensors)
-    assert_same(convert_ldm_vae_checkpoint(renamed, config), tensors)
+    assert_same(convert_ldm_vae_checkpoint(tensors, config), read_component(folder / "vae"))
 
 
-def test_the_text_encoder_gets_the_old_prefix_whichever_layout_it_has(folder: Path) -> None:
-    tensors = read_component(folder / "text_encoder")
-    old = {f"text_model.{name.removeprefix('text_model.')}": t for name, t in tensors.items()}
-    renamed = text_encoder_to_compvis(tensors)
-    assert_same(renamed, text_encoder_to_compvis(old))
-    assert "cond_stage_model.transformer.text_model.final_layer_norm.weight" in renamed
-    assert_same(convert_ldm_clip_checkpoint(renamed), old)
+def test_every_tensor_comes_back_from_where_it_was_put(folder: Path) -> None:
+    components = single_file_components(folder)
+    assert len(components) == (4 if (folder / "text_encoder_2").is_dir() else 3)
+    for component in components:
+        stored, config = stored_component(folder / component), read_config(folder / component)
+        places = component_places(component, stored, config, components)
+        file = to_single_file(stored, places)
+        for name, source in stored.items():
+            back = from_single_file(file, places[name])
+            assert back is not None
+            assert back.dtype == source.dtype
+            assert torch.equal(whole(back).reshape(source.shape), whole(source)), name
+
+
+def old_names(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {
+        name if name.startswith("text_") else f"text_model.{name}": tensor
+        for name, tensor in tensors.items()
+    }
+
+
+@pytest.mark.parametrize("name", ["base", "stable_diffusion_base", "base_xl"])
+def test_diffusers_maps_clip_back_to_what_it_was(name: str, request: pytest.FixtureRequest) -> None:
+    folder = request.getfixturevalue(name)
+    tensors = in_memory(renamed(folder, "text_encoder"))
+    expected = old_names(read_component(folder / "text_encoder"))
+    assert_same(convert_ldm_clip_checkpoint(tensors), expected)
+    prefix = "conditioner.embedders.0" if name == "base_xl" else "cond_stage_model"
+    assert f"{prefix}.transformer.text_model.final_layer_norm.weight" in tensors
+
+
+@pytest.mark.parametrize("name", ["base_2", "base_xl"])
+def test_diffusers_maps_open_clip_back_to_what_it_was(
+    name: str, request: pytest.FixtureRequest
+) -> None:
+    folder = request.getfixturevalue(name)
+    component = "text_encoder_2" if name == "base_xl" else "text_encoder"
+    prefix = "conditioner.embedders.1.model." if name == "base_xl" else "cond_stage_model.model."
+    kind = CLIPTextModelWithProjection if name == "base_xl" else CLIPTextModel
+    model = kind(CLIPTextConfig.from_pretrained(folder / component))
+    tensors = in_memory(renamed(folder, component))
+    converted = convert_open_clip_checkpoint(model, tensors, prefix=prefix)
+    assert_same(converted, old_names(read_component(folder / component)))
+    assert f"{prefix}transformer.resblocks.1.attn.in_proj_weight" in tensors
+    assert len(tensors) < len(converted)
+
+
+def test_both_layouts_of_clip_get_the_same_names() -> None:
+    prefix = "cond_stage_model.transformer."
+    short, long = "encoder.layers.0.mlp.fc1.bias", "text_model.encoder.layers.0.mlp.fc1.bias"
+    assert text_place(short, prefix) == text_place(long, prefix)
+
+
+REAL_UNETS = {
+    "1.4": {"cross_attention_dim": 768, "attention_head_dim": 8},
+    "2.1": {
+        "cross_attention_dim": 1024,
+        "attention_head_dim": [5, 10, 20, 20],
+        "use_linear_projection": True,
+    },
+    "XL": {
+        "block_out_channels": [320, 640, 1280],
+        "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"],
+        "up_block_types": ["CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"],
+        "transformer_layers_per_block": [1, 2, 10],
+        "cross_attention_dim": 2048,
+        "attention_head_dim": [5, 10, 20],
+        "use_linear_projection": True,
+        "addition_embed_type": "text_time",
+        "addition_time_embed_dim": 256,
+        "projection_class_embeddings_input_dim": 2816,
+    },
+}
+UNET_SIZES = {"1.4": 859_520_964, "2.1": 865_910_724, "XL": 2_567_463_684}
+
+
+@pytest.mark.parametrize("name", REAL_UNETS)
+def test_the_names_and_shapes_of_full_size_unets_are_those_of_diffusers(name: str) -> None:
+    with torch.device("meta"):
+        model = UNet2DConditionModel.from_config(REAL_UNETS[name])
+    tensors, config = model.state_dict(), dict(model.config)
+    assert sum(tensor.numel() for tensor in tensors.values()) == UNET_SIZES[name]
+    file = {UNET_PREFIX + unet_key(key, config): tensor for key, tensor in tensors.items()}
+    back = convert_ldm_unet_checkpoint(file, config)
+    assert {key: tensor.shape for key, tensor in back.items()} == {
+        key: tensor.shape for key, tensor in tensors.items()
+    }
+
+
+def test_the_names_and_shapes_of_the_full_size_autoencoder_are_those_of_diffusers() -> None:
+    with torch.device("meta"):
+        model = AutoencoderKL(
+            block_out_channels=(128, 256, 512, 512),
+            down_block_types=("DownEncoderBlock2D",) * 4,
+            up_block_types=("UpDecoderBlock2D",) * 4,
+            layers_per_block=2,
+            latent_channels=4,
+        )
+    tensors, config = model.state_dict(), dict(model.config)
+    places = component_places("vae", tensors, config, frozenset())
+    file = to_single_file({key: LoadedTensor(t) for key, t in tensors.items()}, places)
+    state = {key: torch.empty(source.shape, device="meta") for key, source in file.items()}
+    back = convert_ldm_vae_checkpoint(state, config)
+    assert {key: tensor.shape for key, tensor in back.items()} == {
+        key: tensor.shape for key, tensor in tensors.items()
+    }
 
 
 @pytest.mark.parametrize(
@@ -98,10 +210,18 @@ def test_the_autoencoder_of_the_first_diffusers_versions_maps_too(new: str, old:
 
 
 def test_linear_attention_of_the_autoencoder_becomes_a_convolution(base: Path) -> None:
-    tensors = read_component(base / "vae")
-    renamed = vae_to_compvis(tensors, read_config(base / "vae"))
-    assert renamed["first_stage_model.encoder.mid.attn_1.q.weight"].shape == (8, 8, 1, 1)
-    assert renamed["first_stage_model.encoder.mid.attn_1.q.bias"].shape == (8,)
+    tensors = single_file_state(base, {})
+    assert tensors["first_stage_model.encoder.mid.attn_1.q.weight"].shape == (8, 8, 1, 1)
+    assert tensors["first_stage_model.encoder.mid.attn_1.q.bias"].shape == (8,)
+
+
+def test_a_joined_tensor_without_one_of_its_parts_is_refused(base_2: Path) -> None:
+    stored = stored_component(base_2 / "text_encoder")
+    config = read_config(base_2 / "text_encoder")
+    del stored[next(name for name in stored if name.endswith("layers.1.self_attn.k_proj.bias"))]
+    places = component_places("text_encoder", stored, config, frozenset({"text_encoder"}))
+    with pytest.raises(InvalidInputError, match=r"resblocks\.1\.attn\.in_proj_bias"):
+        to_single_file(stored, places)
 
 
 @pytest.mark.parametrize("name", ["add_embedding.linear_1.weight", "down_blocks.0.motion.0.x", "x"])

@@ -23,7 +23,7 @@ from shiftreg.checkpoints import (
     save_shift,
 )
 from shiftreg.checkpoints.base_folder import read_component, read_config
-from shiftreg.checkpoints.compvis import unet_to_compvis
+from shiftreg.checkpoints.compvis import UNET_PREFIX, unet_key
 from shiftreg.checkpoints.merged import single_file_state
 from shiftreg.errors import (
     IncompatibleError,
@@ -235,7 +235,8 @@ def test_every_form_that_is_exported_is_read_back(
 def compvis(stable_diffusion_base: Path, unet: dict[str, Tensor]) -> dict[str, Tensor]:
     """A whole checkpoint with the leftovers of training, of which two parameters were trained."""
     state = single_file_state(stable_diffusion_base, {})
-    state |= unet_to_compvis(changed(unet), read_config(stable_diffusion_base / "unet"))
+    config = read_config(stable_diffusion_base / "unet")
+    state |= {UNET_PREFIX + unet_key(name, config): t for name, t in changed(unet).items()}
     state |= {
         name: torch.rand(10)
         for name in (

@@ -1,0 +1,283 @@
+"""Reading what ``torch.save`` wrote, without torch's reader: nothing is run, nothing unpacked."""
+
+from __future__ import annotations
+
+import io
+import math
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+from torch import Tensor
+
+from shiftreg.checkpoints.files import opened, reading
+from shiftreg.checkpoints.pickles import (
+    LARGEST_PICKLE,
+    Builder,
+    CodeFoundError,
+    Inert,
+    read_pickle,
+)
+from shiftreg.checkpoints.stored import LoadedTensor, StoredTensor, TensorSource
+from shiftreg.checkpoints.torch_archive import TorchArchive
+from shiftreg.errors import IntegrityError
+
+STORAGES = {
+    "DoubleStorage": torch.float64,
+    "FloatStorage": torch.float32,
+    "HalfStorage": torch.float16,
+    "BFloat16Storage": torch.bfloat16,
+    "LongStorage": torch.int64,
+    "IntStorage": torch.int32,
+    "ShortStorage": torch.int16,
+    "CharStorage": torch.int8,
+    "ByteStorage": torch.uint8,
+    "BoolStorage": torch.bool,
+    "storage.UntypedStorage": torch.uint8,
+}
+# Those whose storages have no type of their own in the pickle.
+DTYPES = {
+    "torch.float8_e4m3fn": torch.float8_e4m3fn,
+    "torch.float8_e5m2": torch.float8_e5m2,
+} | {str(dtype): dtype for dtype in STORAGES.values()}
+# The first three pickles of a file of torch before 1.6.
+OLD_MAGIC = 0x1950A86A20F9469CFC6C
+OLD_VERSION = 1001
+LARGEST_DIMENSION = 64
+
+
+@dataclass(frozen=True)
+class Storage:
+    """Values in a file, in a row.
+
+    Attributes:
+        key: What the pickle calls it.
+        dtype: Of the values.
+        count: How many there are.
+        path: The file.
+        offset: Where they begin; -1 until it is known.
+    """
+
+    key: str
+    dtype: torch.dtype
+    count: int
+    path: Path
+    offset: int = -1
+
+
+@dataclass(frozen=True)
+class PickledTensor:
+    """A view of a storage, as the pickle describes it."""
+
+    storage: Storage
+    dtype: torch.dtype
+    start: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+    def is_contiguous(self) -> bool:
+        """Whether the values follow one another in the order of their indices."""
+        expected, step = [], 1
+        for size in reversed(self.shape):
+            expected.append(step)
+            step *= size
+        pairs = zip(self.shape, self.strides, reversed(expected), strict=True)
+        return 0 in self.shape or all(size == 1 or have == want for size, have, want in pairs)
+
+    def source(self) -> TensorSource:
+        """The tensor, read when its values are needed."""
+        if not self.is_contiguous():
+            return LoadedTensor(self.load(mapped_file(self.storage.path)))
+        offset = self.storage.offset + self.start * self.dtype.itemsize
+        return StoredTensor(self.storage.path, offset, self.dtype, self.shape)
+
+    def load(self, mapped: torch.UntypedStorage) -> Tensor:
+        """The tensor, of the bytes of its file."""
+        if math.prod(self.shape) == 0:
+            return torch.empty(self.shape, dtype=self.dtype)
+        first = self.storage.offset
+        own = mapped[first : first + self.storage.count * self.storage.dtype.itemsize]
+        return torch.empty(0, dtype=self.dtype).set_(own, self.start, self.shape, self.strides)
+
+
+Convert = Callable[[PickledTensor], Any]
+
+
+def mapped_file(path: Path) -> torch.UntypedStorage:
+    """A file's bytes; only those that are looked at come into memory, and none are written."""
+    return torch.UntypedStorage.from_file(str(path), False, path.stat().st_size)
+
+
+def load_pickle_checkpoint(path: Path, values: bool = True) -> dict[str, Any]:
+    """Reads a ``torch.save`` file; code in it is never run.
+
+    Args:
+        path: A ``.ckpt``, ``.pt`` or ``.bin`` file.
+        values: Whether tensors are to be ``Tensor``, mapped from the file; otherwise they are
+            ``TensorSource``.
+
+    Returns:
+        What was saved. What is neither a tensor, a container nor a plain value, such as the
+        objects that training tools leave behind, is an ``Inert``.
+
+    Raises:
+        NotFoundError: The file does not exist.
+        IntegrityError: It is damaged, holds code, or is not a mapping.
+    """
+    with opened(path) as handle, reading(path):
+        if values:
+            mapped = mapped_file(path) if path.stat().st_size else None
+            content = _read(path, handle, lambda tensor: tensor.load(mapped))
+        else:
+            content = _read(path, handle, PickledTensor.source)
+    if not isinstance(content, dict):
+        what = (
+            content.name if isinstance(content, Inert) and content.name else type(content).__name__
+        )
+        raise IntegrityError(
+            f"'{path}' should hold a mapping of names to tensors, and holds a {what}. "
+            "Use a checkpoint of a diffusion model."
+        )
+    return content
+
+
+def _read(path: Path, handle: BinaryIO, convert: Convert) -> Any:
+    """The content of either layout.
+
+    Raises:
+        IntegrityError: It holds code.
+        Exception: Of any kind, if it is damaged.
+    """
+    try:
+        if zipfile.is_zipfile(handle):
+            return _read_archive(path, TorchArchive(path, handle), convert)
+        return _read_old(path, handle, convert)
+    except CodeFoundError as error:
+        raise IntegrityError(
+            f"'{path}' should hold plain tensors, and holds '{error}'; nothing in it was run. "
+            "It is damaged, or carries code: use a .safetensors file of the same model."
+        ) from error
+
+
+def _read_archive(path: Path, archive: TorchArchive, convert: Convert) -> Any:
+    def place(identifier: Any) -> Storage:
+        storage = _storage(path, identifier)
+        offset, size = archive.locate(f"data/{storage.key}")
+        if size != storage.count * storage.dtype.itemsize:
+            raise ValueError(f"'{storage.key}' has not the size that the pickle says")
+        return replace(storage, offset=offset)
+
+    return read_pickle(io.BytesIO(archive.read("data.pkl")), _builders(convert), place)
+
+
+def _read_old(path: Path, handle: BinaryIO, convert: Convert) -> Any:
+    """The layout before torch 1.6: five pickles, then each storage's length and values."""
+    handle.seek(0)
+    content = io.BytesIO(handle.read(LARGEST_PICKLE))
+    magic, version, system = (read_pickle(content, {}, _no_storage) for _ in range(3))
+    if magic != OLD_MAGIC or version != OLD_VERSION or not system["little_endian"]:
+        raise ValueError("torch did not write it")
+    start = content.tell()
+    storages: dict[str, Storage] = {}
+
+    def note(identifier: Any) -> Storage:
+        storage = _storage(path, identifier)
+        if storages.setdefault(storage.key, storage) != storage:
+            raise ValueError("a storage is described in two ways")
+        return storage
+
+    # Where the values lie follows from what comes after the tensors: they are read twice.
+    read_pickle(content, _builders(lambda tensor: tensor), note)
+    keys = read_pickle(content, {}, _no_storage)
+    if sorted(keys) != sorted(storages):
+        raise ValueError("its storages are not those of its tensors")
+    offset, size = content.tell(), handle.seek(0, io.SEEK_END)
+    for key in keys:
+        storage = storages[key]
+        handle.seek(offset)
+        if int.from_bytes(handle.read(8), "little") != storage.count:
+            raise ValueError(f"'{key}' has not the size that the pickle says")
+        storages[key] = replace(storage, offset=offset + 8)
+        offset += 8 + storage.count * storage.dtype.itemsize
+        if offset > size:
+            raise EOFError("it ends too early")
+    content.seek(start)
+    return read_pickle(
+        content, _builders(convert), lambda found: storages[_storage(path, found).key]
+    )
+
+
+def _no_storage(_: Any) -> Any:
+    raise ValueError("a storage where none belongs")
+
+
+def _builders(convert: Convert) -> dict[str, Builder]:
+    """What is called in place of the functions that a pickle names. There are no others."""
+
+    def tensor(storage: Any, start: Any, shape: Any, strides: Any, *_: Any) -> Any:
+        return convert(_view(storage, storage.dtype, start, shape, strides))
+
+    def tensor_of_dtype(
+        storage: Any,
+        start: Any,
+        shape: Any,
+        strides: Any,
+        _grad: Any,
+        _hooks: Any,
+        dtype: Any,
+        *_: Any,
+    ) -> Any:
+        if str(dtype) not in DTYPES:
+            return Inert(str(dtype))
+        return convert(_view(storage, DTYPES[str(dtype)], start, shape, strides))
+
+    return {
+        "torch._utils._rebuild_tensor": tensor,
+        "torch._utils._rebuild_tensor_v2": tensor,
+        "torch._utils._rebuild_tensor_v3": tensor_of_dtype,
+        "torch._utils._rebuild_parameter": lambda data, *_: data,
+        "torch._utils._rebuild_parameter_with_state": lambda data, *_: data,
+        "torch.Size": tuple,
+        "collections.OrderedDict": _mapping,
+        "collections.defaultdict": lambda *_: {},
+    }
+
+
+def _storage(path: Path, found: Any) -> Storage:
+    """What a persistent identifier says: ("storage", type, key, device, count)."""
+    kind, storage_type, key, _, count = found[:5]
+    name = str(storage_type).removeprefix("torch.")
+    if kind != "storage" or name not in STORAGES or not isinstance(key, str):
+        raise ValueError(f"no storage of plain numbers: {str(storage_type)[:99]}")
+    return Storage(key, STORAGES[name], _count(count), path)
+
+
+def _view(storage: Any, dtype: torch.dtype, start: Any, shape: Any, strides: Any) -> PickledTensor:
+    """A tensor that its storage really holds."""
+    start, shape, strides = _count(start), tuple(map(_count, shape)), tuple(map(_count, strides))
+    if not isinstance(storage, Storage):
+        raise TypeError("a tensor of something else than stored values")
+    if len(shape) != len(strides) or len(shape) > LARGEST_DIMENSION:
+        raise ValueError("a tensor has not as many strides as dimensions")
+    held = storage.count * storage.dtype.itemsize // dtype.itemsize
+    last = start + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
+    # More values than are stored: a tensor that repeats them, and grows when it is copied.
+    if math.prod(shape) and (last >= held or math.prod(shape) > held):
+        raise ValueError("a tensor has more values than there are")
+    return PickledTensor(storage, dtype, start, shape, strides)
+
+
+def _count(value: Any) -> int:
+    if not isinstance(value, int) or not 0 <= value < 1 << 62:
+        raise TypeError("a size is no number")
+    return value
+
+
+def _mapping(*arguments: Any) -> dict[Any, Any]:
+    """An ordered dictionary; the oldest pickles give its items as pairs."""
+    if arguments and isinstance(arguments[0], list):
+        return {key: value for key, value in arguments[0] if isinstance(key, str)}
+    return {}
