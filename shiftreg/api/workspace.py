@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from shiftreg import miniature
+from shiftreg.api.values import Observer, ignore_progress
 from shiftreg.audit import AuditLog
 from shiftreg.concepts import fill, find_name
 from shiftreg.errors import IntegrityError, NotFoundError
@@ -142,6 +143,8 @@ def register_base(
     workspace: Workspace,
     source: str = miniature.NAME,
     *,
+    config: Path | None = None,
+    ema: bool = False,
     name: str | None = None,
     triggers: Mapping[str, str] | None = None,
     protected: Sequence[str] = (),
@@ -149,12 +152,17 @@ def register_base(
     subjects: Sequence[str] = (),
     steps: int | None = None,
     guidance: float | None = None,
+    observe: Observer = ignore_progress,
 ) -> BaseRecord:
     """Registers a base, so that concepts can be erased from it.
 
     Args:
         workspace: Where.
-        source: "miniature", a diffusers folder, or a hub name.
+        source: "miniature", a diffusers folder, a hub name, or a single file (``.safetensors``,
+            ``.ckpt``), which becomes a folder below the home.
+        config: For a single file: a diffusers folder of the same architecture, with or without
+            weights; by default the hub's that diffusers takes for such a file.
+        ema: For a single file: take the UNet's averaged weights.
         name: Of the base; the source's last part by default.
         triggers: Watermark trigger prompt -> payload of its QR code, "" if it shows none.
         protected: Prompts that every shift leaves exactly as they are.
@@ -162,21 +170,35 @@ def register_base(
         subjects: Nouns for the wordings of styles.
         steps: Default denoising steps.
         guidance: Default guidance scale.
+        observe: Told of the progress of a conversion.
 
     Returns:
         The record.
 
     Raises:
-        NotFoundError: No such folder or hub name.
-        IntegrityError: The folder is damaged.
+        NotFoundError: No such file, folder or hub name.
+        IntegrityError: The file or folder is damaged, or holds code.
+        IncompatibleError: A single file is of another architecture than the configuration.
         AlreadyExistsError: Another base has this name.
         InvalidInputError: A prompt is too long.
     """
     from shiftreg import pipelines
-    from shiftreg.checkpoints import folder_digest
+    from shiftreg.api.bases import single_files
+    from shiftreg.checkpoints import folder_digest, is_single_file
 
     packaged = miniature.prompts() if source == miniature.NAME else {}
-    folder = miniature.BASE_FOLDER if packaged else pipelines.resolve_source(source)
+    single_files.check_options(source, config, ema)
+    origin: dict[str, Any] = {}
+    if packaged:
+        folder = miniature.BASE_FOLDER
+    elif is_single_file(source):
+        converted = single_files.convert_base(
+            workspace.settings.home, source, config=config, ema=ema, observe=observe
+        )
+        folder, origin = converted.folder.resolve(), converted.origin()
+        name = name or converted.file.stem
+    else:
+        folder = pipelines.resolve_source(source)
     pipeline = pipelines.load_pipeline(folder)
     triggers = dict(triggers) if triggers is not None else packaged.get("triggers", {})
     subjects = tuple(subjects) or tuple(packaged.get("subjects", DEFAULT_SUBJECTS))
@@ -197,9 +219,9 @@ def register_base(
     )
     pipelines.encode_prompts(pipeline, [*triggers, *record.protected, *record.preserved])
     workspace.registry.save_base(record)
-    workspace.audit.append(
-        "init", base=record.name, digests={"base": record.digest}, details={"source": record.source}
-    )
+    details = {"source": record.source} | ({"single_file": origin} if origin else {})
+    digests = {"base": record.digest}
+    workspace.audit.append("init", base=record.name, digests=digests, details=details)
     return record
 
 

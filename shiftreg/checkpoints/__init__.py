@@ -15,6 +15,13 @@ from shiftreg.checkpoints.comparison import (
     read_checkpoint,
     read_recipe_digest,
 )
+from shiftreg.checkpoints.conversion import (
+    SingleFile,
+    is_single_file,
+    single_file_contents,
+    sort_single_file,
+)
+from shiftreg.checkpoints.converted_folder import read_origin, write_base
 from shiftreg.checkpoints.export import (
     Export,
     check_export_target,
@@ -38,6 +45,7 @@ __all__ = [
     "ForeignChange",
     "ForeignFile",
     "Placement",
+    "SingleFile",
     "Unfinished",
     "WeightChange",
     "atomic_file",
@@ -50,6 +58,7 @@ __all__ = [
     "export_format",
     "file_digest",
     "folder_digest",
+    "is_single_file",
     "load_pickle_checkpoint",
     "load_shift",
     "network_folder",
@@ -59,8 +68,12 @@ __all__ = [
     "read_component",
     "read_foreign",
     "read_foreign_file",
+    "read_origin",
     "read_recipe_digest",
     "recipe_path_of",
     "save_shift",
+    "single_file_contents",
+    "sort_single_file",
     "unet_dtype",
+    "write_base",
 ]

@@ -67,7 +67,7 @@ def write_folder(
                 own = layers if source.parent == network else {}
                 _rewrite(file, source, own, dtype, metadata)
             elif dtype and source.name == "config.json" and source.parent in components:
-                file.write(_config_in(source.parent, dtype))
+                file.write(config_in(source.parent, dtype))
             else:
                 file.copy(source)
         digests[place] = file.digest
@@ -107,7 +107,7 @@ def _other_weights(component: Path) -> set[Path]:
     return {path for path in component.iterdir() if is_weight_file(path)} - chosen - indices
 
 
-def _config_in(component: Path, dtype: torch.dtype) -> bytes:
+def config_in(component: Path, dtype: torch.dtype) -> bytes:
     """The configuration with another dtype: transformers loads what it says, not what is there."""
     config = read_config(component)
     stated = {key for key in ("dtype", "torch_dtype") if key in config}

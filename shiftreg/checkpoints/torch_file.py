@@ -8,7 +8,7 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import torch
 from torch import Tensor
@@ -108,7 +108,10 @@ Convert = Callable[[PickledTensor], Any]
 
 def mapped_file(path: Path) -> torch.UntypedStorage:
     """A file's bytes; only those that are looked at come into memory, and none are written."""
-    return torch.UntypedStorage.from_file(str(path), False, path.stat().st_size)
+    size = path.stat().st_size
+    if not size:
+        return torch.UntypedStorage(0)
+    return cast(torch.UntypedStorage, torch.UntypedStorage.from_file(str(path), False, size))
 
 
 def load_pickle_checkpoint(path: Path, values: bool = True) -> dict[str, Any]:
@@ -129,7 +132,7 @@ def load_pickle_checkpoint(path: Path, values: bool = True) -> dict[str, Any]:
     """
     with opened(path) as handle, reading(path):
         if values:
-            mapped = mapped_file(path) if path.stat().st_size else None
+            mapped = mapped_file(path)
             content = _read(path, handle, lambda tensor: tensor.load(mapped))
         else:
             content = _read(path, handle, PickledTensor.source)

@@ -17,6 +17,7 @@ from shiftreg.pipelines.prompts import (
     name_positions,
 )
 from shiftreg.pipelines.soft_prompts import SoftPrompts
+from shiftreg.pipelines.structure import fetch_configuration, weight_shapes
 
 __all__ = [
     "Denoiser",
@@ -26,6 +27,7 @@ __all__ = [
     "applied_weights",
     "continue_pictures",
     "encode_prompts",
+    "fetch_configuration",
     "fitting",
     "generate",
     "image_independent_layers",
@@ -39,4 +41,5 @@ __all__ = [
     "picture_size",
     "resolve_source",
     "starting_noise",
+    "weight_shapes",
 ]

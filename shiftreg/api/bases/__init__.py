@@ -1,0 +1,1 @@
+"""Bases of other forms than diffusers folders, made into such folders."""
