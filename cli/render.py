@@ -16,6 +16,7 @@ from .console import safe
 
 if TYPE_CHECKING:
     from shiftreg.api import BaseRecord
+    from shiftreg.api.bases.single_files import Conversion
     from shiftreg.api.values import (
         CompositionPlan,
         ConceptDetail,
@@ -81,6 +82,28 @@ def base(record: BaseRecord) -> RenderableType:
             "preserved": quoted(record.preserved),
             "subjects": ", ".join(record.subjects),
             "sampling": f"{record.steps} steps, guidance {record.guidance:g}",
+        }
+    )
+
+
+def conversion(made: Conversion) -> RenderableType:
+    """A single file, and the folder that it became."""
+    if not made.averaged:
+        weights = "plain; the file holds no averaged (EMA) ones"
+    elif made.ema:
+        weights = "averaged (EMA); the plain ones were left out"
+    else:
+        weights = "plain; the file's averaged (EMA) ones were left out, --ema takes them"
+    names = ", ".join(made.left_out[:3]) + (", ..." if len(made.left_out) > 3 else "")
+    return pairs(
+        {
+            "file": str(made.file),
+            "digest": short(made.file_digest),
+            "config": str(made.config),
+            "tensors": ", ".join(f"{count} of {part}" for part, count in made.components.items()),
+            "weights": weights,
+            "left out": f"{len(made.left_out)} tensors: {names}" if made.left_out else "nothing",
+            "folder": f"{made.folder}{' (was there)' if made.exists else ''}",
         }
     )
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from shiftreg.api.attacks.attacking import attack as attack
     from shiftreg.api.attacks.methods import list_attacks as list_attacks
     from shiftreg.api.attacks.planning import plan_attack as plan_attack
+    from shiftreg.api.bases.single_files import convert_base as convert_base
     from shiftreg.api.composition.composing import plan_composition as plan_composition
     from shiftreg.api.composition.exporting import export_composition as export_composition
     from shiftreg.api.composition.samples import generate_grid as generate_grid
@@ -51,6 +52,7 @@ _HOMES = {
     "CompositionPlan": "shiftreg.api.values",
     "Workspace": "shiftreg.api.workspace",
     "attack": "shiftreg.api.attacks.attacking",
+    "convert_base": "shiftreg.api.bases.single_files",
     "decouple": "shiftreg.api.erasure.decoupling",
     "erase": "shiftreg.api.erasure.erasing",
     "evaluate": "shiftreg.api.evaluation.evaluating",

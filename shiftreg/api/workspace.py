@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from shiftreg import miniature
 from shiftreg.api.values import Observer, ignore_progress
@@ -184,26 +184,25 @@ def register_base(
     """
     from shiftreg import pipelines
     from shiftreg.api.bases import single_files
-    from shiftreg.checkpoints import folder_digest, is_single_file
+    from shiftreg.checkpoints import folder_digest, is_single_file, read_origin
 
     packaged = miniature.prompts() if source == miniature.NAME else {}
     single_files.check_options(source, config, ema)
-    origin: dict[str, Any] = {}
     if packaged:
         folder = miniature.BASE_FOLDER
     elif is_single_file(source):
-        converted = single_files.convert_base(
-            workspace.settings.home, source, config=config, ema=ema, observe=observe
-        )
-        folder, origin = converted.folder.resolve(), converted.origin()
-        name = name or converted.file.stem
+        home = workspace.settings.home
+        converted = single_files.convert_base(home, source, config=config, ema=ema, observe=observe)
+        folder = converted.folder.resolve()
     else:
         folder = pipelines.resolve_source(source)
+    origin = read_origin(folder)
+    own_name = Path(origin["file"]).stem if origin else source if packaged else folder.name
     pipeline = pipelines.load_pipeline(folder)
     triggers = dict(triggers) if triggers is not None else packaged.get("triggers", {})
     subjects = tuple(subjects) or tuple(packaged.get("subjects", DEFAULT_SUBJECTS))
     record = BaseRecord(
-        name=name or (source if packaged else folder.name),
+        name=name or own_name,
         source=source if packaged else str(folder),
         digest=folder_digest(folder),
         text_encoder_digest=folder_digest(folder / "text_encoder"),

@@ -33,7 +33,7 @@ HARMLESS = {
     },
 }  # fmt: skip
 OLD_NAMES = {"__builtin__": "builtins", "copy_reg": "copyreg"}  # Python 2's
-GONE = {"commands", "popen2"}  # modules of Python 2 that run programs
+STANDARD = sys.stdlib_module_names | {"commands", "popen2"}  # Python 2 had two more
 
 Builder = Callable[..., Any]
 
@@ -175,7 +175,7 @@ class _Machine:
         module = OLD_NAMES.get(module, module)
         root = module.partition(".")[0]
         allowed = HARMLESS.get(module, set())
-        if root in sys.stdlib_module_names | GONE and allowed is not None and name not in allowed:
+        if root in STANDARD and allowed is not None and name not in allowed:
             raise CodeFoundError(f"{module}.{name}")
         self.stack.append(Global(module, name))
 

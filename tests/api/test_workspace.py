@@ -94,7 +94,7 @@ def test_pickled_weights_are_refused_and_not_run(home: Path, folder: Path) -> No
 
 def test_what_is_no_base_is_refused(home: Path, tmp_path: Path) -> None:
     workspace = opened(home, "mine")
-    file = tmp_path / "model.ckpt"
+    file = tmp_path / "model.gguf"
     file.write_bytes(b"x")
     with pytest.raises(InvalidInputError, match="is a file"):
         api.register_base(workspace, str(file))

@@ -44,7 +44,7 @@ def text_config(tokenizer: CLIPTokenizer, width: int, act: str, layers: int) -> 
     return CLIPTextConfig(
         vocab_size=len(tokenizer),
         hidden_size=width,
-        intermediate_size=2 * width,
+        intermediate_size=16,
         num_hidden_layers=layers,
         num_attention_heads=2,
         max_position_embeddings=tokenizer.model_max_length,
