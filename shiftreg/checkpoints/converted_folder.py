@@ -46,16 +46,19 @@ def write_base(
     """
     total = sum(size_in_bytes(s) for part in file.components.values() for s in part.values())
     done = 0
+
+    def wrote(size: int) -> None:
+        nonlocal done
+        done += size
+        observe(done, total)
+
     with atomic_folder(target) as partial:
         (partial / ORIGIN).write_text(f"{json.dumps(dict(origin), indent=2, sort_keys=True)}\n")
         _copy_configuration(config_folder, partial, file)
         for component, tensors in sorted(file.components.items()):
-            observe(done, total)
             stem = WEIGHT_NAMES.get(component, "model")
             with DigestedFile(partial / component / f"{stem}.safetensors") as written:
-                write_safetensors(written, widest_first(tensors), {"format": "pt"})
-            done += sum(map(size_in_bytes, tensors.values()))
-        observe(done, total)
+                write_safetensors(written, widest_first(tensors), {"format": "pt"}, wrote=wrote)
 
 
 def read_origin(folder: Path) -> dict[str, Any] | None:

@@ -6,7 +6,7 @@ The library's own writer orders the metadata anew in every run.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -85,6 +85,7 @@ def write_safetensors(
     tensors: Mapping[str, TensorSource],
     metadata: Mapping[str, str],
     like: int = 0,
+    wrote: Callable[[int], None] = lambda _size: None,
 ) -> None:
     """Writes tensors in the order given, a piece at a time.
 
@@ -94,6 +95,7 @@ def write_safetensors(
         metadata: For the header.
         like: Where the values of a file begin that these are copied from: they come to lie at the
             same place of a block, so that file systems can share the blocks.
+        wrote: Is told the size of each tensor when it is written.
 
     Raises:
         InvalidInputError: A tensor's dtype has no name in the format.
@@ -107,6 +109,7 @@ def write_safetensors(
         else:
             for piece in source.pieces():
                 file.write(raw_bytes(piece))
+        wrote(size_in_bytes(source))
 
 
 def widest_first(tensors: Mapping[str, AnyTensor]) -> dict[str, AnyTensor]:

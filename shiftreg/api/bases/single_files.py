@@ -112,7 +112,7 @@ def convert_base(
             config,
             folder,
             conversion.origin(),
-            lambda done, total: observe(Progress("converting", done, total)),
+            lambda done, total: observe(Progress("converting, in MB", done >> 20, total >> 20)),
         )
     return conversion
 
