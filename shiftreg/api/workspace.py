@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shiftreg import miniature
 from shiftreg.api.values import Observer, ignore_progress
-from shiftreg.audit import AuditLog
+from shiftreg.audit import AuditLog, Cause, FileEvents, current_actor, load_signer
 from shiftreg.concepts import fill, find_name
 from shiftreg.errors import IntegrityError, NotFoundError
 from shiftreg.registry import BaseRecord, Registry, ShiftVersion, open_registry
@@ -129,14 +129,32 @@ class Workspace:
         return self.shift(self.registry.version(self.base.name, concept, str(version)))
 
 
-def open_workspace(settings: Settings) -> Workspace:
+def open_workspace(
+    settings: Settings, *, reason: str = "", request: str = "", licence: str = ""
+) -> Workspace:
     """Opens the registry and the audit trail, creating them at first use.
+
+    Args:
+        settings: Where they are.
+        reason: Why things are done in this workspace, for the audit trail.
+        request: Reference of the request that is answered.
+        licence: Reference of the licence that is made use of.
 
     Raises:
         StorageError: The home cannot be written, or the database cannot be opened.
+        NotFoundError: There is no such signing key.
+        InvalidInputError: The signing key cannot be used.
     """
+    signer = load_signer(settings.signing_key) if settings.signing_key else None
     registry = open_registry(settings.home, settings.tracking_uri)
-    return Workspace(settings, registry, AuditLog(settings.home / "audit.jsonl"))
+    audit = AuditLog(
+        # The chain is kept with the registry, so that all who share that share one chain.
+        registry.events() if settings.tracking_uri else FileEvents(settings.home / "audit.jsonl"),
+        Cause(reason, request, licence),
+        signer,
+        cache(lambda: registry.account() or current_actor()),
+    )
+    return Workspace(settings, registry, audit)
 
 
 def register_base(

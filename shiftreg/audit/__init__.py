@@ -1,7 +1,28 @@
 """Append-only, tamper-evident events: who did what, when, to which digests, and why."""
 
-from shiftreg.audit.events import GENESIS, AuditEvent
-from shiftreg.audit.log import AuditLog
+from shiftreg.audit.checkpoint import Checkpoint
+from shiftreg.audit.events import GENESIS, AuditEvent, Draft
+from shiftreg.audit.file_events import FileEvents
+from shiftreg.audit.log import AuditLog, Cause, current_actor
+from shiftreg.audit.signatures import PublicKeys, load_public_keys, load_signer, make_key
+from shiftreg.audit.stores import Contents, Entry, EventStore
 from shiftreg.audit.verification import AuditReport
 
-__all__ = ["GENESIS", "AuditEvent", "AuditLog", "AuditReport"]
+__all__ = [
+    "GENESIS",
+    "AuditEvent",
+    "AuditLog",
+    "AuditReport",
+    "Cause",
+    "Checkpoint",
+    "Contents",
+    "Draft",
+    "Entry",
+    "EventStore",
+    "FileEvents",
+    "PublicKeys",
+    "current_actor",
+    "load_public_keys",
+    "load_signer",
+    "make_key",
+]

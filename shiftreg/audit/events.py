@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from dataclasses import asdict, dataclass, field, fields, replace
+from datetime import UTC, datetime
+from typing import Any, Protocol
 
 from shiftreg.canonical import canonical_json
 from shiftreg.errors import IntegrityError, ShiftregError
@@ -20,6 +21,22 @@ _TYPES: dict[str, type] = {
     "digests": dict,
     "details": dict,
 }
+_OPTIONAL = ("request", "licence", "key", "signature")
+"""Fields that are not written where they are empty."""
+
+SIGNED = "shiftreg audit event "
+"""What precedes the digest in the text that is signed: a signature means one thing only."""
+
+
+class Signs(Protocol):
+    """What signs: a key's name, and the signatures that it makes."""
+
+    @property
+    def key(self) -> str:
+        """The key's name: SHA-256 of the public key."""
+
+    def sign(self, text: str) -> str:
+        """A signature of a text, base64."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +56,11 @@ class AuditEvent:
         digests: What was made or used: a word -> SHA-256.
         details: Anything else, JSON values.
         previous: Digest of the event before, or ``GENESIS``.
-        digest: SHA-256 of the canonical JSON of all other fields.
+        digest: SHA-256 of the canonical JSON of all other fields but ``signature``.
+        request: Reference of the request that it answers, "" if none.
+        licence: Reference of the licence that it rests on, "" if none.
+        key: SHA-256 of the public key that checks the signature, "" if it is not signed.
+        signature: Of the digest, base64.
     """
 
     sequence: int
@@ -55,10 +76,14 @@ class AuditEvent:
     details: Mapping[str, Any] = field(hash=False)
     previous: str
     digest: str
+    request: str = ""
+    licence: str = ""
+    key: str = ""
+    signature: str = ""
 
     @classmethod
     def sealed(cls, **values: Any) -> AuditEvent:
-        """Builds an event from all fields but ``digest``, and computes that.
+        """Builds an event from all fields but digest and signature, and computes the digest.
 
         Raises:
             InvalidInputError: A value cannot be said in JSON.
@@ -66,9 +91,8 @@ class AuditEvent:
         # Through JSON and back, so that the digest is of what a reader of the file will see
         # (numbers as keys, for one, become text and sort differently).
         plain = json.loads(canonical_json(values))
-        concepts = tuple(plain.pop("concepts"))
-        event = cls(concepts=concepts, digest="", **plain)
-        return cls(concepts=concepts, digest=event.expected_digest(), **plain)
+        event = cls(concepts=tuple(plain.pop("concepts")), digest="", **plain)
+        return replace(event, digest=event.expected_digest())
 
     def expected_digest(self) -> str:
         """The digest that the other fields call for.
@@ -76,13 +100,28 @@ class AuditEvent:
         Raises:
             InvalidInputError: A value cannot be said in JSON.
         """
-        values = asdict(self)
+        values = self._written()
         del values["digest"]
+        values.pop("signature", None)
         return hashlib.sha256(canonical_json(values).encode()).hexdigest()
 
     def to_line(self) -> str:
         """The event as one line of the log, without the line break."""
-        return canonical_json(asdict(self))
+        return canonical_json(self._written())
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether the digest is that of the content."""
+        return self.digest == self.expected_digest()
+
+    @property
+    def signed_text(self) -> str:
+        """What the signature is of."""
+        return SIGNED + self.digest
+
+    def _written(self) -> dict[str, Any]:
+        values = asdict(self)
+        return {name: value for name, value in values.items() if value or name not in _OPTIONAL}
 
     @classmethod
     def from_line(cls, line: bytes) -> AuditEvent:
@@ -93,7 +132,8 @@ class AuditEvent:
         """
         try:
             values = json.loads(line)
-            if set(values) != {entry.name for entry in fields(cls)}:
+            names = {entry.name for entry in fields(cls)}
+            if not names.difference(_OPTIONAL) <= set(values) <= names:
                 raise ValueError("its fields are not those of an event")
             event = cls(**(values | {"concepts": tuple(values["concepts"])}))
             for entry in fields(cls):
@@ -111,3 +151,37 @@ class AuditEvent:
         ) as error:
             raise IntegrityError(f"not an event: {error}") from error
         return event
+
+
+@dataclass(frozen=True)
+class Draft:
+    """An event before it has its place in a chain.
+
+    Attributes:
+        values: All fields but time, place, digest and signature.
+        signer: Signs it; None leaves it unsigned.
+    """
+
+    values: Mapping[str, Any]
+    signer: Signs | None = None
+
+    def sealed(self, sequence: int, previous: str) -> AuditEvent:
+        """The event at a place: dated now, with digest and, where there is a signer, signature.
+
+        Raises:
+            InvalidInputError: A value cannot be said in JSON.
+        """
+        event = AuditEvent.sealed(
+            **self.values,
+            sequence=sequence,
+            previous=previous,
+            time=datetime.now(UTC).isoformat(timespec="milliseconds"),
+            key=self.signer.key if self.signer else "",
+        )
+        return (
+            replace(event, signature=self.signer.sign(event.signed_text)) if self.signer else event
+        )
+
+    def about(self, **values: Any) -> Draft:
+        """The same by the same, about something else."""
+        return replace(self, values={**self.values, **values})

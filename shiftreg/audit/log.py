@@ -1,55 +1,71 @@
-"""AuditLog: the file of events, one a line, each naming the digest of the one before."""
+"""AuditLog: what the use cases write to, whatever keeps the chain."""
 
 from __future__ import annotations
 
 import getpass
 import os
 import socket
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any, BinaryIO
-
-from filelock import FileLock, Timeout
+from typing import Any
 
 from shiftreg import __version__
-from shiftreg.audit.events import GENESIS, AuditEvent
-from shiftreg.audit.verification import AuditReport, verify_chain
-from shiftreg.errors import (
-    IntegrityError,
-    InvalidInputError,
-    ShiftregError,
-    StorageError,
-)
-
-LOCK_SECONDS = 30
+from shiftreg.audit.checkpoint import Checkpoint
+from shiftreg.audit.events import AuditEvent, Draft, Signs
+from shiftreg.audit.signatures import PublicKeys
+from shiftreg.audit.stores import EventStore
+from shiftreg.audit.verification import AuditReport, Known, place_events, verify_chain
+from shiftreg.errors import IntegrityError, InvalidInputError
 
 
+@dataclass(frozen=True)
+class Cause:
+    """Why something is done.
+
+    Attributes:
+        reason: In the actor's words.
+        request: Reference of the request that it answers, such as a complaint's number.
+        licence: Reference of the licence that it rests on.
+    """
+
+    reason: str = ""
+    request: str = ""
+    licence: str = ""
+
+
+def current_actor() -> str:
+    """The name of the operating system's user, or its number where it has no name."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError, ImportError):
+        return f"uid {os.getuid()}" if hasattr(os, "getuid") else "unknown"
+
+
+@dataclass(frozen=True)
 class AuditLog:
-    """An append-only JSON Lines file whose events form a hash chain.
+    """An append-only chain of events, each naming the digest of the one before.
 
     What the chain shows: an edited, deleted, inserted, reordered or copied event, a fork, a torn
     last line. What a chain alone cannot show: events removed from the end, or a log that was
     rewritten from some event on. Both change or lose the head, so write the head down elsewhere
-    (an export's recipe, a ticket) and pass it to :meth:`verify`.
-
-    A crash in the middle of an append leaves a last line without an end. That event was never
-    acknowledged: :meth:`append` returns only when the whole line is on the disk. The next append
-    mends it: a line that lacks only its line break gets one; anything else is cut off, and an
-    event "repair" keeps what was cut.
+    (a checkpoint, an export's recipe, a ticket) and pass it to :meth:`verify`.
 
     Attributes:
-        path: The file; made, with its folder, by the first append.
+        store: Where the chain is.
+        cause: Why things are done, for events that say nothing themselves.
+        signer: Signs events; None leaves them unsigned.
+        who: Names the actor.
     """
 
-    def __init__(self, path: Path) -> None:
-        """Opens a log; touches no file.
+    store: EventStore
+    cause: Cause = Cause()
+    signer: Signs | None = None
+    who: Callable[[], str] = current_actor
 
-        Args:
-            path: The file.
-        """
-        self.path = Path(path)
+    def because(self, cause: Cause) -> AuditLog:
+        """The same log, for something that is done for another cause."""
+        return replace(self, cause=cause)
 
     def append(
         self,
@@ -62,16 +78,16 @@ class AuditLog:
         details: Mapping[str, Any] | None = None,
         actor: str | None = None,
     ) -> AuditEvent:
-        """Writes one event and returns when it is safely on the disk.
+        """Writes one event and returns when it is safe.
 
         Args:
             action: What was done.
             base: Name of the base.
             concepts: Names of the concepts.
-            reason: Why.
+            reason: Why; the log's cause by default.
             digests: A word -> SHA-256.
             details: Anything else, JSON values.
-            actor: Who did it; the user of the operating system by default.
+            actor: Who did it; the user of the server or the operating system by default.
 
         Returns:
             The event as it was written.
@@ -79,195 +95,102 @@ class AuditLog:
         Raises:
             InvalidInputError: No action, or a value that JSON cannot say.
             IntegrityError: The last event is damaged, so that nothing can continue it.
-            StorageError: The disk refused.
+            StorageError: The disk or the server refused.
         """
         if not action.strip():
             raise InvalidInputError("An audit event needs an action. Say what was done.")
-        values: dict[str, Any] = {
-            "actor": actor or current_actor(),
-            "host": socket.gethostname(),
-            "tool_version": __version__,
-            "base": base,
-        }
-        with self._opened() as file:
-            last, torn = self._read_tail(file)
-            size = file.seek(0, os.SEEK_END)
-            events = [last] if last else []
-            content = b""
-            if torn and not _is_successor(torn, last):
-                size -= len(torn)
-                repair = _next_event(
-                    events,
-                    values,
-                    action="repair",
-                    concepts=(),
-                    reason="The last line was torn by a crash and never acknowledged.",
-                    digests={},
-                    details={
-                        "removed": torn.decode(errors="replace"),
-                        "bytes": len(torn),
-                    },
-                )
-                events.append(repair)
-                content += repair.to_line().encode() + b"\n"
-            elif torn:
-                events.append(AuditEvent.from_line(torn))
-                content += b"\n"
-            event = _next_event(
-                events,
-                values,
-                action=action,
-                concepts=tuple(concepts),
-                reason=reason,
-                digests=dict(digests or {}),
-                details=dict(details or {}),
-            )
-            content += event.to_line().encode() + b"\n"
-            self._write(file, size, content)
-        return event
+        draft = Draft(
+            {
+                "actor": actor or self.who(),
+                "host": socket.gethostname(),
+                "tool_version": __version__,
+                "action": action,
+                "base": base,
+                "concepts": tuple(concepts),
+                "reason": reason or self.cause.reason,
+                "request": self.cause.request,
+                "licence": self.cause.licence,
+                "digests": dict(digests or {}),
+                "details": dict(details or {}),
+            },
+            self.signer,
+        )
+        return self.store.add(draft)
 
     def events(self) -> tuple[AuditEvent, ...]:
-        """All events, oldest first; a torn last line, never acknowledged, is left out.
+        """All events, oldest first; what was never acknowledged is left out.
 
         Raises:
-            IntegrityError: A line is not an event. Whether the events are *true* says
+            IntegrityError: An entry is not an event. Whether the events are *true* says
                 :meth:`verify`.
-            StorageError: The file cannot be read.
+            StorageError: The store cannot be read.
         """
-        events = []
-        for number, line in enumerate(self._read().split(b"\n")[:-1], start=1):
-            try:
-                events.append(AuditEvent.from_line(line))
-            except IntegrityError as error:
-                raise IntegrityError(
-                    f"Audit log {self.path}, line {number}: {error}. See: shiftreg audit verify"
-                ) from error
-        return tuple(events)
+        contents = self.store.contents()
+        events, _, found = place_events(contents)
+        for number, problem in found:
+            raise IntegrityError(
+                f"{contents.name[:1].upper()}{contents.name[1:]}, {contents.word} {number}: "
+                f"{problem}. See: shiftreg audit verify"
+            )
+        return tuple(event for _, event in events)
 
-    def verify(self, expected_head: str | None = None) -> AuditReport:
+    def verify(
+        self,
+        expected_head: str | None = None,
+        *,
+        checkpoint: Checkpoint | None = None,
+        keys: PublicKeys | None = None,
+        all_signed: bool = False,
+    ) -> AuditReport:
         """Checks the whole chain.
 
         Args:
             expected_head: A head noted earlier. The log may have grown since, and must still hold
                 it: otherwise events were removed from the end, or the log was rewritten.
+            checkpoint: The same with more to say.
+            keys: Public keys to check signatures with.
+            all_signed: Whether an event that is not signed by one of ``keys`` is a problem.
 
         Returns:
-            The report, with the lines where something is wrong.
+            The report, with the places where something is wrong.
 
         Raises:
-            StorageError: The file cannot be read.
+            StorageError: The store cannot be read.
         """
-        return verify_chain(self._read(), expected_head)
+        known = [Known(expected_head)] if expected_head else []
+        known += [checkpoint.known()] if checkpoint else []
+        if noted := self.store.noted_head():
+            sequence, digest = noted
+            known.append(Known(digest, sequence, "what this computer saw earlier"))
+        report = verify_chain(self.store.contents(), known, keys, all_signed=all_signed)
+        wrong = checkpoint.finding(report.origin, keys) if checkpoint else ""
+        if wrong:
+            problems = (f"checkpoint: {wrong}", *report.problems)
+            return replace(report, valid=False, problems=problems)
+        if report.valid and report.count:
+            self.store.note_head(report.sequence, report.head)
+        return report
 
-    def _read(self) -> bytes:
-        try:
-            return self.path.read_bytes()
-        except FileNotFoundError:
-            return b""
-        except OSError as error:
-            raise StorageError(
-                f"The audit log {self.path} cannot be read: {error.strerror}. "
-                "Check its permissions."
-            ) from error
+    def checkpoint(self) -> Checkpoint:
+        """The head of the chain, which must be sound.
 
-    @contextmanager
-    def _opened(self) -> Iterator[BinaryIO]:
-        """The file, open for reading and writing, with all other writers locked out."""
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(f"{self.path}.lock", timeout=LOCK_SECONDS):
-                descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
-                with os.fdopen(descriptor, "r+b", buffering=0) as file:
-                    yield file
-        except Timeout as error:
-            raise StorageError(
-                f"The audit log {self.path} stayed locked for {LOCK_SECONDS} s by another process. "
-                "Wait for it to end and try again."
-            ) from error
-        except ShiftregError:
-            raise
-        except OSError as error:
-            raise StorageError(
-                f"The audit log {self.path} cannot be written: {error.strerror or error}. "
-                "Check its permissions and the free space."
-            ) from error
-
-    def _read_tail(self, file: BinaryIO) -> tuple[AuditEvent | None, bytes]:
-        """The last whole event, and the bytes after it."""
-        size = file.seek(0, os.SEEK_END)
-        length = 4096
-        while True:
-            start = max(0, size - length)
-            file.seek(start)
-            parts = file.read(size - start).split(b"\n")
-            # Two line breaks, or the beginning of the file, enclose the last whole line.
-            if len(parts) > 2 or start == 0:
-                break
-            length *= 4
-        torn = parts.pop()
-        if not parts:
-            return None, torn
-        try:
-            event = AuditEvent.from_line(parts[-1])
-            if event.digest != event.expected_digest():
-                raise IntegrityError("its content does not match its digest")
-        except IntegrityError as error:
+        Raises:
+            InvalidInputError: There are no events.
+            IntegrityError: The chain is damaged.
+            StorageError: The store cannot be read.
+        """
+        report = self.verify()
+        if not report.valid:
             raise IntegrityError(
-                f"The last event of the audit log {self.path} is damaged ({error}), so nothing can "
-                "continue it. See: shiftreg audit verify. Keep the file as evidence, and put a "
-                "copy that verifies in its place."
-            ) from error
-        return event, torn
-
-    def _write(self, file: BinaryIO, size: int, content: bytes) -> None:
-        """Puts ``content`` at ``size``, whole or not at all."""
-        is_new = size == 0
-        try:
-            file.truncate(size)
-            file.seek(size)
-            rest = memoryview(content)
-            while rest:
-                rest = rest[file.write(rest) :]
-            os.fsync(file.fileno())
-        except BaseException:
-            with suppress(OSError):
-                file.truncate(size)
-            raise
-        if is_new:
-            # The file's name must survive a crash too; not every system can sync a folder.
-            with suppress(OSError):
-                folder = os.open(self.path.parent, os.O_RDONLY)
-                try:
-                    os.fsync(folder)
-                finally:
-                    os.close(folder)
-
-
-def current_actor() -> str:
-    """The name of the operating system's user, or its number where it has no name."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError, ImportError):
-        return f"uid {os.getuid()}" if hasattr(os, "getuid") else "unknown"
-
-
-def _next_event(events: list[AuditEvent], shared: Mapping[str, Any], **own: Any) -> AuditEvent:
-    """The event that continues the last of ``events``."""
-    last = events[-1] if events else None
-    return AuditEvent.sealed(
-        sequence=last.sequence + 1 if last else 1,
-        previous=last.digest if last else GENESIS,
-        time=datetime.now(UTC).isoformat(timespec="milliseconds"),
-        **shared,
-        **own,
-    )
-
-
-def _is_successor(line: bytes, last: AuditEvent | None) -> bool:
-    """Whether ``line`` is a whole event that continues ``last``."""
-    try:
-        event = AuditEvent.from_line(line)
-    except IntegrityError:
-        return False
-    expected = last.digest if last else GENESIS
-    return event.digest == event.expected_digest() and event.previous == expected
+                f"The audit trail is damaged, so there is no head to vouch for: "
+                f"{report.problems[0]}. See: shiftreg audit verify"
+            )
+        if not report.count:
+            raise InvalidInputError("The audit trail has no events yet, and so no head.")
+        return Checkpoint(
+            sequence=report.sequence,
+            head=report.head,
+            origin=report.origin,
+            time=datetime.now(UTC).isoformat(timespec="seconds"),
+            tool=f"shiftreg {__version__}",
+        ).signed(self.signer)

@@ -1,11 +1,29 @@
-"""Verification of a log: what was edited, deleted, reordered, inserted, forked or torn."""
+"""Verification of a chain: what was edited, deleted, reordered, inserted, forked or torn."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from shiftreg.audit.events import GENESIS, AuditEvent
+from shiftreg.audit.signatures import PublicKeys, signature_findings
+from shiftreg.audit.stores import Contents
 from shiftreg.errors import IntegrityError
+
+
+@dataclass(frozen=True)
+class Known:
+    """An event that was seen in the chain earlier, and must still be there.
+
+    Attributes:
+        digest: Of the event.
+        sequence: Of the event; None if only the digest was written down.
+        source: Who says so, for messages.
+    """
+
+    digest: str
+    sequence: int | None = None
+    source: str = "the expected head"
 
 
 @dataclass(frozen=True)
@@ -14,76 +32,160 @@ class AuditReport:
 
     Attributes:
         valid: No problem was found.
-        count: Events that could be read.
+        count: Events in the chain.
         head: Digest of the last event; write it down elsewhere to see later deletions.
-        problems: One sentence each, beginning with the line's number.
+        problems: One sentence each, beginning with the place: "line 3: edited: ...".
+        notes: What a reader should know and is no damage: unsigned events, void places.
+        origin: Digest of the first event.
+        sequence: Of the last event.
     """
 
     valid: bool
     count: int
     head: str
     problems: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    origin: str = GENESIS
+    sequence: int = 0
 
 
-def verify_chain(content: bytes, expected_head: str | None = None) -> AuditReport:
-    """Checks every line of a log, and that each continues the line before.
+def verify_chain(
+    contents: Contents,
+    known: Iterable[Known] = (),
+    keys: PublicKeys | None = None,
+    *,
+    all_signed: bool = False,
+) -> AuditReport:
+    """Checks every entry of a store, and that each event continues the one before.
 
     Args:
-        content: The log's bytes.
-        expected_head: A head noted earlier: it must still be in the log, at the end or further up.
+        contents: Of the store.
+        known: Events noted earlier: they must still be in the chain.
+        keys: Public keys to check signatures with.
+        all_signed: Whether an event that is not signed by one of ``keys`` is a problem.
 
     Returns:
-        The report; nothing is raised for a bad log.
+        The report; nothing is raised for a bad chain.
     """
-    lines = content.split(b"\n")
-    torn = lines.pop()
-    problems: list[str] = []
-    events: list[tuple[int, AuditEvent]] = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            events.append((number, AuditEvent.from_line(line)))
-        except IntegrityError as error:
-            problems.append(f"line {number}: {error}")
+    end = max((entry.number for entry in contents.entries), default=0) + 1
+    events, voids, found = place_events(contents)
+    if contents.claimed:
+        found += _gaps(contents)
+    found += _links(events, claimed=contents.claimed, word=contents.word)
+    if contents.torn:
+        found.append(
+            (
+                end,
+                "torn: it has no end, as after a crash while it was written; the next append "
+                "mends it",
+            )
+        )
+    found += [finding for one in known for finding in _missing(one, events, end)]
+    unproven, notes = signature_findings(events, keys, contents.word, all_signed=all_signed)
+    found += unproven
+    # Sorted by place, so that the reader meets the first damage first.
+    problems = [f"{contents.word} {n}: {text}" for n, text in sorted(found, key=lambda one: one[0])]
+    notes += [
+        f"{contents.word} {number}: void: another writer was first at place {event.sequence}, and "
+        "the event was written again later"
+        for number, event in voids
+    ]
+    notes += [f"{contents.word} {number}: {text}" for number, text in _clocks(events)]
+    return AuditReport(
+        valid=not problems,
+        count=len(events),
+        head=events[-1][1].digest if events else GENESIS,
+        problems=tuple(problems),
+        notes=tuple(notes),
+        origin=events[0][1].digest if events else GENESIS,
+        sequence=events[-1][1].sequence if events else 0,
+    )
 
+
+Placed = list[tuple[int, AuditEvent]]
+Findings = list[tuple[int, str]]
+
+
+def place_events(contents: Contents) -> tuple[Placed, Placed, Findings]:
+    """Reads the entries of a store.
+
+    Returns:
+        The events of the chain with their places, the void ones, and what is wrong with entries
+        that are no events.
+    """
+    events: Placed = []
+    voids: Placed = []
+    found: Findings = []
+    for entry in contents.entries:
+        try:
+            event = AuditEvent.from_line(entry.content)
+        except IntegrityError as error:
+            found.append((entry.number, str(error)))
+            continue
+        # A writer seals an event for the place that it expects. Who comes second gets a later one.
+        second = contents.claimed and event.is_sound and event.sequence < entry.number
+        (voids if second else events).append((entry.number, event))
+    return events, voids, found
+
+
+def _gaps(contents: Contents) -> Iterator[tuple[int, str]]:
+    there = {entry.number for entry in contents.entries}
+    for number in range(1, max(there, default=0)):
+        if number not in there:
+            yield number, "deleted: the number is missing"
+
+
+def _links(events: Placed, *, claimed: bool, word: str) -> Iterator[tuple[int, str]]:
+    """What is wrong with digests, and with what each event says it continues."""
     where = {GENESIS: 0}
     for number, event in reversed(events):
-        where[event.digest] = number  # The first line wins where a digest is repeated.
+        where[event.digest] = number  # The first place wins where a digest is repeated.
     previous, sequence = GENESIS, 0
     for number, event in events:
-        if event.digest != event.expected_digest():
-            problems.append(f"line {number}: edited: its content does not match its digest")
+        if not event.is_sound:
+            yield number, "edited: its content does not match its digest"
         if where[event.digest] != number:
-            problems.append(f"line {number}: inserted: a copy of line {where[event.digest]}")
+            yield number, f"inserted: a copy of {word} {where[event.digest]}"
             continue
+        expected = number if claimed else sequence + 1
         if event.previous != previous:
-            problems.append(f"line {number}: {_broken_link(event, number, where)}")
-        elif event.sequence != sequence + 1:
-            problems.append(
-                f"line {number}: event {event.sequence} where event {sequence + 1} was expected"
-            )
+            yield number, _broken_link(event, number, where, word)
+        elif event.sequence != expected:
+            yield number, f"event {event.sequence} where event {expected} was expected"
         previous, sequence = event.digest, event.sequence
 
-    if torn:
-        problems.append(
-            f"line {len(lines) + 1}: torn: it has no end, as after a crash while it was written; "
-            "the next append mends it"
-        )
-    if expected_head is not None and expected_head not in where:
-        problems.append(
-            f"line {len(lines) + 1}: events are missing at the end: "
-            f"the expected head {expected_head[:12]} is not in the log"
-        )
-    # Sorted by line, so that the reader meets the first damage first.
-    problems.sort(key=lambda problem: int(problem[len("line ") : problem.index(":")]))
-    return AuditReport(not problems, len(events), previous, tuple(problems))
 
-
-def _broken_link(event: AuditEvent, number: int, where: dict[str, int]) -> str:
+def _broken_link(event: AuditEvent, number: int, where: Mapping[str, int], word: str) -> str:
     """Says what a wrong ``previous`` points to."""
     origin = where.get(event.previous)
     if origin is None:
         return "the event that it continues was deleted or replaced"
     if origin >= number:
-        return f"reordered: it continues line {origin}, which comes later"
-    place = f"line {origin}" if origin else "the beginning of the log"
-    return f"it continues {place} and not the line before: inserted, forked or reordered"
+        return f"reordered: it continues {word} {origin}, which comes later"
+    place = f"{word} {origin}" if origin else "the beginning of the log"
+    return f"it continues {place} and not the {word} before: inserted, forked or reordered"
+
+
+def _missing(known: Known, events: Placed, end: int) -> Iterator[tuple[int, str]]:
+    """Says where a chain no longer holds what was noted."""
+    if known.digest == GENESIS or any(event.digest == known.digest for _, event in events):
+        return
+    for number, event in events:
+        if event.sequence == known.sequence:
+            yield (
+                number,
+                f"rewritten, here or before: {known.source} says that event {known.sequence} has "
+                f"the digest {known.digest[:12]}, and it has {event.digest[:12]}",
+            )
+            return
+    yield (
+        end,
+        f"events are missing at the end: {known.source} {known.digest[:12]} is not in the log",
+    )
+
+
+def _clocks(events: Placed) -> Iterator[tuple[int, str]]:
+    times = [event.time for _, event in events]
+    for (number, event), before in zip(events[1:], times, strict=False):
+        if event.time < before:
+            yield number, f"its clock, {event.time}, was behind that of the event before, {before}"

@@ -7,8 +7,9 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from shiftreg.registry import bases, compositions, measurements, shifts, training
+from shiftreg.registry import accounts, bases, compositions, measurements, shifts, training
 from shiftreg.registry.records import BaseRecord, CompositionVersion, Measurement, ShiftVersion
+from shiftreg.registry.server_events import ServerEvents
 from shiftreg.registry.store import Store, connect
 
 
@@ -41,6 +42,14 @@ class Registry:
     def uri(self) -> str:
         """Where it is, as ``mlflow ui --backend-store-uri`` takes it."""
         return self._store.uri
+
+    def events(self) -> ServerEvents:
+        """The audit trail that all who use this server share."""
+        return ServerEvents(self._store)
+
+    def account(self) -> str | None:
+        """The name that the server checks a password for; None if it checks none."""
+        return accounts.account(self._store)
 
     def save_base(self, record: BaseRecord) -> None:
         """Keeps a base's record; the same base again replaces its lists and settings.

@@ -6,13 +6,22 @@ from pathlib import Path
 
 import pytest
 
-from shiftreg.audit import GENESIS, AuditLog
+from shiftreg.audit import GENESIS, AuditLog, FileEvents
 from shiftreg.errors import IntegrityError, InvalidInputError, StorageError
+
+
+def file_log(path: Path) -> AuditLog:
+    return AuditLog(FileEvents(path))
+
+
+def path_of(log: AuditLog) -> Path:
+    assert isinstance(log.store, FileEvents)
+    return log.store.path
 
 
 @pytest.fixture
 def log(tmp_path: Path) -> AuditLog:
-    return AuditLog(tmp_path / "home" / "audit.jsonl")
+    return file_log(tmp_path / "home" / "audit.jsonl")
 
 
 def test_an_event_is_read_back_as_it_was_returned(log: AuditLog) -> None:
@@ -52,7 +61,7 @@ def test_a_log_that_was_never_written_is_valid_and_empty(log: AuditLog) -> None:
     report = log.verify()
     assert (report.valid, report.count, report.head) == (True, 0, GENESIS)
     assert log.events() == ()
-    assert not log.path.exists()
+    assert not path_of(log).exists()
 
 
 @pytest.mark.parametrize("details", [{"loss": float("nan")}, {"path": "\udcff"}, {"x": object()}])
@@ -60,10 +69,10 @@ def test_what_json_cannot_say_is_refused_and_leaves_the_log_alone(
     log: AuditLog, details: dict[str, object]
 ) -> None:
     log.append("init", base="b")
-    before = log.path.read_bytes()
+    before = path_of(log).read_bytes()
     with pytest.raises(InvalidInputError):
         log.append("erase", base="b", details=details)
-    assert log.path.read_bytes() == before
+    assert path_of(log).read_bytes() == before
 
 
 def test_an_event_without_action_is_refused(log: AuditLog) -> None:
@@ -82,8 +91,8 @@ def test_a_torn_last_line_is_reported_then_mended_by_the_next_append(
 ) -> None:
     first = log.append("init", base="b")
     log.append("erase", base="b")
-    whole = log.path.read_bytes()
-    log.path.write_bytes(whole[:-25])
+    whole = path_of(log).read_bytes()
+    path_of(log).write_bytes(whole[:-25])
 
     report = log.verify()
     assert not report.valid
@@ -102,7 +111,7 @@ def test_a_torn_last_line_is_reported_then_mended_by_the_next_append(
 @pytest.mark.parametrize("tail", [b" ", b"\x00\x00\x00", b"\xff{", b"{}"])
 def test_a_tail_of_rubbish_is_mended(log: AuditLog, tail: bytes) -> None:
     log.append("init", base="b")
-    log.path.write_bytes(log.path.read_bytes() + tail)
+    path_of(log).write_bytes(path_of(log).read_bytes() + tail)
     assert not log.verify().valid
     log.append("erase", base="b")
     assert log.verify().valid
@@ -110,8 +119,8 @@ def test_a_tail_of_rubbish_is_mended(log: AuditLog, tail: bytes) -> None:
 
 
 def test_a_log_that_is_nothing_but_a_torn_line_is_mended(log: AuditLog) -> None:
-    log.path.parent.mkdir()
-    log.path.write_bytes(b'{"action":"in')
+    path_of(log).parent.mkdir()
+    path_of(log).write_bytes(b'{"action":"in')
     log.append("init", base="b")
     assert log.verify().valid
     assert [event.action for event in log.events()] == ["repair", "init"]
@@ -120,7 +129,7 @@ def test_a_log_that_is_nothing_but_a_torn_line_is_mended(log: AuditLog) -> None:
 def test_an_event_that_lacks_only_its_line_break_is_kept(log: AuditLog) -> None:
     log.append("init", base="b")
     second = log.append("erase", base="b")
-    log.path.write_bytes(log.path.read_bytes()[:-1])
+    path_of(log).write_bytes(path_of(log).read_bytes()[:-1])
     assert not log.verify().valid
     third = log.append("restore", base="b")
     assert third.previous == second.digest
@@ -130,16 +139,16 @@ def test_an_event_that_lacks_only_its_line_break_is_kept(log: AuditLog) -> None:
 
 def test_nothing_is_appended_to_an_edited_last_event(log: AuditLog) -> None:
     log.append("erase", base="b", reason="complaint")
-    log.path.write_bytes(log.path.read_bytes().replace(b"complaint", b"pleasure!"))
-    before = log.path.read_bytes()
+    path_of(log).write_bytes(path_of(log).read_bytes().replace(b"complaint", b"pleasure!"))
+    before = path_of(log).read_bytes()
     with pytest.raises(IntegrityError, match="shiftreg audit verify"):
         log.append("restore", base="b")
-    assert log.path.read_bytes() == before
+    assert path_of(log).read_bytes() == before
 
 
 def test_reading_names_the_line_that_is_no_event(log: AuditLog) -> None:
     log.append("init", base="b")
-    log.path.write_bytes(log.path.read_bytes() + b"hello\n")
+    path_of(log).write_bytes(path_of(log).read_bytes() + b"hello\n")
     with pytest.raises(IntegrityError, match="line 2: not an event"):
         log.events()
 
@@ -147,26 +156,28 @@ def test_reading_names_the_line_that_is_no_event(log: AuditLog) -> None:
 def test_a_folder_that_cannot_be_made_is_a_storage_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match="permissions"):
-        AuditLog(tmp_path / "file" / "audit.jsonl").append("init", base="b")
+        file_log(tmp_path / "file" / "audit.jsonl").append("init", base="b")
 
 
 def test_a_folder_in_the_place_of_the_log_is_a_storage_error(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="cannot be read"):
-        AuditLog(tmp_path).verify()
+        file_log(tmp_path).verify()
     with pytest.raises(StorageError, match="cannot be written"):
-        AuditLog(tmp_path).append("init", base="b")
+        file_log(tmp_path).append("init", base="b")
 
 
 def test_a_full_disk_leaves_no_half_event(tmp_path: Path) -> None:
-    log = AuditLog(tmp_path / "audit.jsonl")
+    log = file_log(tmp_path / "audit.jsonl")
     log.append("init", base="b")
-    before = log.path.read_bytes()
+    before = path_of(log).read_bytes()
     context = multiprocessing.get_context("spawn")
-    process = context.Process(target=_append_beyond_the_limit, args=(log.path, len(before) + 50))
+    process = context.Process(
+        target=_append_beyond_the_limit, args=(path_of(log), len(before) + 50)
+    )
     process.start()
     process.join()
     assert process.exitcode == 0
-    assert log.path.read_bytes() == before
+    assert path_of(log).read_bytes() == before
 
 
 def _append_beyond_the_limit(path: Path, limit: int) -> None:
@@ -176,12 +187,12 @@ def _append_beyond_the_limit(path: Path, limit: int) -> None:
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
     with pytest.raises(StorageError):
-        AuditLog(path).append("erase", base="b", details={"text": "x" * 1000})
+        file_log(path).append("erase", base="b", details={"text": "x" * 1000})
 
 
 def test_writers_at_the_same_time_make_one_chain(log: AuditLog) -> None:
     context = multiprocessing.get_context("spawn")
-    processes = [context.Process(target=_append_ten, args=(log.path, name)) for name in "ab"]
+    processes = [context.Process(target=_append_ten, args=(path_of(log), name)) for name in "ab"]
     for process in processes:
         process.start()
     for process in processes:
@@ -194,11 +205,11 @@ def test_writers_at_the_same_time_make_one_chain(log: AuditLog) -> None:
 
 def _append_ten(path: Path, name: str) -> None:
     for _ in range(10):
-        AuditLog(path).append("erase", base="b", concepts=[name])
+        file_log(path).append("erase", base="b", concepts=[name])
 
 
 def test_the_file_is_plain_json_lines(log: AuditLog) -> None:
     log.append("init", base="b")
     log.append("erase", base="b")
-    records = [json.loads(line) for line in log.path.read_text().splitlines()]
+    records = [json.loads(line) for line in path_of(log).read_text().splitlines()]
     assert [record["action"] for record in records] == ["init", "erase"]

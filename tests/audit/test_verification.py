@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shiftreg.audit import GENESIS, AuditEvent, AuditLog
-from shiftreg.audit.verification import verify_chain
+from shiftreg.audit import GENESIS, AuditEvent, AuditLog, AuditReport, FileEvents, verification
+from shiftreg.audit.file_events import read_lines
 
 COUNT = 6
 
@@ -36,6 +36,11 @@ def chain(count: int, salt: str = "") -> list[AuditEvent]:
 
 
 LINES = [event.to_line().encode() for event in chain(COUNT)]
+
+
+def verify_chain(content: bytes, expected_head: str | None = None) -> AuditReport:
+    known = [verification.Known(expected_head)] if expected_head else []
+    return verification.verify_chain(read_lines(content), known)
 
 
 def joined(lines: list[bytes]) -> bytes:
@@ -199,6 +204,6 @@ def test_no_content_makes_verification_raise(content: bytes) -> None:
 def test_the_log_passes_its_file_on(tmp_path: Path) -> None:
     path = tmp_path / "audit.jsonl"
     path.write_bytes(joined(LINES[:2] + LINES[3:]))
-    report = AuditLog(path).verify()
+    report = AuditLog(FileEvents(path)).verify()
     assert not report.valid
     assert report.problems[0].startswith("line 3")

@@ -55,7 +55,7 @@ def test_events_about_the_concepts_are_told_and_the_chain_is_checked(
 
 
 def test_an_edited_event_is_told_as_a_broken_chain(erased: api.Workspace) -> None:
-    path = erased.audit.path
+    path = erased.audit.store.path
     path.write_text(path.read_text().replace("request 17", "request 18"))
     events, chain, head = records.event_lines(erased, api.plan_composition(erased))
     assert [event.reason for event in events] == ["request 18"]
@@ -65,7 +65,7 @@ def test_an_edited_event_is_told_as_a_broken_chain(erased: api.Workspace) -> Non
 
 
 def test_a_line_that_is_no_event_is_told_in_place_of_the_events(erased: api.Workspace) -> None:
-    path = erased.audit.path
+    path = erased.audit.store.path
     path.write_text("nonsense\n" + path.read_text())
     events, chain, head = records.event_lines(erased, api.plan_composition(erased))
     assert (events, head) == ((), "")

@@ -1,0 +1,239 @@
+"""ServerEvents: the audit trail's chain in MLflow, so that all who use a server share one.
+
+The events are the versions of one registered model. MLflow gives each version the next number,
+and no number twice: that makes :meth:`ServerEvents.add` a compare-and-swap. A writer seals its
+event for the number that it expects. If MLflow gives it a later one, somebody else was first: the
+version stays, void, and the event is sealed again for the next number.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from filelock import FileLock, Timeout
+
+from shiftreg.audit.events import GENESIS, AuditEvent, Draft
+from shiftreg.audit.stores import Contents, Entry
+from shiftreg.errors import IntegrityError, StorageError
+from shiftreg.registry.artifacts import TAG_BYTES, fetch_verified, log_text
+from shiftreg.registry.models import create_model, search_versions
+from shiftreg.registry.store import Store, is_missing, is_taken, translated_errors
+
+if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion
+
+NAME = "shiftreg-audit"
+EVENT = "shiftreg.event"
+LOCK_SECONDS = 30
+RACE_SECONDS = 60
+PAGE = 20
+DESCRIPTION = (
+    "The audit trail of shiftreg: a version an event, each naming the digest of the one before. "
+    "Change nothing here: `shiftreg audit verify` would say so."
+)
+
+
+class ServerEvents:
+    """A chain of events in an MLflow server or database."""
+
+    def __init__(self, store: Store) -> None:
+        """Uses an open registry; asks nothing of it yet."""
+        self._store = store
+
+    def add(self, draft: Draft) -> AuditEvent:
+        """Registers one event; see :meth:`EventStore.add`."""
+        deadline = time.monotonic() + RACE_SECONDS
+        with self._one_at_a_time(), translated_errors(self._store.uri):
+            while time.monotonic() < deadline:
+                number, previous = self._end()
+                event = draft.sealed(number, previous)
+                if self._create(event) == number or self._arrived(event):
+                    self.note_head(event.sequence, event.digest)
+                    return event
+                time.sleep(random.uniform(0.0, 0.2))
+        raise StorageError(
+            f"The audit trail in {self._store.uri} is written to by so many that there was no "
+            f"turn within {RACE_SECONDS} s. Try again."
+        )
+
+    def contents(self) -> Contents:
+        """All versions; see :meth:`EventStore.contents`."""
+        with translated_errors(self._store.uri):
+            entries = tuple(
+                Entry(int(version.version), self._line(version))
+                for version in search_versions(self._store, f"name = '{NAME}'")
+            )
+        name = f"audit trail '{NAME}' in {self._store.uri}"
+        return Contents(name, tuple(sorted(entries, key=lambda e: e.number)), "version", True)
+
+    def noted_head(self) -> tuple[int, str] | None:
+        """What this home saw last; a damaged note is as good as none."""
+        try:
+            noted = json.loads(self._note.read_text(encoding="utf-8"))
+            return int(noted["sequence"]), str(noted["digest"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def note_head(self, sequence: int, digest: str) -> None:
+        """Remembers the head beside the home's other files."""
+        self._note.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(
+            "w", dir=self._note.parent, prefix=".audit-", delete=False, encoding="utf-8"
+        ) as file:
+            json.dump({"sequence": sequence, "digest": digest}, file)
+        os.replace(file.name, self._note)
+
+    @property
+    def _note(self) -> Path:
+        """One file a server; its address may hold a password, and so its digest names the file."""
+        server = hashlib.sha256(self._store.uri.encode()).hexdigest()[:12]
+        return self._store.home / "audit" / f"head-{server}.json"
+
+    @contextmanager
+    def _one_at_a_time(self) -> Iterator[None]:
+        """Keeps the writers of one home from racing each other; the numbers decide all races."""
+        lock = self._note.with_suffix(".lock")
+        try:
+            lock.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(lock, timeout=LOCK_SECONDS):
+                yield
+        except Timeout as error:
+            raise StorageError(
+                f"The audit trail stayed locked for {LOCK_SECONDS} s by another process ({lock}). "
+                "Wait for it to end and try again."
+            ) from error
+
+    def _end(self) -> tuple[int, str]:
+        """The number of the next version, and the digest that its event continues."""
+        token: str | None = None
+        following = 0
+        while True:
+            page = self._store.client.search_model_versions(
+                f"name = '{NAME}'",
+                max_results=PAGE,
+                order_by=["version_number DESC"],
+                page_token=token,
+            )
+            for version in page:
+                number = int(version.version)
+                following = following or number + 1
+                event = self._sound(version)
+                if event.sequence == number:
+                    return following, event.digest
+                if event.sequence > number:
+                    raise _damaged(number, f"it holds event {event.sequence}")
+            if not (token := page.token):
+                return following or 1, GENESIS
+
+    def _sound(self, version: ModelVersion) -> AuditEvent:
+        """The event of a version that nobody changed."""
+        try:
+            event = AuditEvent.from_line(self._line(version))
+        except IntegrityError as error:
+            raise _damaged(version.version, str(error)) from error
+        if not event.is_sound:
+            raise _damaged(version.version, "its content does not match its digest")
+        return event
+
+    def _create(self, event: AuditEvent) -> int:
+        """Makes the next version, and says which number it has got."""
+        from mlflow.exceptions import MlflowException
+
+        line = event.to_line()
+        if len(line.encode()) > TAG_BYTES:
+            digest = hashlib.sha256(line.encode()).hexdigest()
+            log_text(self._store, self._run, line, _file_of(digest))
+            line = f"sha256:{digest}"
+        for attempt in range(2):
+            try:
+                version = self._store.client.create_model_version(
+                    NAME,
+                    f"runs:/{self._run}/events",
+                    run_id=self._run,
+                    tags={EVENT: line},
+                    await_creation_for=0,
+                )
+                return int(version.version)
+            except MlflowException as error:
+                if attempt or not is_missing(error):
+                    raise
+                tags = {"shiftreg.kind": "audit"}
+                create_model(self._store, NAME, tags, DESCRIPTION)
+        raise AssertionError("the second attempt returns or raises")
+
+    def _arrived(self, event: AuditEvent) -> bool:
+        """Whether the event is at its place after all.
+
+        A request whose answer is lost is sent again by MLflow's client: then the first one made
+        the event, and the second a void copy of it.
+        """
+        from mlflow.exceptions import MlflowException
+
+        try:
+            version = self._store.client.get_model_version(NAME, str(event.sequence))
+        except MlflowException as error:
+            if is_missing(error):
+                return False
+            raise
+        return self._line(version) == event.to_line().encode()
+
+    def _line(self, version: ModelVersion) -> bytes:
+        """What a version holds; for a long event, the text of a file."""
+        text: str = version.tags.get(EVENT, "")
+        if text.startswith("sha256:"):
+            digest = text.removeprefix("sha256:")
+            try:
+                path = fetch_verified(self._store, version.run_id or "", _file_of(digest), digest)
+                return path.read_bytes()
+            except IntegrityError:
+                return text.encode()  # No event: whoever reads it says so, and where.
+        return text.encode()
+
+    @cached_property
+    def _run(self) -> str:
+        """A run that versions can name as their source, and that keeps long events."""
+        from mlflow.exceptions import MlflowException
+
+        client, root = self._store.client, self._store.artifact_root
+        found = client.get_experiment_by_name(NAME)
+        if found is None:
+            try:
+                client.create_experiment(
+                    NAME,
+                    artifact_location=(root / NAME).as_uri() if root else None,
+                    tags={"shiftreg.kind": "audit", "mlflow.note.content": DESCRIPTION},
+                )
+            except MlflowException as error:
+                if not is_taken(error):
+                    raise
+            found = client.get_experiment_by_name(NAME)
+            assert found is not None
+        runs = client.search_runs([found.experiment_id], max_results=1)
+        if runs:
+            return runs[0].info.run_id
+        run = client.create_run(
+            found.experiment_id, run_name="events", tags={"shiftreg.kind": "audit"}
+        )
+        client.set_terminated(run.info.run_id)
+        return run.info.run_id
+
+
+def _file_of(digest: str) -> str:
+    return f"events/{digest}.json"
+
+
+def _damaged(number: int | str, problem: str) -> IntegrityError:
+    return IntegrityError(
+        f"Version {number} of the audit trail is damaged ({problem}), so nothing can continue it. "
+        "See: shiftreg audit verify. Put the tag back as it was, from a backup of the database."
+    )
