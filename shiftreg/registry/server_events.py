@@ -12,10 +12,11 @@ import hashlib
 import json
 import os
 import random
+import re
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,9 +35,11 @@ if TYPE_CHECKING:
 
 NAME = "shiftreg-audit"
 EVENT = "shiftreg.event"
-LOCK_SECONDS = 30
-RACE_SECONDS = 60
+LOCK_SECONDS = 5
+RACE_SECONDS = 120
+LONGEST_WAIT = 4.0
 PAGE = 20
+FILE = re.compile("sha256:([0-9a-f]{64})")
 DESCRIPTION = (
     "The audit trail of shiftreg: a version an event, each naming the digest of the one before. "
     "Change nothing here: `shiftreg audit verify` would say so."
@@ -52,7 +55,7 @@ class ServerEvents:
 
     def add(self, draft: Draft) -> AuditEvent:
         """Registers one event; see :meth:`EventStore.add`."""
-        deadline = time.monotonic() + RACE_SECONDS
+        deadline, wait = time.monotonic() + RACE_SECONDS, 0.1
         with self._one_at_a_time(), translated_errors(self._store.uri):
             while time.monotonic() < deadline:
                 number, previous = self._end()
@@ -60,7 +63,9 @@ class ServerEvents:
                 if self._create(event) == number or self._arrived(event):
                     self.note_head(event.sequence, event.digest)
                     return event
-                time.sleep(random.uniform(0.0, 0.2))
+                # Twice as long each time: the more there are, the fewer places are lost to races.
+                time.sleep(random.uniform(0.0, wait))
+                wait = min(2 * wait, LONGEST_WAIT)
         raise StorageError(
             f"The audit trail in {self._store.uri} is written to by so many that there was no "
             f"turn within {RACE_SECONDS} s. Try again."
@@ -101,17 +106,18 @@ class ServerEvents:
 
     @contextmanager
     def _one_at_a_time(self) -> Iterator[None]:
-        """Keeps the writers of one home from racing each other; the numbers decide all races."""
-        lock = self._note.with_suffix(".lock")
+        """Keeps the writers of one home from racing each other, for a while.
+
+        A courtesy, which spares void versions: the numbers decide, with the lock or without.
+        """
+        lock = FileLock(self._note.with_suffix(".lock"), timeout=LOCK_SECONDS)
+        self._note.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(Timeout):
+            lock.acquire()
         try:
-            lock.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(lock, timeout=LOCK_SECONDS):
-                yield
-        except Timeout as error:
-            raise StorageError(
-                f"The audit trail stayed locked for {LOCK_SECONDS} s by another process ({lock}). "
-                "Wait for it to end and try again."
-            ) from error
+            yield
+        finally:
+            lock.release()
 
     def _end(self) -> tuple[int, str]:
         """The number of the next version, and the digest that its event continues."""
@@ -190,14 +196,17 @@ class ServerEvents:
     def _line(self, version: ModelVersion) -> bytes:
         """What a version holds; for a long event, the text of a file."""
         text: str = version.tags.get(EVENT, "")
-        if text.startswith("sha256:"):
-            digest = text.removeprefix("sha256:")
-            try:
-                path = fetch_verified(self._store, version.run_id or "", _file_of(digest), digest)
-                return path.read_bytes()
-            except IntegrityError:
+        if not (stored := FILE.fullmatch(text)):
+            return text.encode()
+        digest = stored[1]
+        run_id, file = version.run_id or "", _file_of(digest)
+        try:
+            return fetch_verified(self._store, run_id, file, digest).read_bytes()
+        except Exception as error:
+            files = self._store.client.list_artifacts(run_id, Path(file).parent.as_posix())
+            if isinstance(error, IntegrityError) or file not in [found.path for found in files]:
                 return text.encode()  # No event: whoever reads it says so, and where.
-        return text.encode()
+            raise
 
     @cached_property
     def _run(self) -> str:

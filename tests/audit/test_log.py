@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -201,6 +202,17 @@ def test_writers_at_the_same_time_make_one_chain(log: AuditLog) -> None:
     report = log.verify()
     assert report.valid
     assert report.count == 20
+
+
+def test_eight_threads_make_one_chain(log: AuditLog) -> None:
+    def append(name: int) -> list[str]:
+        return [log.append("erase", base="b", concepts=[str(name)]).digest for _ in range(20)]
+
+    with ThreadPoolExecutor(8) as pool:
+        digests = [digest for written in pool.map(append, range(8)) for digest in written]
+    assert sorted(event.digest for event in log.events()) == sorted(digests)
+    report = log.verify()
+    assert (report.valid, report.count, report.notes) == (True, 160, ())
 
 
 def _append_ten(path: Path, name: str) -> None:
