@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 from shiftreg import miniature
 from shiftreg.api.values import Observer, ignore_progress
-from shiftreg.audit import AuditLog, Cause, FileEvents, current_actor, load_signer
+from shiftreg.audit import AuditLog, Cause, FileEvents, Signer, current_actor
 from shiftreg.concepts import fill, find_name
 from shiftreg.errors import IntegrityError, NotFoundError
+from shiftreg.keys import load_signing_key
 from shiftreg.registry import BaseRecord, Registry, ShiftVersion, open_registry
 from shiftreg.settings import Settings
 
@@ -145,7 +146,9 @@ def open_workspace(
         NotFoundError: There is no such signing key.
         InvalidInputError: The signing key cannot be used.
     """
-    signer = load_signer(settings.signing_key) if settings.signing_key else None
+    signer = None
+    if settings.signing_key:
+        signer = Signer(load_signing_key(settings.signing_key))
     registry = open_registry(settings.home, settings.tracking_uri)
     audit = AuditLog(
         # The chain is kept with the registry, so that all who share that share one chain.

@@ -4,7 +4,7 @@ from shiftreg.audit.checkpoint import Checkpoint
 from shiftreg.audit.events import GENESIS, AuditEvent, Draft
 from shiftreg.audit.file_events import FileEvents
 from shiftreg.audit.log import AuditLog, Cause, current_actor
-from shiftreg.audit.signatures import PublicKeys, load_public_keys, load_signer, make_key
+from shiftreg.audit.signatures import PublicKeys, Signer
 from shiftreg.audit.stores import Contents, Entry, EventStore
 from shiftreg.audit.verification import AuditReport
 
@@ -21,8 +21,6 @@ __all__ = [
     "EventStore",
     "FileEvents",
     "PublicKeys",
+    "Signer",
     "current_actor",
-    "load_public_keys",
-    "load_signer",
-    "make_key",
 ]

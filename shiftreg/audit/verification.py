@@ -72,6 +72,11 @@ def verify_chain(
     if contents.claimed:
         found += _gaps(contents)
     found += _links(events, claimed=contents.claimed, word=contents.word)
+    found += [
+        (number, f"moved or inserted: it is event {event.sequence} of another chain or place")
+        for number, event in voids
+        if not _came_second(event, events)
+    ]
     if contents.torn:
         found.append(
             (
@@ -89,6 +94,7 @@ def verify_chain(
         f"{contents.word} {number}: void: another writer was first at place {event.sequence}, and "
         "the event was written again later"
         for number, event in voids
+        if _came_second(event, events)
     ]
     notes += [f"{contents.word} {number}: {text}" for number, text in _clocks(events)]
     return AuditReport(
@@ -126,6 +132,12 @@ def place_events(contents: Contents) -> tuple[Placed, Placed, Findings]:
         second = contents.claimed and event.is_sound and event.sequence < entry.number
         (voids if second else events).append((entry.number, event))
     return events, voids, found
+
+
+def _came_second(void: AuditEvent, events: Placed) -> bool:
+    """Whether an event was sealed by who saw all places before the one that it expected."""
+    before = [event.digest for number, event in events if number < void.sequence]
+    return void.previous == (before[-1] if before else GENESIS)
 
 
 def _gaps(contents: Contents) -> Iterator[tuple[int, str]]:

@@ -1,13 +1,23 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shiftreg.audit import GENESIS, AuditEvent, AuditLog, AuditReport, FileEvents, verification
+from shiftreg.audit import (
+    GENESIS,
+    AuditEvent,
+    AuditLog,
+    AuditReport,
+    Contents,
+    Entry,
+    FileEvents,
+    verification,
+)
 from shiftreg.audit.file_events import read_lines
 
 COUNT = 6
@@ -207,3 +217,86 @@ def test_the_log_passes_its_file_on(tmp_path: Path) -> None:
     report = AuditLog(FileEvents(path)).verify()
     assert not report.valid
     assert report.problems[0].startswith("line 3")
+
+
+VOID = 4
+
+
+def claimed(lines: list[bytes]) -> Contents:
+    """A store whose places are taken before it is known by whom, as a server's are."""
+    return Contents(
+        "trail", tuple(Entry(n, line) for n, line in enumerate(lines, 1)), "version", True
+    )
+
+
+def raced_chain() -> list[bytes]:
+    """Six places: the fourth is void, since its writer had expected the third."""
+    events = chain(3)
+    void = sealed_at(3, events[1].digest, "void")
+    fifth = sealed_at(5, events[2].digest, "fifth")
+    return [e.to_line().encode() for e in (*events, void, fifth, sealed_at(6, fifth.digest, "end"))]
+
+
+def sealed_at(sequence: int, previous: str, reason: str) -> AuditEvent:
+    first = chain(1)[0]
+    values = {n: getattr(first, n) for n in AuditEvent.__dataclass_fields__ if n != "digest"}
+    time = f"2026-01-01T00:00:0{sequence}+00:00"
+    changes = {"sequence": sequence, "previous": previous, "reason": reason, "time": time}
+    return AuditEvent.sealed(**values | changes)
+
+
+RACED = raced_chain()
+
+
+def found(contents: Contents) -> list[int]:
+    problems = verification.verify_chain(contents).problems
+    return [int(problem.removeprefix("version ").split(":")[0]) for problem in problems]
+
+
+def test_a_void_place_is_a_note_and_no_event() -> None:
+    report = verification.verify_chain(claimed(RACED))
+    assert (report.valid, report.count, report.sequence) == (True, 5, 6)
+    assert [note.split(":")[0] for note in report.notes] == [f"version {VOID}"]
+
+
+@given(st.integers(0, len(RACED) - 1), st.data())
+def test_any_changed_byte_of_a_claimed_place_is_found(index: int, data: st.DataObject) -> None:
+    line = bytearray(RACED[index])
+    position = data.draw(st.integers(0, len(line) - 1))
+    line[position] ^= data.draw(st.integers(1, 255))
+    lines = list(RACED)
+    lines[index] = bytes(line)
+    assert index + 1 in found(claimed(lines))
+
+
+@given(st.sets(st.integers(1, len(RACED) - 1), min_size=1))
+def test_deleted_places_are_found_by_their_numbers(gone: set[int]) -> None:
+    contents = claimed(RACED)
+    left = tuple(entry for entry in contents.entries if entry.number not in gone)
+    assert gone <= set(found(replace(contents, entries=left)))
+
+
+@given(st.permutations(RACED))
+def test_reordered_places_are_found(lines: list[bytes]) -> None:
+    assert verification.verify_chain(claimed(lines)).valid == (lines == RACED)
+
+
+@given(st.integers(0, len(RACED) - 3), st.one_of(st.binary(max_size=40), st.sampled_from(RACED)))
+def test_an_inserted_place_moves_what_follows_and_is_found(index: int, line: bytes) -> None:
+    assert found(claimed([*RACED[:index], line, *RACED[index:]]))
+
+
+@given(st.integers(0, len(RACED) - 1))
+def test_what_takes_the_last_place_from_the_last_event_is_missed_by_its_head(copied: int) -> None:
+    # As if a writer had been second and had not come back: the chain alone cannot tell.
+    contents = claimed([*RACED[:-1], RACED[copied], RACED[-1]])
+    head = verification.Known(AuditEvent.from_line(RACED[-1]).digest)
+    report = verification.verify_chain(contents, [head])
+    assert report.valid == (copied == len(RACED) - 1)
+
+
+@given(st.integers(1, len(RACED) - 1))
+def test_a_fork_of_claimed_places_is_found(shared: int) -> None:
+    previous = AuditEvent.from_line(RACED[shared - 1]).digest
+    branch = sealed_at(len(RACED) + 1, previous, "branch")
+    assert found(claimed([*RACED, branch.to_line().encode()])) == [len(RACED) + 1]
