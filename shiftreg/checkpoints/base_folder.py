@@ -192,7 +192,7 @@ def _weight_map(index: Path) -> dict[str, str]:
     with reading(index):
         weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
         for name in weight_map.values():
-            if Path(name).name != name or name in ("", ".."):
+            if Path(name).name != name or name in ("", "..") or "\0" in name:
                 raise InvalidInputError(
                     f"'{index}' names a shard outside of its folder: '{name}'. Use another base."
                 )

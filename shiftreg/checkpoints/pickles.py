@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 from shiftreg.errors import IntegrityError
 
 LARGEST_PICKLE = 16 << 20  # bytes: checkpoints of billions of weights have less than a tenth
+MOST_INSTRUCTIONS = 2_000_000  # each may take memory; a tensor takes about forty
 SCALARS = (str, int, float, bytes, type(None))
 # What training tools save of the standard library. The rest of it has no place in a checkpoint:
 # os.system, subprocess.Popen, builtins.eval and their like are code that wants to be run.
@@ -88,7 +89,9 @@ def read_pickle(
         Exception: Of any kind, if it is damaged.
     """
     machine = _Machine(builders, persistent)
-    for opcode, argument, _ in pickletools.genops(handle):
+    for count, (opcode, argument, _) in enumerate(pickletools.genops(handle)):
+        if count > MOST_INSTRUCTIONS:
+            raise ValueError(f"its pickle has more than {MOST_INSTRUCTIONS:,} instructions")
         if opcode.name == "STOP":
             return machine.stack.pop()
         machine.do(opcode.name, argument)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from safetensors import safe_open
@@ -51,6 +51,7 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         IntegrityError: It is damaged, or not a safetensors file.
     """
     with reading(path), safe_open(path, framework="pt", device="cpu") as handle:
+        _read_header(path)
         tensors = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
         return tensors, dict(handle.metadata() or {})
 
@@ -64,10 +65,9 @@ def stored_safetensors(path: Path) -> tuple[dict[str, StoredTensor], dict[str, s
         InvalidInputError: A tensor's dtype is none that is known here.
     """
     # The library compares what the header says with the file's size, and refuses gaps and overlaps.
-    with reading(path), safe_open(path, framework="pt", device="cpu"), opened(path) as handle:
-        length = int.from_bytes(handle.read(8), "little")
-        header = json.loads(handle.read(length))
-    metadata = header.pop("__metadata__", {})
+    with reading(path), safe_open(path, framework="pt", device="cpu"):
+        header, start = _read_header(path)
+    metadata = header.pop("__metadata__", None) or {}
     tensors = {}
     for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
         if entry["dtype"] not in DTYPES:
@@ -75,9 +75,31 @@ def stored_safetensors(path: Path) -> tuple[dict[str, StoredTensor], dict[str, s
                 f"'{path}': {name} is of dtype {entry['dtype']}, and "
                 f"{', '.join(DTYPES)} can be written. Convert the file."
             )
-        offset, shape = 8 + length + entry["data_offsets"][0], tuple(entry["shape"])
+        offset, shape = start + entry["data_offsets"][0], tuple(entry["shape"])
         tensors[name] = StoredTensor(path, offset, DTYPES[entry["dtype"]], shape)
     return tensors, metadata
+
+
+def _read_header(path: Path) -> tuple[dict[str, Any], int]:
+    """The header, once the library found it to be one, and where the values begin.
+
+    Raises:
+        InvalidInputError: A name is there twice: readers would take one or the other.
+    """
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        content: dict[str, Any] = {}
+        for name, value in pairs:
+            if name in content:
+                raise InvalidInputError(
+                    f"'{path}' holds '{name[:99]}' twice. Save it anew with one tensor a name."
+                )
+            content[name] = value
+        return content
+
+    with opened(path) as handle:
+        length = int.from_bytes(handle.read(8), "little")
+        return json.loads(handle.read(length), object_pairs_hook=unique), 8 + length
 
 
 def write_safetensors(

@@ -135,3 +135,26 @@ def test_missing_and_damaged_files_are_named(tmp_path: Path) -> None:
             (tmp_path / "bad").write_bytes(content)
             with pytest.raises(IntegrityError, match="bad"):
                 read(tmp_path / "bad")
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        '{"a": ENTRY, "a": ENTRY}',
+        '{"a": {"dtype": "F32", "dtype": "F32", "shape": [4], "data_offsets": [0, 16]}}',
+        '{"__metadata__": {"x": "1", "x": "2"}, "a": ENTRY}',
+    ],
+)
+def test_a_name_that_is_there_twice_is_refused(tmp_path: Path, header: str) -> None:
+    entry = '{"dtype": "F32", "shape": [4], "data_offsets": [0, 16]}'
+    content = header.replace("ENTRY", entry).encode()
+    (tmp_path / "x").write_bytes(len(content).to_bytes(8, "little") + content + bytes(16))
+    for read in (read_safetensors, stored_safetensors):
+        with pytest.raises((InvalidInputError, IntegrityError), match=r"twice|duplicate"):
+            read(tmp_path / "x")
+
+
+def test_metadata_may_be_nothing(tmp_path: Path) -> None:
+    content = b'{"__metadata__": null}'
+    (tmp_path / "x").write_bytes(len(content).to_bytes(8, "little") + content)
+    assert read_safetensors(tmp_path / "x") == stored_safetensors(tmp_path / "x") == ({}, {})

@@ -12,6 +12,7 @@ from shiftreg import checkpoints
 from shiftreg.api.composition.composing import DTYPES, exact_weights
 from shiftreg.api.values import CompositionPlan
 from shiftreg.api.workspace import Workspace
+from shiftreg.checkpoints.files import reading
 from shiftreg.checks import Check
 from shiftreg.compose import Composition
 from shiftreg.errors import IntegrityError, NotFoundError
@@ -37,7 +38,7 @@ def read_plan(
             f"'{file}' has no recipe '{recipe_path.name}' beside it, so nothing says what it "
             "should hold. Put the recipe back, or export again: shiftreg compose --export"
         )
-    recipe: dict[str, Any] = json.loads(recipe_path.read_text(encoding="utf-8"))
+    recipe = _read_recipe(recipe_path)
     inside = checkpoints.read_recipe_digest(file)
     # A folder without shifts is the base, byte for byte: there is no place for a digest in it.
     is_base = inside is None and not recipe["shifts"]
@@ -72,6 +73,24 @@ def read_plan(
         warnings=(),
     )
     return plan, composition, DTYPES.get(recipe["dtype"])
+
+
+def _read_recipe(path: Path) -> dict[str, Any]:
+    """A recipe that says all that is asked of it.
+
+    Raises:
+        IntegrityError: It is no JSON, or something is missing or of another kind.
+    """
+    with reading(path):
+        recipe: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        texts = [recipe["base"]["digest"], recipe["base"]["name"], *recipe["states"].values()]
+        for entry in recipe["shifts"]:
+            texts += [entry["concept"], entry["digest"]]
+            if not isinstance(entry["version"], int):
+                raise TypeError("a version is no number")
+        if not all(isinstance(text, str) for text in (*texts, recipe["dtype"])):
+            raise TypeError("something is no text")
+        return recipe
 
 
 def file_check(

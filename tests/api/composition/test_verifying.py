@@ -92,6 +92,25 @@ def test_a_file_whose_recipe_was_exchanged_is_refused(
         api.verify(erased, exported)
 
 
+def test_a_recipe_that_is_none_is_refused(erased: api.Workspace, exported: Path) -> None:
+    path = exported.with_name("model.ckpt.recipe.json")
+    good = json.loads(path.read_text())
+    for bad in (
+        b"",
+        b"\xff\xfe",
+        b"{",
+        b"[" * 100_000,
+        b"[]",
+        b"{}",
+        *(json.dumps({**good, key: 5}).encode() for key in ("base", "shifts", "states", "dtype")),
+        json.dumps({**good, "shifts": [{"concept": "Picasso"}]}).encode(),
+        json.dumps({**good, "shifts": [{**good["shifts"][0], "version": "1"}]}).encode(),
+    ):
+        path.write_bytes(bad)
+        with pytest.raises(IntegrityError, match="recipe"):
+            api.verify(erased, exported)
+
+
 def test_a_file_without_recipe_or_without_existence_is_refused(
     erased: api.Workspace, exported: Path, tmp_path: Path
 ) -> None:
