@@ -116,7 +116,7 @@ def init(
     if single:
         with common.progress() as observe:
             converted = api.convert_base(
-                workspace.settings.home,
+                workspace,
                 source,
                 config=config,
                 ema=ema,

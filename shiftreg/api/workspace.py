@@ -212,8 +212,9 @@ def register_base(
     if packaged:
         folder = miniature.BASE_FOLDER
     elif is_single_file(source):
-        home = workspace.settings.home
-        converted = single_files.convert_base(home, source, config=config, ema=ema, observe=observe)
+        converted = single_files.convert_base(
+            workspace, source, config=config, ema=ema, observe=observe
+        )
         folder = converted.folder.resolve()
     else:
         folder = pipelines.resolve_source(source)

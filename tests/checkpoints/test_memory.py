@@ -68,3 +68,43 @@ def test_exporting_and_comparing_take_little_memory(large_base: Path, tmp_path: 
         assert equal
         assert exporting < ALLOWED, name
         assert comparing < ALLOWED, name
+
+
+CONVERTING = """
+import json, sys
+from pathlib import Path
+from shiftreg.checkpoints import export_checkpoint, single_file_contents
+from shiftreg.checkpoints import sort_single_file, write_base
+from shiftreg.checkpoints.base_folder import single_file_components, stored_component
+from shiftreg.checkpoints.compvis_text import long_name
+
+def peak():
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) << 10
+
+base, file, target = map(Path, sys.argv[1:])
+export_checkpoint(base, {}, file, {})
+shapes = {
+    part: {
+        long_name(name) if part.startswith("text") else name: tensor.shape
+        for name, tensor in stored_component(base / part).items()
+    }
+    for part in single_file_components(base)
+}
+before = peak()
+found = sort_single_file(file, single_file_contents(file), shapes, base)
+write_base(found, base, target, {}, lambda done, total: None)
+print(json.dumps(peak() - before))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the system tells no peak")
+@pytest.mark.parametrize("suffix", ["ckpt", "safetensors"])
+def test_converting_a_single_file_takes_little_memory(
+    large_base: Path, tmp_path: Path, suffix: str
+) -> None:
+    target = tmp_path / "made"
+    command = [sys.executable, "-c", CONVERTING, large_base, tmp_path / f"x.{suffix}", target]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    assert (target / UNET_FILE).stat().st_size > LARGE
+    assert json.loads(done.stdout) < ALLOWED

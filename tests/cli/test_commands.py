@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from shiftreg import api
+from shiftreg.api.bases.single_files import Conversion
 from shiftreg.api.erasure.capacity import CapacityRow
 from shiftreg.api.erasure.importing import ForeignShift
 from shiftreg.api.values import Progress
@@ -217,6 +218,39 @@ def test_init_reads_prompts_from_files(calls: Calls, tmp_path: Path) -> None:
     assert arguments == ("workspace", "folder")
     assert options["protected"] == ("a church", "a tench")
     assert options["triggers"] == {"CCS 2024": "id"}
+
+
+def test_init_converts_a_single_file_first(calls: Calls, tmp_path: Path) -> None:
+    made = Conversion(
+        file=tmp_path / "sd.ckpt",
+        file_digest="d" * 64,
+        folder=tmp_path / "bases" / "x",
+        exists=False,
+        config=tmp_path,
+        components={"unet": 686, "vae": 248, "text_encoder": 196},
+        averaged=688,
+        ema=False,
+        left_out=("betas", "alphas_cumprod", "logvar", "epoch"),
+    )
+    calls.answer(convert_base=made, register_base=None)
+    dry = start("init", "sd.ckpt", "--config", str(tmp_path), "--dry-run")
+    assert "686 of unet, 248 of vae, 196 of text_encoder" in dry.stdout
+    assert "averaged (EMA) ones were left out, --ema takes them" in dry.stdout
+    assert "4 tensors: betas, alphas_cumprod, logvar, ..." in dry.stdout
+    assert "register_base" not in calls.names()
+    assert json.loads(start("init", "sd.ckpt", "--dry-run", "--json").stdout)["averaged"] == 688
+    start("init", "sd.ckpt", "--config", str(tmp_path))
+    _, arguments, options = calls.made[-1]
+    assert arguments == ("workspace", str(made.folder))
+    assert options["name"] == "sd"
+
+
+@pytest.mark.parametrize("option", [("--ema",), ("--config", "."), ("--dry-run",)])
+def test_options_of_single_files_are_refused_elsewhere(calls: Calls, option: list[str]) -> None:
+    calls.answer(register_base=None)
+    refused = start("init", "folder", *option)
+    assert refused.exit_code == 2
+    assert "belong to a single file" in refused.stderr
 
 
 def test_reading_commands_print_json(calls: Calls, values: Any) -> None:

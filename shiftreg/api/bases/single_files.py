@@ -6,12 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from shiftreg import checkpoints, pipelines
 from shiftreg.api.values import Observer, Progress, ignore_progress
 from shiftreg.canonical import canonical_json
 from shiftreg.errors import InvalidInputError, StorageError
+
+if TYPE_CHECKING:
+    from shiftreg.api.workspace import Workspace
 
 BASES = "bases"
 CONFIGURATION = ("*.json", "*.model", "merges.txt", "vocab.txt")
@@ -55,7 +58,7 @@ class Conversion:
 
 
 def convert_base(
-    home: Path,
+    workspace: Workspace,
     source: str,
     *,
     config: Path | None = None,
@@ -66,7 +69,7 @@ def convert_base(
     """Makes a diffusers folder of a single file, once: the same file again finds it there.
 
     Args:
-        home: Where the folder goes.
+        workspace: Whose home the folder goes to.
         source: A ``.safetensors`` or ``.ckpt`` file of Stable Diffusion 1.x, 2.x or XL.
         config: A diffusers folder of the same architecture, with or without weights; by default
             the hub's that diffusers takes for such a file.
@@ -93,7 +96,7 @@ def convert_base(
         "config": checkpoints.folder_digest(config, CONFIGURATION),
         "ema": ema,
     }
-    folder = home / BASES / sha256(canonical_json(own).encode()).hexdigest()[:16]
+    folder = workspace.settings.home / BASES / sha256(canonical_json(own).encode()).hexdigest()[:16]
     conversion = Conversion(
         file=file,
         file_digest=digest,

@@ -79,8 +79,8 @@ def test_the_same_file_is_converted_once_and_the_trail_says_where_it_came_from(
 
 
 def test_averaged_weights_are_another_base(opened: api.Workspace, file: Path, config: Path) -> None:
-    plain = api.convert_base(opened.settings.home, str(file), config=config)
-    averaged = api.convert_base(opened.settings.home, str(file), config=config, ema=True)
+    plain = api.convert_base(opened, str(file), config=config)
+    averaged = api.convert_base(opened, str(file), config=config, ema=True)
     assert plain.averaged == averaged.averaged > 0
     assert not plain.ema
     assert averaged.ema
@@ -93,11 +93,11 @@ def test_a_dry_run_checks_and_writes_nothing(
 ) -> None:
     home = opened.settings.home
     before = sorted(home.rglob("*"))
-    conversion = api.convert_base(home, str(file), config=config, dry_run=True)
+    conversion = api.convert_base(opened, str(file), config=config, dry_run=True)
     assert not conversion.exists
     assert conversion.components.keys() == {"unet", "vae", "text_encoder"}
     with pytest.raises(IncompatibleError, match="another architecture"):
-        api.convert_base(home, str(file), config=base, dry_run=True)
+        api.convert_base(opened, str(file), config=base, dry_run=True)
     assert sorted(home.rglob("*")) == before
 
 
