@@ -15,6 +15,7 @@ import typer
 from shiftreg import __version__
 
 from . import (
+    adapting,
     attacking,
     bases,
     classifying,
@@ -44,6 +45,7 @@ for group in (
     reading,
     inspecting,
     composing,
+    adapting,
     painting,
     classifying,
     evaluating,

@@ -151,6 +151,7 @@ def export(result: ExportResult) -> RenderableType:
             "size": size(result.path),
             "digest": result.digest,
             "recipe": result.recipe_path,
+            "card": result.card_path,
             "registered": f"composition version {result.version}",
         }
     )

@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = {"shiftreg": ROOT / "shiftreg", "shiftreg_cli": ROOT / "cli"}
 
 MATHS = (
+    "shiftreg.adapters",
     "shiftreg.subspace",
     "shiftreg.shift",
     "shiftreg.compose",

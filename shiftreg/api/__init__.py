@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from shiftreg.api.attacks.methods import list_attacks as list_attacks
     from shiftreg.api.attacks.planning import plan_attack as plan_attack
     from shiftreg.api.bases.single_files import convert_base as convert_base
+    from shiftreg.api.composition.adapting import AdapterPlan as AdapterPlan
+    from shiftreg.api.composition.adapting import AdapterResult as AdapterResult
+    from shiftreg.api.composition.adapting import export_adapter as export_adapter
+    from shiftreg.api.composition.adapting import plan_adapter as plan_adapter
     from shiftreg.api.composition.composing import plan_composition as plan_composition
     from shiftreg.api.composition.exporting import export_composition as export_composition
     from shiftreg.api.composition.samples import generate_grid as generate_grid
@@ -48,6 +52,8 @@ if TYPE_CHECKING:
     from shiftreg.registry import BaseRecord as BaseRecord
 
 _HOMES = {
+    "AdapterPlan": "shiftreg.api.composition.adapting",
+    "AdapterResult": "shiftreg.api.composition.adapting",
     "BaseRecord": "shiftreg.registry",
     "CompositionPlan": "shiftreg.api.values",
     "Workspace": "shiftreg.api.workspace",
@@ -56,6 +62,7 @@ _HOMES = {
     "decouple": "shiftreg.api.erasure.decoupling",
     "erase": "shiftreg.api.erasure.erasing",
     "evaluate": "shiftreg.api.evaluation.evaluating",
+    "export_adapter": "shiftreg.api.composition.adapting",
     "export_composition": "shiftreg.api.composition.exporting",
     "generate_grid": "shiftreg.api.composition.samples",
     "imagenet_classifier": "shiftreg.api.evaluation.classifying",
@@ -67,6 +74,7 @@ _HOMES = {
     "measure_folders": "shiftreg.api.measurement.measuring",
     "open_workspace": "shiftreg.api.workspace",
     "paint_prompts": "shiftreg.api.painting.painting",
+    "plan_adapter": "shiftreg.api.composition.adapting",
     "plan_attack": "shiftreg.api.attacks.planning",
     "plan_capacity": "shiftreg.api.erasure.capacity",
     "plan_composition": "shiftreg.api.composition.composing",

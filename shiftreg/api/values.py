@@ -183,6 +183,7 @@ class ExportResult:
     recipe_path: Path
     recipe_digest: str
     version: int
+    card_path: Path | None = None
 
 
 @dataclass(frozen=True)

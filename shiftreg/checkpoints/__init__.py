@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+from shiftreg.checkpoints.adapter_export import (
+    check_adapter_name,
+    check_adapter_target,
+    compare_adapter,
+    write_adapter,
+)
+from shiftreg.checkpoints.adapter_names import ADAPTER_FORMS, AdapterForm, AdapterNames
 from shiftreg.checkpoints.atomic import atomic_file, atomic_folder
 from shiftreg.checkpoints.base_folder import (
     network_folder,
@@ -24,15 +31,27 @@ from shiftreg.checkpoints.conversion import (
 from shiftreg.checkpoints.converted_folder import read_origin, write_base
 from shiftreg.checkpoints.export import (
     Export,
+    card_path_of,
     check_export_target,
     checkpoint_digest,
     export_checkpoint,
     export_format,
+    recipe_digest,
     recipe_path_of,
 )
 from shiftreg.checkpoints.files import file_digest, folder_digest
 from shiftreg.checkpoints.foreign import ForeignChange, change_of_base, read_foreign
 from shiftreg.checkpoints.foreign_files import ForeignFile, read_foreign_file
+from shiftreg.checkpoints.model_facts import ModelFacts, hub_name, model_facts
+from shiftreg.checkpoints.model_spec import (
+    COMPVIS,
+    DIFFUSERS,
+    export_metadata,
+    export_title,
+    joined,
+    kohya_metadata,
+    state_sentences,
+)
 from shiftreg.checkpoints.shift_file import load_shift, save_shift
 from shiftreg.checkpoints.together import Placement, placed_together
 from shiftreg.checkpoints.torch_file import load_pickle_checkpoint
@@ -40,27 +59,43 @@ from shiftreg.checkpoints.unfinished import Unfinished
 from shiftreg.checkpoints.weight_change import WeightChange
 
 __all__ = [
+    "ADAPTER_FORMS",
+    "COMPVIS",
+    "DIFFUSERS",
+    "AdapterForm",
+    "AdapterNames",
     "Comparison",
     "Export",
     "ForeignChange",
     "ForeignFile",
+    "ModelFacts",
     "Placement",
     "SingleFile",
     "Unfinished",
     "WeightChange",
     "atomic_file",
     "atomic_folder",
+    "card_path_of",
     "change_of_base",
+    "check_adapter_name",
+    "check_adapter_target",
     "check_export_target",
     "checkpoint_digest",
+    "compare_adapter",
     "compare_checkpoint",
     "export_checkpoint",
     "export_format",
+    "export_metadata",
+    "export_title",
     "file_digest",
     "folder_digest",
+    "hub_name",
     "is_single_file",
+    "joined",
+    "kohya_metadata",
     "load_pickle_checkpoint",
     "load_shift",
+    "model_facts",
     "network_folder",
     "parameter_reader",
     "placed_together",
@@ -70,10 +105,13 @@ __all__ = [
     "read_foreign_file",
     "read_origin",
     "read_recipe_digest",
+    "recipe_digest",
     "recipe_path_of",
     "save_shift",
     "single_file_contents",
     "sort_single_file",
+    "state_sentences",
     "unet_dtype",
+    "write_adapter",
     "write_base",
 ]

@@ -68,14 +68,18 @@ def single_file_components(base_folder: Path) -> frozenset[str]:
     return present
 
 
-def read_config(component: Path) -> dict[str, Any]:
-    """The ``config.json`` of a component.
+def read_config(component: Path, name: str = "config.json") -> dict[str, Any]:
+    """The configuration of a component.
+
+    Args:
+        component: Such as ``base/unet``.
+        name: Of its file.
 
     Raises:
         NotFoundError: It does not exist.
         IntegrityError: It is not JSON.
     """
-    path = component / "config.json"
+    path = component / name
     with reading(path):
         config = json.loads(path.read_text(encoding="utf-8"))
         return dict(config)

@@ -57,6 +57,8 @@ def export_checkpoint(
     recipe: Mapping[str, Any],
     *,
     dtype: torch.dtype | None = None,
+    metadata: Mapping[str, str] | None = None,
+    card: str | None = None,
     overwrite: bool = False,
     form: Format | None = None,
 ) -> Export:
@@ -75,6 +77,9 @@ def export_checkpoint(
         target: Where to write.
         recipe: What went into it, as JSON values; written to ``<target>.recipe.json``.
         dtype: Casts all floating weights; by default each keeps the base's.
+        metadata: Further texts for the header of the file (of a folder: of the UNet's files), or
+            beside the state dict of a ``.ckpt``.
+        card: The model card for a folder, ``README.md``; that of a file lies beside it.
         overwrite: Replaces what is there.
         form: What to write, if the name is not to decide.
 
@@ -89,32 +94,31 @@ def export_checkpoint(
     form = form or export_format(target)
     target = Path(target)
     recipe_path = recipe_path_of(target)
-    recipe_bytes = _recipe_bytes(recipe)
-    recipe_digest = hashlib.sha256(recipe_bytes).hexdigest()
+    content, sha256 = recipe_bytes(recipe), recipe_digest(recipe)
+    texts = {**(metadata or {}), RECIPE_KEY: sha256}
     check_base(base_folder)
     _check_dtype(dtype)
     check_export_target(base_folder, target, overwrite)
 
     def write(partial: Path) -> str:
         if form == "folder":
-            return write_folder(partial, base_folder, layers, dtype, {RECIPE_KEY: recipe_digest})
+            return write_folder(partial, base_folder, layers, dtype, texts, card)
         tensors = single_file_tensors(base_folder, layers, dtype)
         with DigestedFile(partial) as file:
             if form == "ckpt":
-                write_ckpt(file, tensors, {RECIPE_KEY: recipe_digest})
+                write_ckpt(file, tensors, texts)
             else:
-                header = {"format": "pt", RECIPE_KEY: recipe_digest}
-                write_safetensors(file, widest_first(tensors), header)
+                write_safetensors(file, widest_first(tensors), {"format": "pt", **texts})
         return file.digest
 
     appearing = atomic_folder if form == "folder" else atomic_file
-    digest = _write_both(appearing(target, overwrite), write, recipe_path, recipe_bytes, overwrite)
+    digest = _write_both(appearing(target, overwrite), write, recipe_path, content, overwrite)
     return Export(
         path=target,
         format=form,
         digest=digest,
         recipe_path=recipe_path,
-        recipe_digest=recipe_digest,
+        recipe_digest=sha256,
         dtype=str(dtype or unet_dtype(base_folder)).removeprefix("torch."),
     )
 
@@ -145,7 +149,7 @@ def check_export_target(base_folder: Path, target: Path, overwrite: bool) -> Non
     """Refuses early what would destroy something.
 
     Raises:
-        AlreadyExistsError: The target or its recipe exists.
+        AlreadyExistsError: The target, its recipe or its card exists.
         InvalidInputError: The target lies in the base, is of the other kind (a file or a folder),
             or is a folder with other things in it.
     """
@@ -155,7 +159,7 @@ def check_export_target(base_folder: Path, target: Path, overwrite: bool) -> Non
             f"'{target}' lies in the base folder '{base_folder}' or around it, and a base never "
             "changes. Choose another place."
         )
-    for path in (target, recipe_path_of(target)):
+    for path in (target, recipe_path_of(target), card_path_of(target)):
         if path.exists() and not overwrite:
             raise already_exists(path)
     is_folder = target.is_dir()
@@ -178,15 +182,30 @@ def recipe_path_of(target: Path) -> Path:
     return target.with_name(f"{target.name}.recipe.json")
 
 
-def checkpoint_digest(path: Path) -> str:
-    """SHA-256 of a checkpoint's file, or over the files of its folder."""
-    return folder_digest(path) if path.is_dir() else file_digest(path)
+def card_path_of(target: Path) -> Path:
+    """Where the model card of a file lies: beside it; a folder holds its own."""
+    return target.with_name(f"{target.name}.md")
 
 
-def _recipe_bytes(recipe: Mapping[str, Any]) -> bytes:
+def recipe_bytes(recipe: Mapping[str, Any]) -> bytes:
+    """A recipe as it is written, so that equal ones are the same file.
+
+    Raises:
+        InvalidInputError: A value cannot be said in JSON.
+    """
     value = json.loads(canonical_json(dict(recipe)))
     text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False)
     return f"{text}\n".encode()
+
+
+def recipe_digest(recipe: Mapping[str, Any]) -> str:
+    """SHA-256 of a recipe's file."""
+    return hashlib.sha256(recipe_bytes(recipe)).hexdigest()
+
+
+def checkpoint_digest(path: Path) -> str:
+    """SHA-256 of a checkpoint's file, or over the files of its folder."""
+    return folder_digest(path) if path.is_dir() else file_digest(path)
 
 
 def _check_dtype(dtype: torch.dtype | None) -> None:
@@ -199,7 +218,7 @@ def _write_both(
     appearing: AbstractContextManager[Path],
     write: Callable[[Path], str],
     recipe_path: Path,
-    recipe_bytes: bytes,
+    content: bytes,
     overwrite: bool,
 ) -> str:
     """Writes checkpoint and recipe; if either fails, both are as they were."""
@@ -209,7 +228,7 @@ def _write_both(
         with appearing as partial:
             digest = write(partial)
             with atomic_file(recipe_path, overwrite) as recipe_partial:
-                recipe_partial.write_bytes(recipe_bytes)
+                recipe_partial.write_bytes(content)
             placed = True
         return digest
     except BaseException:

@@ -22,6 +22,8 @@ from shiftreg.checkpoints.files import digest_of_files, visible_files
 from shiftreg.checkpoints.merged import check_layers, put_layers
 from shiftreg.checkpoints.tensor_files import stored_safetensors, widest_first, write_safetensors
 
+CARD_NAME, BASE_CARD_NAME = "README.md", "README.base.md"
+
 
 def write_folder(
     folder: Path,
@@ -29,6 +31,7 @@ def write_folder(
     layers: Mapping[str, Tensor],
     dtype: torch.dtype | None,
     metadata: Mapping[str, str],
+    card: str | None = None,
 ) -> str:
     """Copies a base, rewriting only the weight files that change.
 
@@ -37,7 +40,9 @@ def write_folder(
         base_folder: The diffusers folder to copy.
         layers: Parameter, as shifts name it -> its full weight.
         dtype: Of all floating weights of all components; by default each keeps its own.
-        metadata: For the header of each weight file that is rewritten.
+        metadata: For the header of each weight file that is rewritten: all of it for the network
+            that denoises, and only our own for others.
+        card: The model card; the base's own is kept beside it as ``README.base.md``.
 
     Returns:
         The digest of the folder.
@@ -56,21 +61,28 @@ def write_folder(
     superseded = {file for component in components for file in _other_weights(component)}
     if components:
         superseded |= {path for path in base_folder.iterdir() if is_weight_file(path)}
+    own = {key: text for key, text in metadata.items() if key.startswith("shiftreg.")}
     digests: dict[Path, str] = {}
     for source in visible_files(base_folder):
         if source in superseded:
             continue
         place = source.relative_to(base_folder)
+        if card is not None and place == Path(CARD_NAME):
+            place = Path(BASE_CARD_NAME)
         (folder / place).parent.mkdir(parents=True, exist_ok=True)
         with DigestedFile(folder / place) as file:
             if source in rewritten:
-                own = layers if source.parent == network else {}
-                _rewrite(file, source, own, dtype, metadata)
+                if source.parent == network:
+                    _rewrite(file, source, layers, dtype, metadata)
+                else:
+                    _rewrite(file, source, {}, dtype, own)
             elif dtype and source.name == "config.json" and source.parent in components:
                 file.write(config_in(source.parent, dtype))
             else:
                 file.copy(source)
         digests[place] = file.digest
+    if card is not None:
+        (folder / CARD_NAME).write_text(card, encoding="utf-8")
     return digest_of_files(digests)
 
 

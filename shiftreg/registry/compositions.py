@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
 JSON_FIELDS = ("shifts", "erased", "restored", "verification")
-TEXT_FIELDS = ("digest", "export_path", "export_digest", "recipe_digest", "reason", "actor")
+TEXT_FIELDS = (
+    "digest", "form", "export_path", "export_digest", "recipe_digest", "reason", "actor",
+)  # fmt: skip
 
 
 @translates_errors
@@ -37,6 +39,7 @@ def register_composition(
     shifts: Iterable[ShiftVersion],
     *,
     digest: str,
+    form: str = "",
     export_path: str = "",
     export_digest: str = "",
     recipe_digest: str = "",
@@ -54,6 +57,7 @@ def register_composition(
         restored = (name for name in list_concepts(store, base) if name not in erased)
     values: dict[str, Any] = {
         "digest": digest,
+        "form": form,
         "shifts": [[shift.concept, shift.version, shift.digest] for shift in shifts],
         "erased": list(erased),
         "restored": list(restored),

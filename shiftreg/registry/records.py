@@ -131,6 +131,8 @@ class CompositionVersion:
         run_id: The run in MLflow that holds its files.
         reason: Why it was made.
         actor: Who made it.
+        form: Of the file: "ckpt", "safetensors" or "folder", or "adapter, kohya" and the like; ""
+            in entries of older versions.
     """
 
     base: str
@@ -147,6 +149,7 @@ class CompositionVersion:
     run_id: str
     reason: str
     actor: str
+    form: str = ""
 
 
 @dataclass(frozen=True)

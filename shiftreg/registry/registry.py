@@ -214,6 +214,7 @@ class Registry:
         shifts: Iterable[ShiftVersion],
         *,
         digest: str,
+        form: str = "",
         export_path: str = "",
         export_digest: str = "",
         recipe_digest: str = "",
@@ -229,6 +230,7 @@ class Registry:
             base: Name of the base.
             shifts: The versions that were applied.
             digest: Of the composition.
+            form: Of the file: "ckpt", "safetensors" or "folder", or "adapter, kohya" and the like.
             export_path: Where the checkpoint was written.
             export_digest: Of the checkpoint.
             recipe_digest: Of the recipe beside it.
@@ -246,6 +248,7 @@ class Registry:
             base,
             shifts,
             digest=digest,
+            form=form,
             export_path=export_path,
             export_digest=export_digest,
             recipe_digest=recipe_digest,

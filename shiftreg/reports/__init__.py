@@ -1,6 +1,7 @@
 """What people look at: grids of pictures, curves, and the page about a composition."""
 
 from shiftreg.reports.attacked import AttackPart, read_attack
+from shiftreg.reports.card import CardShift, ModelCard, render_card
 from shiftreg.reports.curves import Panel, save_curves
 from shiftreg.reports.drawing import Curve, Picture, curve, picture
 from shiftreg.reports.evaluated import EvaluationPart, read_evaluation
@@ -19,12 +20,14 @@ from shiftreg.reports.page import (
 
 __all__ = [
     "AttackPart",
+    "CardShift",
     "ConceptLine",
     "Curve",
     "EvaluationPart",
     "EventLine",
     "ExportLine",
     "GridRow",
+    "ModelCard",
     "Note",
     "Panel",
     "Picture",
@@ -37,6 +40,7 @@ __all__ = [
     "picture_grid",
     "read_attack",
     "read_evaluation",
+    "render_card",
     "render_page",
     "save_curves",
     "save_picture",

@@ -11,6 +11,7 @@ from typing import Any
 import shiftreg
 from shiftreg import checkpoints
 from shiftreg.api.composition.composing import DTYPES, exact_weights, plan_shifts
+from shiftreg.api.composition.describing import describe_model, export_date
 from shiftreg.api.erasure.methods import require_recoverable
 from shiftreg.api.values import (
     CompositionPlan,
@@ -33,7 +34,7 @@ def export_composition(
     reason: str = "",
     observe: Observer = ignore_progress,
 ) -> ExportResult:
-    """Writes a composition as one model, with a recipe beside it, and registers both.
+    """Writes a composition as one model, with its recipe and model card, and registers them.
 
     Args:
         workspace: Where.
@@ -55,20 +56,26 @@ def export_composition(
         if plan.states.get(active.concept) == "generates":
             require_recoverable(active)
     form = checkpoints.export_format(target)
-    recipe_path = checkpoints.recipe_path_of(target)
+    recipe_path, card_path = checkpoints.recipe_path_of(target), checkpoints.card_path_of(target)
     checkpoints.check_export_target(workspace.folder, target, overwrite)
     observe(Progress("composing", 0, 2))
     composition = plan_shifts(workspace, plan)
     observe(Progress("writing", 1, 2))
-    with checkpoints.placed_together(target, [recipe_path], overwrite) as placement:
+    with checkpoints.placed_together(target, [recipe_path, card_path], overwrite) as placement:
+        recipe = make_recipe(workspace, plan, dtype)
+        said = describe_model(workspace, plan, recipe, target, form)
         made = checkpoints.export_checkpoint(
             workspace.folder,
             exact_weights(workspace, composition),
             placement.path,
-            _recipe(workspace, plan, dtype),
+            recipe,
             dtype=DTYPES[dtype] if dtype else None,
+            metadata=said.metadata,
+            card=said.card(""),
             form=form,
         )
+        if form != "folder":  # which holds its card
+            said.write_card(placement.path, made.digest)
         export = replace(made, path=target, recipe_path=recipe_path)
         placement.place()
         # Without its record no file stays: what fails from here on takes it away again.
@@ -77,11 +84,12 @@ def export_composition(
             base,
             [workspace.registry.version(base, name, number) for name, number, _ in plan.shifts],
             digest=plan.digest,
+            form=export.format,
             restored=[name for name, state in plan.states.items() if state == "generates"],
             export_path=str(export.path.absolute()),
             export_digest=export.digest,
             recipe_digest=export.recipe_digest,
-            files=[export.recipe_path],
+            files=[path for path in (recipe_path, card_path) if path.is_file()],
             reason=reason,
         )
         workspace.audit.append(
@@ -95,7 +103,11 @@ def export_composition(
                 "export": export.digest,
                 "recipe": export.recipe_digest,
             },
-            details={"path": str(export.path), "states": dict(plan.states)},
+            details={
+                "path": str(export.path),
+                "form": export.format,
+                "states": dict(plan.states),
+            },
         )
     observe(Progress("writing", 2, 2))
     return ExportResult(
@@ -107,10 +119,11 @@ def export_composition(
         recipe_path=export.recipe_path,
         recipe_digest=export.recipe_digest,
         version=version.version,
+        card_path=target / "README.md" if form == "folder" else card_path,
     )
 
 
-def _recipe(workspace: Workspace, plan: CompositionPlan, dtype: str | None) -> dict[str, Any]:
+def make_recipe(workspace: Workspace, plan: CompositionPlan, dtype: str | None) -> dict[str, Any]:
     """All that is needed to make the same file again."""
     return {
         "format": "shiftreg-recipe-1",
@@ -123,6 +136,7 @@ def _recipe(workspace: Workspace, plan: CompositionPlan, dtype: str | None) -> d
         "order": "ascending digest, summed in float64, cast once",
         "states": dict(plan.states),
         "dtype": dtype or "base",
+        "date": export_date(workspace, plan),
         "tools": {
             "shiftreg": shiftreg.__version__,
             "python": platform.python_version(),

@@ -11,6 +11,11 @@ from pathlib import Path
 import torch
 
 from shiftreg import checkpoints, pipelines
+from shiftreg.api.composition.adapter_checks import (
+    adapter_check,
+    adapter_recipe,
+    adapter_weights,
+)
 from shiftreg.api.composition.composing import plan_composition, plan_shifts
 from shiftreg.api.composition.exported import file_check, read_plan
 from shiftreg.api.composition.picture_checks import noise, painted
@@ -80,6 +85,7 @@ def verify(
     limits = limits.updated(gates or {}, "This verification")
     judge = find_judge(workspace, classifier)
     checks: list[Check] = []
+    adapter = None
     if file is None:
         plan = plan_composition(workspace, only=only, without=without)
         composition, precision = plan_shifts(workspace, plan), torch.float32
@@ -88,9 +94,17 @@ def verify(
         plan, composition, dtype = read_plan(workspace, file)
         # Rounding to half precision moves protected prompts a little: look at what is deployed.
         precision = dtype or checkpoints.unet_dtype(workspace.folder)
-        checks.append(file_check(workspace, file, composition, dtype))
+        if adapter := adapter_recipe(file):
+            precision = torch.float32  # an adapter is added in the precision of what it meets
+            checks.append(adapter_check(workspace, file, composition, adapter, dtype or precision))
+        else:
+            checks.append(file_check(workspace, file, composition, dtype))
         observe(Progress("comparing the file", 1, 1))
-    weights = merged_weights(pipelines.parameters(workspace.pipeline.unet), composition, precision)
+    if file is not None and adapter:
+        weights = adapter_weights(workspace, file)
+    else:
+        own = pipelines.parameters(workspace.pipeline.unet)
+        weights = merged_weights(own, composition, precision)
     matrix = _separability_matrix(workspace, composition)
     checks = [
         *separability_checks(matrix, composition.shifts, limits.separability),

@@ -1,0 +1,198 @@
+"""The tensors of an adapter, and what rounding them does to the prompts that shifts protect."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from shiftreg import adapters, checkpoints, pipelines
+from shiftreg.adapters import Factors
+from shiftreg.api.composition.describing import base_facts
+from shiftreg.api.values import Observer, Progress, ignore_progress
+from shiftreg.api.workspace import Workspace
+from shiftreg.checkpoints import AdapterForm, AdapterNames
+from shiftreg.compose import Composition
+from shiftreg.errors import InvalidInputError
+from shiftreg.rounding import Feedback
+from shiftreg.shift import ConceptShift
+from shiftreg.subspace import leaks
+
+
+@dataclass(frozen=True)
+class AdapterContent:
+    """What an adapter holds.
+
+    Attributes:
+        tensors: By their names in the file.
+        kept: Share of the change's square that a rank keeps, of the layer where that is least.
+        leak: How far the tensors move a prompt that all shifts protect, relative to its keys and
+            values; None where the tensors are the shifts' own.
+        plain_leak: The same after plain rounding; None without rounding.
+    """
+
+    tensors: dict[str, Tensor]
+    kept: float
+    leak: float | None
+    plain_leak: float | None
+
+
+@dataclass(frozen=True)
+class Protection:
+    """Prompts that all shifts of a composition protect, and the layers that see them.
+
+    Attributes:
+        embeds: ``(n, L, d_in)`` float64.
+        layers: Names of the layers that see the text alone.
+        feedback: What rounding has to know of the prompts.
+        read: A layer -> the base's weight.
+    """
+
+    embeds: Tensor
+    layers: frozenset[str]
+    feedback: Feedback
+    read: Callable[[str], Tensor]
+
+    def leak(self, layer: str, delta: Tensor) -> float:
+        """How far a change moves the prompt that it moves most."""
+        return float(leaks(self.embeds, delta, self.read(layer)).max())
+
+
+def adapter_content(
+    workspace: Workspace,
+    composition: Composition,
+    form: AdapterForm,
+    dtype: torch.dtype,
+    rank: int | None,
+    observe: Observer = ignore_progress,
+) -> AdapterContent:
+    """Makes the tensors of an adapter.
+
+    Args:
+        workspace: Where.
+        composition: Its shifts.
+        form: "diffusers", "kohya" or "diff".
+        dtype: Of its numbers.
+        rank: The most ranks a layer has; all that it needs by default.
+        observe: Told of the progress.
+
+    Raises:
+        InvalidInputError: The form cannot hold the change of a parameter.
+    """
+    facts = base_facts(workspace)
+    names = AdapterNames.of(workspace.folder, facts)
+    rounds = dtype != torch.float32
+    protection = protection_of(workspace, composition) if rounds or rank else None
+    tensors: dict[str, Tensor] = {}
+    ranks = {} if form == "diff" else held_ranks(composition, names, form, rank)
+    kept, leaked, plain_leaked = 1.0, [0.0], [0.0]
+    for done, parameter in enumerate(composition.layers):
+        observe(Progress("making the adapter", done, len(composition.layers)))
+        seen = protection if protection and parameter in protection.layers else None
+        feedback = seen.feedback if seen and rounds else None
+        if form == "diff":
+            change = adapters.dense_change(composition.shifts, parameter)
+            rounded = feedback.round(change, dtype) if feedback else change.to(dtype)
+            tensors |= names.difference(parameter, rounded)
+            if seen:
+                leaked.append(seen.leak(parameter, rounded.double()))
+                plain_leaked.append(seen.leak(parameter, change.to(dtype).double()))
+            continue
+        exact, share = _factors(composition.shifts, names, parameter, rank)
+        kept = min(kept, share)
+        factors = adapters.round_factors(exact, dtype, feedback).padded(ranks[parameter])
+        tensors |= names.pair(form, parameter, factors.down, factors.up)
+        if seen:
+            leaked.append(seen.leak(parameter, factors.product()))
+            plain = adapters.round_factors(exact, dtype, None)
+            plain_leaked.append(seen.leak(parameter, plain.product()))
+    observe(Progress("making the adapter", len(composition.layers), len(composition.layers)))
+    return AdapterContent(
+        tensors=names.complete(tensors) if form == "diff" else tensors,
+        kept=kept,
+        leak=max(leaked) if protection else None,
+        plain_leak=max(plain_leaked) if protection and rounds else None,
+    )
+
+
+def held_changes(
+    workspace: Workspace, composition: Composition, form: AdapterForm, rank: int | None
+) -> dict[str, Tensor]:
+    """What an adapter adds to each parameter before its numbers are rounded."""
+    if form == "diff":
+        changes = {
+            name: adapters.dense_change(composition.shifts, name) for name in composition.layers
+        }
+        return {name: change for name, change in changes.items() if change.any()}
+    names = AdapterNames.of(workspace.folder, base_facts(workspace))
+    return {
+        name: factors.product().reshape(names.shape(name))
+        for name in composition.layers
+        for factors, _ in [_factors(composition.shifts, names, name, rank)]
+    }
+
+
+def protection_of(workspace: Workspace, composition: Composition) -> Protection | None:
+    """The prompts that every shift of a composition protects; None if there are none."""
+    first, *others = composition.shifts
+    prompts = [p for p in first.protected if all(p in other.protected for other in others)]
+    if not prompts:
+        return None
+    embeds = pipelines.encode_prompts(workspace.pipeline, prompts).double()
+    return Protection(
+        embeds=embeds,
+        layers=frozenset(workspace.base.layers),
+        feedback=Feedback.of(embeds.flatten(0, 1)),
+        read=checkpoints.parameter_reader(workspace.folder),
+    )
+
+
+def held_ranks(
+    composition: Composition, names: AdapterNames, form: AdapterForm, rank: int | None
+) -> dict[str, int]:
+    """The rank of each parameter's factors.
+
+    In kohya's files all have the same: diffusers reads the scales of such a file right only then.
+
+    Args:
+        composition: Its shifts.
+        names: Of the base's parameters.
+        form: "diffusers" or "kohya".
+        rank: The most ranks a layer has; all that it needs by default.
+
+    Raises:
+        InvalidInputError: A parameter's change has no such factors.
+    """
+    ranks = {
+        parameter: _rank(composition.shifts, names, parameter, rank)
+        for parameter in composition.layers
+    }
+    return dict.fromkeys(ranks, max(ranks.values())) if form == "kohya" else ranks
+
+
+def _rank(
+    shifts: Sequence[ConceptShift], names: AdapterNames, parameter: str, rank: int | None
+) -> int:
+    shape = names.shape(parameter)
+    exact = adapters.stacked_rank(shifts, parameter)
+    if exact is None and (rank is None or not names.is_weight(parameter)):
+        dense = next(shift for shift in shifts if parameter in shift.dense)
+        approximate = ", or approximate it: --rank N" if names.is_weight(parameter) else ""
+        raise InvalidInputError(
+            f"A LoRA holds changes of low rank, and the shift of {dense.concept} ({dense.method}) "
+            f"changes {parameter} in another way. Export it with --form diff{approximate}."
+        )
+    full = min(shape[0], math.prod(shape[1:])) if exact is None else exact
+    return full if rank is None else min(rank, full)
+
+
+def _factors(
+    shifts: Sequence[ConceptShift], names: AdapterNames, parameter: str, rank: int | None
+) -> tuple[Factors, float]:
+    held = _rank(shifts, names, parameter, rank)
+    if held == adapters.stacked_rank(shifts, parameter):
+        return adapters.stacked_factors(shifts, parameter), 1.0
+    return adapters.best_factors(adapters.dense_change(shifts, parameter), held)
