@@ -32,7 +32,7 @@ class Settings:
 
     home: Path
     base: str
-    tracking_uri: str | None
+    tracking_uri: str | None = field(repr=False)  # a password may be in it
     gates: Mapping[str, float] = field(default_factory=dict)
     policy: Mapping[str, Any] = field(default_factory=dict)
     signing_key: Path | None = None

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from shiftreg.errors import InvalidInputError
+from shiftreg.registry.server import without_secret
 from shiftreg.settings import Settings
 
 SCHEMA_VERSION = 1
@@ -19,7 +20,8 @@ def ui_command(settings: Settings, host: str = "127.0.0.1", port: int = 5000) ->
     """The command that serves MLflow's pages over the registry."""
     if settings.tracking_uri:
         raise InvalidInputError(
-            f"The registry is on the server {settings.tracking_uri}: open it in a browser."
+            f"The registry is on the server {without_secret(settings.tracking_uri)}: "
+            "open it in a browser."
         )
     store = f"sqlite:///{settings.home / 'registry.db'}"
     command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", store]

@@ -94,21 +94,23 @@ def restore(workspace: Workspace, names: Sequence[str], *, reason: str) -> tuple
         raise InvalidInputError(
             "Restoring needs a reason, for the audit trail. Give --reason TEXT."
         )
-    base = workspace.base
-    active = {version.concept: version for version in workspace.registry.active(base.name)}
+    base, registry = workspace.base, workspace.registry
     found = [workspace.find(name) for name in names]
-    for name in found:
-        if name not in active:
-            raise NotFoundError(f"'{name}' is not erased, so there is nothing to restore.")
-        require_recoverable(active[name])
-    for name in found:
-        workspace.registry.deactivate(base.name, name)
-        workspace.audit.append(
-            "restore",
-            base=base.name,
-            concepts=(name,),
-            reason=reason,
-            digests={"base": base.digest, "shift": active[name].digest},
-            details={"version": active[name].version},
-        )
+    # What is active is read in the same turn, so that the event names the shift that was taken out.
+    with registry.turn():
+        active = {version.concept: version for version in registry.active(base.name)}
+        for name in found:
+            if name not in active:
+                raise NotFoundError(f"'{name}' is not erased, so there is nothing to restore.")
+            require_recoverable(active[name])
+        for name in found:
+            registry.deactivate(base.name, name)
+            workspace.audit.append(
+                "restore",
+                base=base.name,
+                concepts=(name,),
+                reason=reason,
+                digests={"base": base.digest, "shift": active[name].digest},
+                details={"version": active[name].version},
+            )
     return tuple(state for state in list_concepts(workspace) if state.concept in found)

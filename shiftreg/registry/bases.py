@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 from shiftreg.concepts import slug
 from shiftreg.errors import AlreadyExistsError, InvalidInputError, NotFoundError, StorageError
 from shiftreg.registry.artifacts import fetch, local_folder, log_text, refuse_moved
+from shiftreg.registry.failures import is_taken
 from shiftreg.registry.records import BaseRecord
-from shiftreg.registry.store import Store, is_taken, translates_errors
+from shiftreg.registry.server import require_proxied_artifacts
+from shiftreg.registry.store import Store, translates_errors
 
 if TYPE_CHECKING:
     from mlflow.entities import Experiment
@@ -84,6 +86,7 @@ def find_experiment(store: Store, name: str) -> Experiment:
         or "shiftreg.base_run" not in experiment.tags
     ):
         raise NotFoundError(f"Base '{name}' is not registered. Register it: shiftreg init")
+    require_proxied_artifacts(store.uri, experiment.artifact_location)
     if folder := local_folder(experiment.artifact_location):
         refuse_moved(store, folder)
     return experiment
@@ -144,4 +147,5 @@ def _claim(store: Store, record: BaseRecord) -> Experiment:
             f"Experiment '{name}' exists in {store.uri} and is not shiftreg's. "
             "Choose another name for the base (--name)."
         )
+    require_proxied_artifacts(store.uri, found.artifact_location)
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -98,7 +99,8 @@ def register_composition(
             await_creation_for=0,
         )
     except BaseException:
-        store.client.delete_run(run_id)
+        with suppress(Exception):  # who may write may not always delete; the first error counts
+            store.client.delete_run(run_id)
         raise
     store.client.set_terminated(run_id)
     return _composition_version(store, entry)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -60,7 +61,8 @@ def record_measurement(
             log_file(store, run_id, path, f"{kind}/{path.name}")
         store.client.set_tag(run_id, "shiftreg.report_sha256", file_digest(report))
     except BaseException:
-        store.client.delete_run(run_id)
+        with suppress(Exception):  # who may write may not always delete; the first error counts
+            store.client.delete_run(run_id)
         raise
     store.client.set_terminated(run_id)
     if export_digest and passed is not None:

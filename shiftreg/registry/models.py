@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from shiftreg.concepts import find_name, slug
 from shiftreg.errors import AlreadyExistsError
 from shiftreg.registry.bases import find_experiment
-from shiftreg.registry.store import Store, is_missing, is_taken
+from shiftreg.registry.failures import is_missing, is_taken
+from shiftreg.registry.store import Store
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion, RegisteredModel

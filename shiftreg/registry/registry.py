@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from shiftreg.registry import accounts, bases, compositions, measurements, shifts, training
+from shiftreg.registry import accounts, bases, compositions, measurements, shifts, training, turns
 from shiftreg.registry.records import BaseRecord, CompositionVersion, Measurement, ShiftVersion
 from shiftreg.registry.server_events import ServerEvents
 from shiftreg.registry.store import Store, connect
@@ -50,6 +50,17 @@ class Registry:
     def account(self) -> str | None:
         """The name that the server checks a password for; None if it checks none."""
         return accounts.account(self._store)
+
+    def turn(self) -> AbstractContextManager[None]:
+        """A turn to change what is active, and to say so in the audit trail.
+
+        Nobody else's turn comes between, on this machine or on another one. Take it for the
+        change alone: trainings and uploads would keep everybody waiting.
+
+        Raises:
+            StorageError: Others took too long, or this turn did and was ended by another client.
+        """
+        return turns.turn(self._store)
 
     def save_base(self, record: BaseRecord) -> None:
         """Keeps a base's record; the same base again replaces its lists and settings.
@@ -173,8 +184,8 @@ class Registry:
         """The active versions of all concepts, by concept."""
         return shifts.list_active(self._store, base)
 
-    def activate(self, base: str, concept: str, version: str | int) -> ShiftVersion:
-        """Makes one version the active one.
+    def activate(self, base: str, concept: str, version: str | int | ShiftVersion) -> ShiftVersion:
+        """Makes one version the active one. Take a :meth:`turn` around it.
 
         Raises:
             NotFoundError: The base, the concept or the version is not registered.
@@ -182,7 +193,7 @@ class Registry:
         return shifts.activate(self._store, base, concept, version)
 
     def deactivate(self, base: str, concept: str) -> ShiftVersion | None:
-        """Leaves a concept without active version; its versions stay.
+        """Leaves a concept without active version; its versions stay. Take a :meth:`turn` around it.
 
         Returns:
             The version that was active, as it is now; None if there was none.

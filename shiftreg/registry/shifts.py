@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -158,16 +159,22 @@ def list_active(store: Store, base: str) -> list[ShiftVersion]:
 
 
 @translates_errors
-def activate(store: Store, base: str, concept: str, version: str | int) -> ShiftVersion:
+def activate(
+    store: Store, base: str, concept: str, version: str | int | ShiftVersion
+) -> ShiftVersion:
     """Makes one version the active one.
 
     Raises:
         NotFoundError: The concept or the version is not registered.
     """
-    chosen = read_version(store, base, concept, version)
+    chosen = (
+        version
+        if isinstance(version, ShiftVersion)
+        else read_version(store, base, concept, version)
+    )
     name = model_name(base, chosen.concept)
     store.client.set_registered_model_alias(name, ACTIVE, str(chosen.version))
-    return read_version(store, base, concept, chosen.version)
+    return replace(chosen, active=True)
 
 
 @translates_errors

@@ -6,16 +6,24 @@ import functools
 import os
 import sqlite3
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
-from urllib.parse import urlsplit
 
 from filelock import FileLock, Timeout
 
-from shiftreg.errors import InvalidInputError, ShiftregError, StorageError
+from shiftreg.errors import InvalidInputError, StorageError
+from shiftreg.registry.failures import translated_errors
+from shiftreg.registry.patience import patient
+from shiftreg.registry.server import (
+    LIMITS,
+    greet,
+    is_server,
+    separate_credentials,
+    without_secret,
+)
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -32,21 +40,8 @@ QUIET = {
     "MLFLOW_LOGGING_LEVEL": "CRITICAL",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    # A server that is down should be named within seconds, not after minutes.
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
+    **LIMITS,
 }
-
-REMEDIES = (
-    ("database is locked", "Another process is writing to it: try again in a moment."),
-    ("readonly database", "Check the permissions of the folder and its files."),
-    ("disk is full", "Free some space and try again."),
-    ("No space left", "Free some space and try again."),
-    ("out-of-date database schema", "Copy it to a safe place, then: mlflow db upgrade {uri}"),
-    ("malformed", "Put a backup in its place; `sqlite3 FILE .recover` may save the rest."),
-    ("not a database", "Put a backup in its place, or choose another folder with SHIFTREG_HOME."),
-    ("API request", "Check that the server runs and that SHIFTREG_TRACKING_URI names it."),
-    ("Permission denied", "Check the permissions of the folder and its files."),
-)
 
 
 @dataclass(frozen=True)
@@ -54,9 +49,9 @@ class Store:
     """An open registry: where it is, and the client that speaks to it.
 
     Attributes:
-        client: MLflow's client.
+        client: MLflow's client, which tries again where others were writing.
         home: Folder for our own files, absolute.
-        uri: Tracking URI.
+        uri: Tracking URI, without user and password.
         is_own: Whether it is the database in ``home``.
     """
 
@@ -68,8 +63,7 @@ class Store:
     @property
     def artifact_root(self) -> Path | None:
         """Folder that new experiments keep their files in; None lets a server choose."""
-        is_server = urlsplit(self.uri).scheme in ("http", "https")
-        return None if is_server else self.home / "artifacts"
+        return None if is_server(self.uri) else self.home / "artifacts"
 
 
 def connect(home: Path, tracking_uri: str | None = None) -> Store:
@@ -77,7 +71,8 @@ def connect(home: Path, tracking_uri: str | None = None) -> Store:
 
     Args:
         home: Folder for the database and all files.
-        tracking_uri: An MLflow tracking server to use in place of the database in ``home``.
+        tracking_uri: An MLflow tracking server to use in place of the database in ``home``. A
+            user and password in it are told to MLflow, and left out of everything that is shown.
 
     Raises:
         StorageError: The folder, the database or the server refuses.
@@ -87,35 +82,18 @@ def connect(home: Path, tracking_uri: str | None = None) -> Store:
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     uri = tracking_uri or f"sqlite:///{home}/registry.db"
+    if is_server(uri):
+        uri = separate_credentials(uri)
     with translated_errors(uri):
+        if is_server(uri):
+            greet(uri)
         if not tracking_uri:
             _prepare_database(home / "registry.db")
 
         from mlflow import MlflowClient
 
-        return Store(MlflowClient(uri, registry_uri=uri), home, uri, not tracking_uri)
-
-
-@contextmanager
-def translated_errors(uri: str) -> Iterator[None]:
-    """Turns what MLflow and the system raise into :class:`StorageError`, with a remedy.
-
-    Args:
-        uri: Of the registry, for the message.
-    """
-    try:
-        yield
-    except ShiftregError:
-        raise
-    except Exception as error:
-        if not _is_storage_failure(error):
-            raise
-        # MLflow quotes whole SQL statements after the first line.
-        cause = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
-        remedy = next((advice for sign, advice in REMEDIES if sign in str(error)), "")
-        raise StorageError(
-            f"The registry {uri} refused: {cause}. {remedy.format(uri=uri)}".rstrip()
-        ) from error
+        client = patient(MlflowClient(uri, registry_uri=uri))
+        return Store(client, home, without_secret(uri), not tracking_uri)
 
 
 def translates_errors(function: Callable[P, T]) -> Callable[P, T]:
@@ -129,23 +107,6 @@ def translates_errors(function: Callable[P, T]) -> Callable[P, T]:
             return function(*args, **kwargs)
 
     return wrapper
-
-
-def is_missing(error: Exception) -> bool:
-    """Whether MLflow says that a thing does not exist."""
-    return getattr(error, "error_code", None) == "RESOURCE_DOES_NOT_EXIST"
-
-
-def is_taken(error: Exception) -> bool:
-    """Whether MLflow says that a thing exists already."""
-    return getattr(error, "error_code", None) == "RESOURCE_ALREADY_EXISTS"
-
-
-def _is_storage_failure(error: Exception) -> bool:
-    if isinstance(error, OSError | sqlite3.Error):
-        return True
-    package = type(error).__module__.partition(".")[0]
-    return package in ("mlflow", "sqlalchemy", "alembic", "requests", "urllib3")
 
 
 def _prepare_database(path: Path) -> None:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from shiftreg.canonical import canonical_json
 from shiftreg.registry.artifacts import log_file, log_text
 from shiftreg.registry.bases import find_experiment
-from shiftreg.registry.store import Store, translated_errors, translates_errors
+from shiftreg.registry.failures import translated_errors
+from shiftreg.registry.store import Store, translates_errors
 
 if TYPE_CHECKING:
     from mlflow.entities import Metric

@@ -118,15 +118,16 @@ def _activate(workspace: Workspace, name: str, reference: str, reason: str) -> E
     base = workspace.base
     version = workspace.registry.version(base.name, name, reference)
     shift = workspace.shift(version)
-    workspace.registry.activate(base.name, name, version.version)
-    workspace.audit.append(
-        "activate",
-        base=base.name,
-        concepts=(name,),
-        reason=reason,
-        digests={"base": base.digest, "shift": shift.digest},
-        details={"version": version.version},
-    )
+    with workspace.registry.turn():
+        workspace.registry.activate(base.name, name, version)
+        workspace.audit.append(
+            "activate",
+            base=base.name,
+            concepts=(name,),
+            reason=reason,
+            digests={"base": base.digest, "shift": shift.digest},
+            details={"version": version.version},
+        )
     plan = shift_plan(workspace, shift)
     statement = f"{name}: erased (version {version.version}, made active again)"
     return ErasureResult(plan, version.version, version.digest, {}, (), None, statement)

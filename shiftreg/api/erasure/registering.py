@@ -59,18 +59,22 @@ def register_shift(
             metrics=metrics,
             predecessor=predecessor,
             reason=reason,
-            activate=activate,
+            activate=False,
         )
-    workspace.audit.append(
-        action,
-        base=base.name,
-        concepts=(shift.concept,),
-        reason=reason,
-        digests={"base": base.digest, "shift": shift.digest}
-        | ({"predecessor": predecessor} if predecessor else {})
-        | dict(digests or {}),
-        details={"version": version.version, "method": shift.method, **(details or {})},
-    )
+    # The file is kept by now: a turn is for what others must not come between.
+    with workspace.registry.turn():
+        if activate:
+            version = workspace.registry.activate(base.name, shift.concept, version)
+        workspace.audit.append(
+            action,
+            base=base.name,
+            concepts=(shift.concept,),
+            reason=reason,
+            digests={"base": base.digest, "shift": shift.digest}
+            | ({"predecessor": predecessor} if predecessor else {})
+            | dict(digests or {}),
+            details={"version": version.version, "method": shift.method, **(details or {})},
+        )
     return version
 
 

@@ -1,0 +1,116 @@
+"""What a database or server refuses, as an error with its cause and a remedy."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from shiftreg.errors import ShiftregError, StorageError
+from shiftreg.registry.server import without_secret
+
+
+@dataclass(frozen=True)
+class Remedy:
+    """What to do about a failure, known by a word in its message.
+
+    Attributes:
+        sign: Regular expression that the message holds.
+        advice: What to do; ``{uri}`` is the registry's address.
+        cause: What to say in place of a message that is not for people.
+    """
+
+    sign: str
+    advice: str
+    cause: str = ""
+
+
+REMEDIES = (
+    Remedy(
+        "error code 401|401 Client Error|UNAUTHENTICATED",
+        "Check MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD.",
+        "it does not know this user, or not by this password",
+    ),
+    Remedy(
+        "error code 403|403 Client Error|PERMISSION_DENIED",
+        "Ask who runs the server: erasing needs the permission EDIT, restoring MANAGE.",
+        "this user may not do that",
+    ),
+    Remedy(
+        "CERTIFICATE_VERIFY_FAILED",
+        "Name the file of its authority with MLFLOW_TRACKING_SERVER_CERT_PATH.",
+        "its TLS certificate is not one that this machine trusts",
+    ),
+    Remedy(
+        "SSLError|SSLEOFError|WRONG_VERSION_NUMBER",
+        "Check http or https in SHIFTREG_TRACKING_URI, and the port.",
+        "it does not speak TLS",
+    ),
+    Remedy(
+        "disabled due to the mlflow server running|--no-serve-artifacts|--serve-artifacts",
+        "Start the server with --serve-artifacts.",
+        "it does not pass files on",
+    ),
+    Remedy(
+        "timeout exception|timed out|Read timed out",
+        "Try again, or allow it more seconds with MLFLOW_HTTP_REQUEST_TIMEOUT.",
+        "it does not answer in time",
+    ),
+    Remedy(
+        "Connection refused|NameResolutionError|NewConnectionError|Failed to resolve|unreachable",
+        "Check that the server runs and that SHIFTREG_TRACKING_URI names it.",
+        "it cannot be reached",
+    ),
+    Remedy("database is locked", "Another process is writing to it: try again in a moment."),
+    Remedy("readonly database", "Check the permissions of the folder and its files."),
+    Remedy("disk is full|No space left", "Free some space and try again."),
+    Remedy("out-of-date database schema", "Copy it to a safe place, then: mlflow db upgrade {uri}"),
+    Remedy("malformed", "Put a backup in its place; `sqlite3 FILE .recover` may save the rest."),
+    Remedy(
+        "not a database", "Put a backup in its place, or choose another folder with SHIFTREG_HOME."
+    ),
+    Remedy("API request", "Check that the server runs and that SHIFTREG_TRACKING_URI names it."),
+    Remedy("Permission denied", "Check the permissions of the folder and its files."),
+)
+
+
+@contextmanager
+def translated_errors(uri: str) -> Iterator[None]:
+    """Turns what MLflow and the system raise into :class:`StorageError`, with a remedy.
+
+    Args:
+        uri: Of the registry, for the message.
+    """
+    try:
+        yield
+    except ShiftregError:
+        raise
+    except Exception as error:
+        if not _is_storage_failure(error):
+            raise
+        text, uri = without_secret(str(error)), without_secret(uri)
+        remedy = next((remedy for remedy in REMEDIES if re.search(remedy.sign, text)), None)
+        # MLflow quotes whole SQL statements after the first line.
+        cause = (text.splitlines() or [type(error).__name__])[0].rstrip(".")
+        cause = (remedy and remedy.cause) or cause
+        advice = remedy.advice.format(uri=uri) if remedy else ""
+        raise StorageError(f"The registry {uri} refused: {cause}. {advice}".rstrip()) from error
+
+
+def is_missing(error: Exception) -> bool:
+    """Whether MLflow says that a thing does not exist."""
+    return getattr(error, "error_code", None) == "RESOURCE_DOES_NOT_EXIST"
+
+
+def is_taken(error: Exception) -> bool:
+    """Whether MLflow says that a thing exists already."""
+    return getattr(error, "error_code", None) == "RESOURCE_ALREADY_EXISTS"
+
+
+def _is_storage_failure(error: Exception) -> bool:
+    if isinstance(error, OSError | sqlite3.Error):
+        return True
+    package = type(error).__module__.partition(".")[0]
+    return package in ("mlflow", "sqlalchemy", "alembic", "requests", "urllib3")

@@ -1,0 +1,104 @@
+"""A team's server: its address without secrets, and whether it can be worked with."""
+
+from __future__ import annotations
+
+import os
+import re
+from urllib.parse import unquote, urlsplit
+
+from shiftreg.errors import StorageError
+
+GREETING_SECONDS = 10
+LIMITS = {
+    # MLflow waits for minutes by default. A server that is away should be named within seconds.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "60",
+}
+
+_SECRET = re.compile(r"(\w://)[^/?#\s'\"]*@")
+
+
+def is_server(uri: str) -> bool:
+    """Whether an address is that of a tracking server, and not of a database."""
+    return urlsplit(uri).scheme in ("http", "https")
+
+
+def without_secret(text: str) -> str:
+    """An address, or a text with addresses, without the user and password in them."""
+    return _SECRET.sub(r"\1", text)
+
+
+def separate_credentials(uri: str) -> str:
+    """Takes user and password out of a server's address, and tells them to MLflow.
+
+    MLflow would quote the address in its errors, and so the password.
+
+    Args:
+        uri: Address of a tracking server.
+
+    Returns:
+        The address without them.
+    """
+    parts = urlsplit(uri)
+    if parts.username is not None:
+        os.environ["MLFLOW_TRACKING_USERNAME"] = unquote(parts.username)
+        os.environ["MLFLOW_TRACKING_PASSWORD"] = unquote(parts.password or "")
+    return without_secret(uri).rstrip("/")
+
+
+def greet(uri: str) -> None:
+    """Asks a server for its version, once and without patience.
+
+    Args:
+        uri: Its address, without credentials.
+
+    Raises:
+        StorageError: Something else answers, or an MLflow that we cannot speak to.
+        MlflowException: Nobody answers, or without the encryption that was asked for.
+    """
+    from mlflow.utils.credentials import get_default_host_creds
+    from mlflow.utils.rest_utils import http_request
+    from mlflow.version import VERSION
+
+    answer = http_request(
+        get_default_host_creds(uri),
+        "/version",
+        "GET",
+        max_retries=0,
+        timeout=GREETING_SECONDS,
+        raise_on_status=False,
+    )
+    if answer.status_code in (401, 403):  # a proxy before MLflow has an authentication of its own
+        raise StorageError(
+            f"The server {uri} refused: {answer.status_code} {answer.reason}. Check user and "
+            "password: MLFLOW_TRACKING_USERNAME, MLFLOW_TRACKING_PASSWORD."
+        )
+    version = answer.text.strip()
+    if answer.status_code != 200 or not re.fullmatch(r"\d+\.\d+[\w.+-]*", version):
+        raise StorageError(
+            f"{uri} answers, but not as an MLflow server does ({answer.status_code}). "
+            "Check SHIFTREG_TRACKING_URI, and its path if a proxy is before the server."
+        )
+    if version.partition(".")[0] != VERSION.partition(".")[0]:
+        raise StorageError(
+            f"The server {uri} runs MLflow {version}, and this is MLflow {VERSION}: they must "
+            "have the same major version. Upgrade the older one."
+        )
+
+
+def require_proxied_artifacts(uri: str, location: str) -> None:
+    """Refuses an experiment whose files would be written to the client's own disk.
+
+    Args:
+        uri: Of the server.
+        location: Where the experiment keeps its files.
+
+    Raises:
+        StorageError: In a folder, as servers do that were started without ``--serve-artifacts``.
+    """
+    if is_server(uri) and urlsplit(location).scheme in ("", "file"):
+        raise StorageError(
+            f"The server {uri} keeps files in {location}, a folder of its own machine, which "
+            "clients cannot reach. Start it with --serve-artifacts and without "
+            "--default-artifact-root, and register the base under a new name."
+        )

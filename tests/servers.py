@@ -1,0 +1,267 @@
+"""A team's server as it is deployed: PostgreSQL, and before it MLflow with its authentication.
+
+``python -m tests.servers`` starts one to try things on, until Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+START_SECONDS = 180
+STOP_SECONDS = 10
+QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "PYTHONWARNINGS": "ignore"}
+
+AUTHENTICATION = """\
+[mlflow]
+default_permission = {permission}
+database_uri = {database}
+admin_username = admin
+admin_password = {password}
+"""
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server that runs.
+
+    Attributes:
+        uri: Where, without a password.
+        database: Where PostgreSQL keeps what it is told, for who looks behind the server's back.
+        password: Of its user "admin".
+        folder: Of the artifacts and the log.
+    """
+
+    uri: str
+    database: str
+    password: str = field(repr=False)
+    folder: Path
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a client's environment has to say to reach it."""
+        return {
+            "SHIFTREG_TRACKING_URI": self.uri,
+            "MLFLOW_TRACKING_USERNAME": "admin",
+            "MLFLOW_TRACKING_PASSWORD": self.password,
+        }
+
+    @property
+    def log(self) -> str:
+        """What the server has printed."""
+        return (self.folder / "mlflow.log").read_text(errors="replace")
+
+
+def postgresql_programs() -> Path | None:
+    """The folder of PostgreSQL's programs: Debian's newest, or that of the PATH."""
+    debian = Path("/usr/lib/postgresql").glob("*/bin/initdb")
+    newest = max(debian, key=lambda path: float(path.parents[1].name), default=None)
+    found = newest or shutil.which("initdb")
+    return Path(found).resolve().parent if found else None
+
+
+@contextmanager
+def postgresql(programs: Path, databases: Sequence[str]) -> Iterator[str]:
+    """A PostgreSQL of its own, on a socket in a temporary folder; gone at the end.
+
+    Yields:
+        The address of its databases, which lacks but a name at its end.
+    """
+    with _folder() as folder:
+        data, log, port = folder / "data", folder / "postgresql.log", free_port()
+        as_user = _lower_user(folder)
+        password = folder / "password"
+        word = secrets.token_urlsafe(16)
+        password.write_text(word)
+        password.chmod(0o644)  # the folder is closed
+        subprocess.run(
+            [*as_user, programs / "initdb", "-D", data, "-U", "mlflow", "-E", "UTF8", "--no-sync"]
+            + ["--auth=scram-sha-256", f"--pwfile={password}"],
+            check=True,
+            capture_output=True,
+            cwd="/",
+        )
+        # On loopback alone; what a crash of the machine would lose is of no interest here.
+        options = ["-h", "127.0.0.1", "-p", str(port), "-k", str(folder), "-c", "fsync=off"]
+        server = [*as_user, programs / "postgres", "-D", data, *options]
+        with _process(server, log, signal.SIGINT) as process:
+            environment = os.environ | {"PGPASSWORD": word}
+            place = ["-h", "127.0.0.1", "-p", str(port), "-U", "mlflow"]
+
+            def answers() -> bool:
+                ask = [programs / "pg_isready", *place]
+                return subprocess.run(ask, check=False, capture_output=True).returncode == 0
+
+            _wait(answers, process, log)
+            for name in databases:
+                create = [programs / "createdb", *place, name]
+                subprocess.run(create, check=True, env=environment, capture_output=True)
+            # The driver is named: which one a bare "postgresql" means depends on SQLAlchemy.
+            yield f"postgresql+psycopg2://mlflow:{word}@127.0.0.1:{port}/"
+
+
+@contextmanager
+def mlflow_server(
+    database: str,
+    *,
+    users: str | None = None,
+    permission: str = "NO_PERMISSIONS",
+    options: Sequence[str] = ("--serve-artifacts",),
+    log: Callable[[str], None] = lambda text: None,
+) -> Iterator[Server]:
+    """An MLflow server on loopback.
+
+    Args:
+        database: That keeps runs and versions.
+        users: The database of the users; None for a server that lets everybody in.
+        permission: What users may do with what others made.
+        options: Further ones.
+        log: Told what the server printed, at its end.
+    """
+    with _folder() as folder:
+        port, word = free_port(), secrets.token_urlsafe(12)
+        command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1"]
+        command += ["--port", str(port), "--workers", "1", "--backend-store-uri", database]
+        command += ["--artifacts-destination", str(folder / "artifacts"), *options]
+        environment = os.environ | QUIET
+        if users:
+            settings = folder / "authentication.ini"
+            settings.touch(mode=0o600)
+            settings.write_text(
+                AUTHENTICATION.format(permission=permission, database=users, password=word)
+            )
+            command += ["--app-name", "basic-auth"]
+            environment |= {
+                "MLFLOW_AUTH_CONFIG_PATH": str(settings),
+                "MLFLOW_FLASK_SERVER_SECRET_KEY": secrets.token_urlsafe(32),
+            }
+        server = Server(f"http://127.0.0.1:{port}", database, word, folder)
+        output = folder / "mlflow.log"
+        with _process(command, output, signal.SIGTERM, environment, folder) as process:
+            _wait(lambda: _is_healthy(server.uri), process, output)
+            try:
+                yield server
+            finally:
+                log(server.log)
+
+
+@contextmanager
+def team_server() -> Iterator[Server]:
+    """PostgreSQL, MLflow and its authentication, as docs/team.md deploys them."""
+    programs = postgresql_programs()
+    assert programs, "PostgreSQL is not installed"
+    with (
+        postgresql(programs, ["mlflow", "users"]) as address,
+        mlflow_server(f"{address}mlflow", users=f"{address}users") as server,
+    ):
+        yield server
+
+
+def free_port() -> int:
+    """A port of loopback that nobody listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    # Not below pytest's folders: those are closed to the user that PostgreSQL runs as.
+    folder = Path(tempfile.mkdtemp(prefix="shiftreg-server-"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _lower_user(folder: Path) -> list[str]:
+    """Gives a folder to the user that PostgreSQL may run as, and says how to become it."""
+    if os.getuid() != 0:  # PostgreSQL refuses the superuser only
+        return []
+    names = [entry.pw_name for entry in pwd.getpwall()]
+    user = pwd.getpwnam("postgres" if "postgres" in names else "nobody")
+    os.chown(folder, user.pw_uid, user.pw_gid)
+    return ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"]
+
+
+@contextmanager
+def _process(
+    command: Sequence[str | Path],
+    log: Path,
+    stop: signal.Signals,
+    environment: Mapping[str, str] | None = None,
+    folder: Path = Path("/"),
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Runs a server in a session of its own, and ends all of it."""
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env=environment,
+            cwd=folder,
+            start_new_session=True,
+        )
+    try:
+        yield process
+    finally:
+        process.send_signal(stop)
+        try:
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            pass
+        finally:
+            # Its children, too: a session's group outlives its leader.
+            try:
+                os.killpg(process.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+            process.wait()
+
+
+def _wait(ready: Callable[[], bool], process: subprocess.Popen[bytes], log: Path) -> None:
+    end = time.monotonic() + START_SECONDS
+    while not ready():
+        if process.poll() is not None or time.monotonic() > end:
+            raise TimeoutError(f"The server did not start:\n{log.read_text()[-4000:]}")
+        time.sleep(0.1)
+
+
+def _is_healthy(uri: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{uri}/health", timeout=5) as answer:
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def main() -> None:
+    """Starts a server and says how to reach it."""
+    with team_server() as running:
+        for name, value in running.environment.items():
+            sys.stdout.write(f"export {name}={value}\n")
+        sys.stdout.flush()
+        signal.pause()
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        main()
+    except KeyboardInterrupt:
+        pass
