@@ -18,12 +18,12 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 START_SECONDS = 180
-STOP_SECONDS = 10
+STOP_SECONDS = 3
 QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "PYTHONWARNINGS": "ignore"}
 
 AUTHENTICATION = """\
@@ -89,8 +89,12 @@ def postgresql(programs: Path, databases: Sequence[str]) -> Iterator[str]:
         password.write_text(word)
         password.chmod(0o644)  # the folder is closed
         subprocess.run(
-            [*as_user, programs / "initdb", "-D", data, "-U", "mlflow", "-E", "UTF8", "--no-sync"]
-            + ["--auth=scram-sha-256", f"--pwfile={password}"],
+            [
+                *as_user,
+                programs / "initdb",
+                *("-D", data, "-U", "mlflow", "-E", "UTF8", "--no-sync"),
+                *("--auth=scram-sha-256", f"--pwfile={password}"),
+            ],
             check=True,
             capture_output=True,
             cwd="/",
@@ -222,15 +226,12 @@ def _process(
     finally:
         process.send_signal(stop)
         try:
-            process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            pass
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(STOP_SECONDS)
         finally:
             # Its children, too: a session's group outlives its leader.
-            try:
+            with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
             process.wait()
 
 
@@ -261,7 +262,5 @@ def main() -> None:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
+    with suppress(KeyboardInterrupt):
         main()
-    except KeyboardInterrupt:
-        pass

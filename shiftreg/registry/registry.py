@@ -193,7 +193,9 @@ class Registry:
         return shifts.activate(self._store, base, concept, version)
 
     def deactivate(self, base: str, concept: str) -> ShiftVersion | None:
-        """Leaves a concept without active version; its versions stay. Take a :meth:`turn` around it.
+        """Leaves a concept without active version; its versions stay.
+
+        Take a :meth:`turn` around it.
 
         Returns:
             The version that was active, as it is now; None if there was none.

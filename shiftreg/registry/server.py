@@ -60,8 +60,9 @@ def greet(uri: str) -> None:
     from mlflow.utils.rest_utils import http_request
     from mlflow.version import VERSION
 
-    answer = http_request(
-        get_default_host_creds(uri),
+    credentials = get_default_host_creds(uri)  # type: ignore[no-untyped-call]  # MLflow's
+    answer = http_request(  # type: ignore[no-untyped-call]  # MLflow's
+        credentials,
         "/version",
         "GET",
         max_retries=0,
