@@ -24,6 +24,8 @@ from pathlib import Path
 
 START_SECONDS = 180
 STOP_SECONDS = 3
+UNTIL_WE_DIE = ("setpriv", "--pdeathsig=TERM")
+"""Linux ends the server even if we are killed."""
 QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "PYTHONWARNINGS": "ignore"}
 
 AUTHENTICATION = """\
@@ -32,6 +34,7 @@ default_permission = {permission}
 database_uri = {database}
 admin_username = admin
 admin_password = {password}
+auth_cache_ttl_seconds = 60
 """
 
 
@@ -138,7 +141,8 @@ def mlflow_server(
     """
     with _folder() as folder:
         port, word = free_port(), secrets.token_urlsafe(12)
-        command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1"]
+        command = [*UNTIL_WE_DIE, sys.executable, "-m", "mlflow", "server"]
+        command += ["--host", "127.0.0.1"]
         command += ["--port", str(port), "--workers", "1", "--backend-store-uri", database]
         command += ["--artifacts-destination", str(folder / "artifacts"), *options]
         environment = os.environ | QUIET
@@ -195,11 +199,11 @@ def _folder() -> Iterator[Path]:
 def _lower_user(folder: Path) -> list[str]:
     """Gives a folder to the user that PostgreSQL may run as, and says how to become it."""
     if os.getuid() != 0:  # PostgreSQL refuses the superuser only
-        return []
+        return list(UNTIL_WE_DIE)
     names = [entry.pw_name for entry in pwd.getpwall()]
     user = pwd.getpwnam("postgres" if "postgres" in names else "nobody")
     os.chown(folder, user.pw_uid, user.pw_gid)
-    return ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"]
+    return [*UNTIL_WE_DIE, f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"]
 
 
 @contextmanager
@@ -261,6 +265,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):  # a shell's background job ignores the first
+        signal.signal(number, signal.default_int_handler)
     with suppress(KeyboardInterrupt):
         main()

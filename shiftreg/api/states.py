@@ -8,15 +8,17 @@ from dataclasses import asdict
 from shiftreg.api.values import ConceptDetail, ConceptState
 from shiftreg.api.workspace import Workspace
 from shiftreg.errors import InvalidInputError, NotFoundError
+from shiftreg.registry.shifts import unprotected
 
 
 def list_concepts(workspace: Workspace) -> tuple[ConceptState, ...]:
     """The state of every known concept, by name."""
     base, registry = workspace.base, workspace.registry
-    stale = {version.concept: towards for version, towards in registry.stale(base.name).items()}
+    stored = registry.all_versions(base.name)
+    stale = {version.concept: towards for version, towards in unprotected(stored).items()}
     states = []
-    for name in sorted(workspace.known_names(), key=str.lower):
-        versions = workspace.versions(name)
+    for name in sorted({*stored, *base.protected}, key=str.lower):
+        versions = stored.get(name, [])
         active = next((version for version in versions if version.active), None)
         shown = active or (versions[-1] if versions else None)
         states.append(

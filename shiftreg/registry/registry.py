@@ -167,6 +167,14 @@ class Registry:
         """
         return shifts.list_versions(self._store, base, concept)
 
+    def all_versions(self, base: str) -> dict[str, list[ShiftVersion]]:
+        """All versions of all concepts, in two queries.
+
+        Returns:
+            Name of a concept -> its versions, oldest first.
+        """
+        return shifts.list_all(self._store, base)
+
     def version(self, base: str, concept: str, ref: str | int | None = None) -> ShiftVersion:
         """One version of a concept.
 

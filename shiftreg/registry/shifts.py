@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -120,6 +120,21 @@ def list_versions(store: Store, base: str, concept: str) -> list[ShiftVersion]:
 
 
 @translates_errors
+def list_all(store: Store, base: str) -> dict[str, list[ShiftVersion]]:
+    """All versions of all concepts in two queries; see :meth:`Registry.all_versions`."""
+    models = {model.name: model for model in list_models(store, base)}
+    found: dict[str, list[ShiftVersion]] = {
+        model.tags["shiftreg.concept"]: [] for model in models.values()
+    }
+    for entry in search_versions(store, tag_filter(base, "shift")):
+        # A concept whose first version came between the two queries is not listed yet.
+        if model := models.get(entry.name):
+            active = str(entry.version) == str(model.aliases.get(ACTIVE))
+            found[model.tags["shiftreg.concept"]].append(_shift_version(store, entry, active))
+    return found
+
+
+@translates_errors
 def read_version(
     store: Store, base: str, concept: str, ref: str | int | None = None
 ) -> ShiftVersion:
@@ -211,15 +226,22 @@ def list_stale(store: Store, base: str) -> dict[ShiftVersion, tuple[str, ...]]:
     Returns:
         Version -> names of the concepts that it does not protect.
     """
-    concepts = list_concepts(store, base)
-    unprotected = {}
-    for version in list_active(store, base):
+    return unprotected(list_all(store, base))
+
+
+def unprotected(
+    versions: Mapping[str, Sequence[ShiftVersion]],
+) -> dict[ShiftVersion, tuple[str, ...]]:
+    """The same for versions that were read already."""
+    found = {}
+    active = (v for concept in versions.values() for v in concept if v.active)
+    for version in sorted(active, key=lambda version: version.concept):
         if not version.protected:  # its method is not separable: no refresh would change that
             continue
         known = {version.concept, *version.aliases, *version.protected}
-        if missing := tuple(name for name in concepts if name not in known):
-            unprotected[version] = missing
-    return unprotected
+        if missing := tuple(name for name in versions if name not in known):
+            found[version] = missing
+    return found
 
 
 def _versions(store: Store, model: RegisteredModel) -> list[ShiftVersion]:
