@@ -1,6 +1,6 @@
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint browser clean
+.PHONY: help demo test lint browser services clean
 
 PYTHON ?= python3
 PIP_ARGS ?=
@@ -20,7 +20,7 @@ help:  ## show this help
 demo: $(INSTALLED)  ## erase nine artists, restore Picasso, export and verify a checkpoint
 	PATH="$(CURDIR)/$(BIN):$$PATH" bash examples/demo.sh
 
-test: lint browser  ## lint, then run all tests
+test: lint browser services  ## lint, then run all tests
 	$(BIN)/python -m pytest
 
 lint: $(INSTALLED)  ## ruff and mypy
@@ -35,6 +35,14 @@ browser:  ## install chromium for the tests, where apt-get may
 		apt-get install -qq --no-install-recommends chromium chromium-driver || \
 		{ echo "Install chromium and chromedriver (Debian: chromium chromium-driver)." >&2; \
 		[ -z "$$CI" ]; }; \
+	fi >/dev/null
+
+# The tests run a team's server on it, see tests/servers.py. Without it they are skipped, except in CI.
+services:  ## install PostgreSQL for the tests, where apt-get may
+	@if ! command -v initdb && ! ls /usr/lib/postgresql/*/bin/initdb; then \
+		[ "$$(id -u)" = 0 ] && command -v apt-get && apt-get update -qq && \
+		apt-get install -qq --no-install-recommends postgresql || \
+		{ echo "Install PostgreSQL (Debian: postgresql)." >&2; [ -z "$$CI" ]; }; \
 	fi >/dev/null
 
 clean:  ## remove what make has made; the registry in .shiftreg stays

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from shiftreg import api
 from shiftreg.registry import open_registry
 from shiftreg.settings import Settings
 from shiftreg.shift import ConceptShift
+from tests.servers import Server, postgresql_programs, team_server
 
 LAYER = "down_blocks.1.attentions.0.transformer_blocks.0.attn2.to_k"
 OTHER_LAYER = "mid_block.attentions.0.transformer_blocks.0.attn2.to_v"
@@ -186,6 +188,27 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("template")
     open_registry(home)
     return home / "registry.db"
+
+
+@pytest.fixture(scope="session")
+def running_server() -> Iterator[Server]:
+    """A team's server on PostgreSQL, which takes about 20 seconds to start."""
+    if postgresql_programs() is None:
+        message = "PostgreSQL is not installed: make services"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    with team_server() as server:
+        yield server
+
+
+@pytest.fixture
+def server(running_server: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
+    """The team's server, with nothing registered; the environment names it and its admin."""
+    running_server.empty()
+    for name, value in running_server.environment.items():
+        monkeypatch.setenv(name, value)
+    return running_server
 
 
 @pytest.fixture

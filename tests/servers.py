@@ -63,6 +63,16 @@ class Server:
             "MLFLOW_TRACKING_PASSWORD": self.password,
         }
 
+    def empty(self) -> None:
+        """Takes away all that was registered, so that the next test finds a new server."""
+        import psycopg2
+
+        with psycopg2.connect(self.database.replace("+psycopg2", "")) as connection:
+            with connection.cursor() as cursor:
+                cursor.execute("TRUNCATE registered_models, runs, experiment_tags CASCADE")
+                cursor.execute("DELETE FROM experiments WHERE experiment_id <> 0")
+        connection.close()
+
     @property
     def log(self) -> str:
         """What the server has printed."""
