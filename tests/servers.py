@@ -67,10 +67,10 @@ class Server:
         """Takes away all that was registered, so that the next test finds a new server."""
         import psycopg2
 
-        with psycopg2.connect(self.database.replace("+psycopg2", "")) as connection:
-            with connection.cursor() as cursor:
-                cursor.execute("TRUNCATE registered_models, runs, experiment_tags CASCADE")
-                cursor.execute("DELETE FROM experiments WHERE experiment_id <> 0")
+        connection = psycopg2.connect(self.database.replace("+psycopg2", ""))
+        with connection, connection.cursor() as cursor:
+            cursor.execute("TRUNCATE registered_models, runs, experiment_tags CASCADE")
+            cursor.execute("DELETE FROM experiments WHERE experiment_id <> 0")
         connection.close()
 
     @property

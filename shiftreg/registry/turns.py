@@ -56,14 +56,14 @@ def turn(store: Store) -> Iterator[None]:
 @contextmanager
 def _file_turn(store: Store) -> Iterator[None]:
     lock = FileLock(store.home / "changes.lock", timeout=WAIT_SECONDS)
-    try:
-        with translated_errors(store.uri):
+    with translated_errors(store.uri):
+        try:
             lock.acquire()
-    except Timeout as error:
-        raise StorageError(
-            f"Another process has been changing the registry {store.uri} for {WAIT_SECONDS:.0f} s. "
-            "Wait for it to end and try again."
-        ) from error
+        except Timeout as error:
+            raise StorageError(
+                f"Others have been changing the registry {store.uri} for {WAIT_SECONDS:.0f} s. "
+                "Wait for them to end and try again."
+            ) from error
     try:
         yield
     finally:
