@@ -27,8 +27,8 @@ from shiftreg.audit.events import GENESIS, AuditEvent, Draft
 from shiftreg.audit.stores import Contents, Entry
 from shiftreg.errors import IntegrityError, StorageError
 from shiftreg.registry.artifacts import TAG_BYTES, fetch_verified, log_text
-from shiftreg.registry.models import create_model, search_versions
 from shiftreg.registry.failures import is_missing, is_taken, translated_errors
+from shiftreg.registry.models import create_model, search_versions
 from shiftreg.registry.store import Store
 
 if TYPE_CHECKING:
