@@ -291,6 +291,5 @@ def test_a_damaged_note_of_what_was_seen_is_as_good_as_none(log: AuditLog, tmp_p
 
 
 def test_a_server_that_is_gone_is_a_storage_error(tmp_path: Path) -> None:
-    log = AuditLog(open_registry(tmp_path, "http://127.0.0.1:9").events())
     with pytest.raises(StorageError, match="SHIFTREG_TRACKING_URI"):
-        log.append("init", base="b")
+        AuditLog(open_registry(tmp_path, "http://127.0.0.1:9").events())
