@@ -591,3 +591,25 @@ def test_nothing_is_written_and_the_deltas_are_copies(
     assert (tmp_path / "foreign.safetensors").read_bytes() == content
     assert folder_digest(stable_diffusion_base) == before
     assert [path.name for path in tmp_path.iterdir()] == ["foreign.safetensors"]
+
+
+@pytest.mark.parametrize("name", ["base_2", "base_xl"])
+def test_single_files_of_other_families_are_compared_part_by_part(
+    name: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    folder, file = request.getfixturevalue(name), tmp_path / "tuned.safetensors"
+    state = single_file_state(folder, {})
+    weight = next(key for key in state if key.endswith("attn2.to_k.weight"))
+    state[weight] = state[weight] * 2
+    # Of the whole encoder, Stable Diffusion 2 has no use for the last layer and the projection.
+    unused = {"cond_stage_model.model.text_projection": torch.ones(2, 2)}
+    save_file(state | (unused if name == "base_2" else {}), file)
+    (delta,) = read_foreign(file, folder).deltas.values()
+    assert torch.equal(delta, state[weight].float() / 2)
+    joined = [key for key in state if key.endswith("attn.in_proj_bias")][-1]
+    state[joined] = state[joined] + 1
+    save_file(state, file)
+    words = "second text encoder" if name == "base_xl" else "text encoder"
+    with pytest.raises(IncompatibleError, match=f"another {words} than the base \\('{joined}'\\)"):
+        read_foreign(file, folder)
+    assert len(read_foreign(file, folder, unet_only=True).deltas) == 1

@@ -1,0 +1,214 @@
+"""Converts full-size single files, as `shiftreg init FILE` does: how long, in how much memory.
+
+    python benchmarks/single_files.py [1.4 2.1 XL]
+
+The files have random weights, the real names and shapes, and are deleted again; the largest case
+needs 20 GB of disk. Each is compared with what it became, tensor by tensor and bit for bit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from shiftreg.checkpoints import compare_checkpoint
+from shiftreg.checkpoints.base_folder import read_config
+from shiftreg.checkpoints.ckpt_file import write_ckpt
+from shiftreg.checkpoints.compvis_text import long_name
+from shiftreg.checkpoints.digested_file import DigestedFile
+from shiftreg.checkpoints.single_file import component_places, to_single_file
+from shiftreg.checkpoints.stored import PIECE, TensorSource
+from shiftreg.checkpoints.tensor_files import widest_first, write_safetensors
+from shiftreg.pipelines import weight_shapes
+
+VAE = {
+    "block_out_channels": [128, 256, 512, 512],
+    "down_block_types": ["DownEncoderBlock2D"] * 4,
+    "up_block_types": ["UpDecoderBlock2D"] * 4,
+    "layers_per_block": 2,
+}
+SD_UNET = {
+    "down_block_types": ["CrossAttnDownBlock2D"] * 3 + ["DownBlock2D"],
+    "up_block_types": ["UpBlock2D"] + ["CrossAttnUpBlock2D"] * 3,
+    "layers_per_block": 2,
+}
+XL_UNET = {
+    "block_out_channels": [320, 640, 1280],
+    "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"],
+    "up_block_types": ["CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"],
+    "layers_per_block": 2,
+    "transformer_layers_per_block": [1, 2, 10],
+    "cross_attention_dim": 2048,
+    "attention_head_dim": [5, 10, 20],
+    "use_linear_projection": True,
+    "addition_embed_type": "text_time",
+    "addition_time_embed_dim": 256,
+    "projection_class_embeddings_input_dim": 2816,
+}
+
+
+def clip(width: int, layers: int, heads: int, act: str) -> dict[str, Any]:
+    return {
+        "hidden_size": width,
+        "intermediate_size": 4 * width,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "hidden_act": act,
+        "projection_dim": width,
+    }
+
+
+CLIP_L = clip(768, 12, 12, "quick_gelu")
+SD_2_UNET = SD_UNET | {
+    "cross_attention_dim": 1024,
+    "attention_head_dim": [5, 10, 20, 20],
+    "use_linear_projection": True,
+}
+# Family -> configurations, dtype, suffix, whether averaged weights are in the file, too.
+CASES: dict[str, tuple[dict[str, dict[str, Any]], torch.dtype, str, bool]] = {
+    "1.4": (
+        {"unet": SD_UNET | {"cross_attention_dim": 768}, "text_encoder": CLIP_L},
+        torch.float32,
+        "ckpt",
+        True,
+    ),
+    "2.1": (
+        {"unet": SD_2_UNET, "text_encoder": clip(1024, 23, 16, "gelu")},
+        torch.float16,
+        "ckpt",
+        False,
+    ),
+    "XL": (
+        {"unet": XL_UNET, "text_encoder": CLIP_L, "text_encoder_2": clip(1280, 32, 20, "gelu")},
+        torch.float16,
+        "safetensors",
+        False,
+    ),
+}
+CLASSES = {
+    "unet": ["diffusers", "UNet2DConditionModel"],
+    "vae": ["diffusers", "AutoencoderKL"],
+    "text_encoder": ["transformers", "CLIPTextModel"],
+    "text_encoder_2": ["transformers", "CLIPTextModelWithProjection"],
+}
+CONVERT = """
+import json, sys, time
+from pathlib import Path
+from shiftreg import api, pipelines
+from shiftreg.settings import Settings
+
+def peak():
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) << 10
+
+home, file, config = map(Path, sys.argv[1:])
+workspace = api.open_workspace(Settings(home, "x", None))
+pipelines.weight_shapes(config)
+before, start = peak(), time.perf_counter()
+made = api.convert_base(workspace, str(file), config=config)
+print(json.dumps([str(made.folder), time.perf_counter() - start, peak() - before]))
+"""
+
+
+@dataclass(frozen=True)
+class RandomTensor:
+    """Random values, a piece at a time."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    seed: int
+
+    def pieces(self) -> Iterator[Tensor]:
+        generator = torch.Generator().manual_seed(self.seed)
+        count = math.prod(self.shape)
+        values = torch.randn(min(count, PIECE), generator=generator).to(self.dtype)
+        for start in range(0, count, PIECE):
+            yield values[: min(PIECE, count - start)]
+
+
+def write_configuration(folder: Path, configs: dict[str, dict[str, Any]]) -> None:
+    for part, config in configs.items():
+        (folder / part).mkdir(parents=True)
+        (folder / part / "config.json").write_text(json.dumps(config))
+    index = {part: CLASSES[part] for part in configs}
+    (folder / "model_index.json").write_text(json.dumps(index))
+
+
+def write_file(file: Path, config: Path, dtype: torch.dtype, averaged: bool) -> None:
+    shapes = weight_shapes(config)
+    state: dict[str, TensorSource] = {}
+    for part, expected in shapes.items():
+        names = [long_name(name) if part.startswith("text") else name for name in expected]
+        tensors = {
+            name: RandomTensor(shape, dtype, number)
+            for number, (name, shape) in enumerate(zip(names, expected.values(), strict=True))
+        }
+        places = component_places(part, names, read_config(config / part), frozenset(shapes))
+        state |= to_single_file(tensors, places)
+    if averaged:
+        state |= {
+            "model_ema." + name.removeprefix("model.").replace(".", ""): tensor
+            for name, tensor in state.items()
+            if name.startswith("model.diffusion_model.")
+        }
+    with DigestedFile(file) as target:
+        if file.suffix == ".ckpt":
+            write_ckpt(target, state, {})
+        else:
+            write_safetensors(target, widest_first(state), {})
+
+
+def seconds(start: float) -> float:
+    return time.perf_counter() - start
+
+
+def measure(name: str, room: Path) -> str:
+    configs, dtype, suffix, averaged = CASES[name]
+    config, file = room / "config", room / f"model.{suffix}"
+    write_configuration(config, configs | {"vae": VAE})
+    write_file(file, config, dtype, averaged)
+    start = time.perf_counter()
+    shutil.copyfile(file, room / "copy")
+    copying = seconds(start)
+    (room / "copy").unlink()
+    start = time.perf_counter()
+    with file.open("rb") as handle:
+        hashlib.file_digest(handle, "sha256")
+    digesting = seconds(start)
+    command = [sys.executable, "-c", CONVERT, room / "home", file, config]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    folder, converting, memory = json.loads(done.stdout)
+    comparison = compare_checkpoint(file, Path(folder), {})
+    assert not comparison.differing
+    assert not comparison.missing
+    assert all(extra.startswith("model_ema.") for extra in comparison.extra)
+    about = f"{name}, {str(dtype).removeprefix('torch.')}{', averaged' * averaged}, `.{suffix}`"
+    return (
+        f"| {about} | {file.stat().st_size / 1e9:.1f} GB | {memory / 1e6:.0f} MB | "
+        f"{converting:.0f} s | {digesting:.0f} s | {copying:.0f} s |"
+    )
+
+
+def main() -> None:
+    print("| file | size | memory | conversion | `sha256` alone | copy alone |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    for name in sys.argv[1:] or CASES:
+        with tempfile.TemporaryDirectory() as room:
+            print(measure(name, Path(room)), flush=True)
+
+
+if __name__ == "__main__":
+    main()
