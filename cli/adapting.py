@@ -37,7 +37,7 @@ def adapter(
     concepts: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[CONCEPT]...",
+            metavar="CONCEPT",
             help="What the adapter erases; all that is erased by default.",
             show_default=False,
         ),
