@@ -166,25 +166,26 @@ def held_ranks(
     Raises:
         InvalidInputError: A parameter's change has no such factors.
     """
-    ranks = {
-        parameter: _rank(composition.shifts, names, parameter, rank)
-        for parameter in composition.layers
-    }
+    shifts = composition.shifts
+    dense = [p for p in composition.layers if adapters.stacked_rank(shifts, p) is None]
+    factored = [p for p in dense if names.is_weight(p)]
+    if dense and (rank is None or factored != dense):
+        parameter = next((p for p in dense if p not in factored), dense[0])
+        shift = next(shift for shift in shifts if parameter in shift.dense)
+        approximate = ", or approximate it: --rank N" if factored == dense else ""
+        raise InvalidInputError(
+            f"A LoRA holds changes of low rank, and the shift of {shift.concept} ({shift.method}) "
+            f"changes {parameter} in another way. Export it with --form diff{approximate}."
+        )
+    ranks = {parameter: _rank(shifts, names, parameter, rank) for parameter in composition.layers}
     return dict.fromkeys(ranks, max(ranks.values())) if form == "kohya" else ranks
 
 
 def _rank(
     shifts: Sequence[ConceptShift], names: AdapterNames, parameter: str, rank: int | None
 ) -> int:
-    shape = names.shape(parameter)
     exact = adapters.stacked_rank(shifts, parameter)
-    if exact is None and (rank is None or not names.is_weight(parameter)):
-        dense = next(shift for shift in shifts if parameter in shift.dense)
-        approximate = ", or approximate it: --rank N" if names.is_weight(parameter) else ""
-        raise InvalidInputError(
-            f"A LoRA holds changes of low rank, and the shift of {dense.concept} ({dense.method}) "
-            f"changes {parameter} in another way. Export it with --form diff{approximate}."
-        )
+    shape = names.shape(parameter)
     full = min(shape[0], math.prod(shape[1:])) if exact is None else exact
     return full if rank is None else min(rank, full)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +17,11 @@ from torch import Tensor
 
 from shiftreg import api, miniature, pipelines
 from shiftreg.api.composition.adapter_checks import adapter_check, adapter_recipe
+from shiftreg.api.composition.adapter_content import adapter_content, held_ranks
 from shiftreg.api.composition.composing import plan_shifts
-from shiftreg.checkpoints import file_digest, read_foreign
-from shiftreg.compose import merged_weights
+from shiftreg.api.composition.describing import base_facts
+from shiftreg.checkpoints import AdapterNames, file_digest, read_foreign
+from shiftreg.compose import Composition, merged_weights
 from shiftreg.errors import AlreadyExistsError, InvalidInputError, NotFoundError, StorageError
 from shiftreg.settings import Settings
 from shiftreg.verification import Check
@@ -132,8 +135,9 @@ def test_dense_changes_round_trip_bit_for_bit(workspace: api.Workspace, tmp_path
     (version,) = workspace.registry.active("miniature")
     shift = workspace.shift(version)
     assert any(name.endswith(".bias") for name in shift.dense)
-    with pytest.raises(InvalidInputError, match="--form diff"):
-        api.plan_adapter(workspace, tmp_path / "e.safetensors", ["Caravaggio"])
+    for rank in (None, 4):  # a bias has no rank
+        with pytest.raises(InvalidInputError, match=r"\(esd\).*--form diff\.$"):
+            api.plan_adapter(workspace, tmp_path / "e.safetensors", ["Caravaggio"], rank=rank)
     result = export(workspace, tmp_path / "e.safetensors", "Caravaggio", form="diff")
     deltas = {
         name.removesuffix(".weight"): delta
@@ -141,6 +145,22 @@ def test_dense_changes_round_trip_bit_for_bit(workspace: api.Workspace, tmp_path
     }
     for name, delta in shift.dense.items():
         assert torch.equal(deltas.get(name, torch.zeros_like(delta)), delta)
+
+
+def test_a_dense_change_of_weights_alone_can_be_approximated(
+    erased: api.Workspace, tmp_path: Path
+) -> None:
+    (shift, *_) = plan_shifts(erased, api.plan_composition(erased, only=["Caravaggio"])).shifts
+    dense = {layer: shift.delta_weight(layer).float() for layer in shift.layers}
+    composition = Composition.of(
+        shift.base_digest, [replace(shift, support=shift.support[:0], factors={}, dense=dense)]
+    )
+    names = AdapterNames.of(erased.folder, base_facts(erased))
+    with pytest.raises(InvalidInputError, match="or approximate it: --rank N"):
+        held_ranks(composition, names, "kohya", None)
+    assert set(held_ranks(composition, names, "kohya", 4).values()) == {4}
+    content = adapter_content(erased, composition, "kohya", torch.float32, 4)
+    assert 0.5 < content.kept < 1
 
 
 def test_half_precision_keeps_protected_prompts(erased: api.Workspace, tmp_path: Path) -> None:
