@@ -9,7 +9,7 @@ import typer
 
 from . import render_attacks
 from .failures import CHECK_FAILED
-from .options import Common, DryRunOption, OnlyOption, WithoutOption, examples, with_common
+from .options import DryRunOption, OnlyOption, WithoutOption, Writing, examples, with_common
 from .parsing import choose, read_value, split_pair
 
 commands = typer.Typer()
@@ -26,7 +26,7 @@ commands = typer.Typer()
 )
 @with_common
 def attack(
-    common: Common,
+    common: Writing,
     concept: Annotated[
         str | None,
         typer.Argument(metavar="CONCEPT", help="Name of an erased concept.", show_default=False),

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from . import render
-from .options import Common, DryRunOption, examples, with_common
+from .options import DryRunOption, Writing, examples, with_common
 from .parsing import read_lines, read_triggers
 
 commands = typer.Typer()
@@ -25,7 +25,7 @@ commands = typer.Typer()
 )
 @with_common
 def init(
-    common: Common,
+    common: Writing,
     source: Annotated[
         str,
         typer.Argument(

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from . import render_classifiers as render
-from .options import Common, ForceOption, examples, with_common
+from .options import Common, ForceOption, Writing, examples, with_common
 from .parsing import split_names
 
 commands = typer.Typer(
@@ -29,7 +29,7 @@ commands = typer.Typer(
 )
 @with_common
 def train(
-    common: Common,
+    common: Writing,
     folder: Annotated[
         Path | None,
         typer.Argument(

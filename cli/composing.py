@@ -15,8 +15,8 @@ from .options import (
     DryRunOption,
     ForceOption,
     OnlyOption,
-    ReasonOption,
     WithoutOption,
+    Writing,
     examples,
     with_common,
 )
@@ -36,7 +36,7 @@ commands = typer.Typer()
 )
 @with_common
 def compose(
-    common: Common,
+    common: Writing,
     *,
     only: OnlyOption = None,
     without: WithoutOption = None,
@@ -57,7 +57,6 @@ def compose(
         bool,
         typer.Option("--verify", help="Verify first, and write nothing if a gate is not passed."),
     ] = False,
-    reason: ReasonOption = "",
     dry_run: DryRunOption = False,
 ) -> None:
     """Say what a model with the active shifts generates, and write it as one file.
@@ -91,7 +90,13 @@ def compose(
         raise typer.Exit(CHECK_FAILED)
     with common.progress() as observe:
         result = api.export_composition(
-            workspace, plan, export, dtype=dtype, overwrite=force, reason=reason, observe=observe
+            workspace,
+            plan,
+            export,
+            dtype=dtype,
+            overwrite=force,
+            reason=common.reason,
+            observe=observe,
         )
     common.show(result, render.export(result))
 
@@ -106,7 +111,7 @@ def compose(
 )
 @with_common
 def verify(
-    common: Common,
+    common: Writing,
     file: Annotated[
         Path | None,
         typer.Argument(

@@ -10,9 +10,8 @@ from shiftreg.concepts import Kind
 
 from . import render, render_plans
 from .options import (
-    Common,
     DryRunOption,
-    ReasonOption,
+    Writing,
     examples,
     with_common,
 )
@@ -31,7 +30,7 @@ commands = typer.Typer()
 )
 @with_common
 def erase(
-    common: Common,
+    common: Writing,
     concept: Annotated[
         list[str],
         typer.Argument(
@@ -61,7 +60,6 @@ def erase(
             help="How other concepts' names are kept: exact, content:TOLERANCE or svd:TOLERANCE.",
         ),
     ] = "exact",
-    reason: ReasonOption = "",
     seed: Annotated[
         int, typer.Option(min=0, metavar="N", help="The same seed gives the same shift.")
     ] = 0,
@@ -96,7 +94,7 @@ def erase(
     common.preview(*panels)
     with common.progress() as observe:
         results = api.erase(
-            workspace, concept, **request, reason=reason, seed=seed, observe=observe
+            workspace, concept, **request, reason=common.reason, seed=seed, observe=observe
         )
     common.show(results, render.erasures(results))
 
@@ -110,21 +108,21 @@ def erase(
 )
 @with_common
 def restore(
-    common: Common,
+    common: Writing,
     concept: Annotated[
         list[str], typer.Argument(metavar="CONCEPT", help="Names of erased concepts.")
     ],
     *,
-    reason: Annotated[
-        str, typer.Option(metavar="TEXT", help="Why, for the audit trail.", show_default=False)
-    ],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     dry_run: DryRunOption = False,
 ) -> None:
     """Let erased concepts generate again, exactly as they did before.
 
-    Their shifts stay in the registry: "shiftreg erase NAME@VERSION" applies one again.
+    Their shifts stay in the registry: "shiftreg erase NAME@VERSION" applies one again. A reason
+    must be given.
     """
+    if not common.reason.strip():
+        raise typer.BadParameter("--reason is missing: why do they generate again?")
     workspace = common.workspace()
     from shiftreg import api
 
@@ -139,7 +137,7 @@ def restore(
         return
     if erased:
         common.confirm("Restore?", yes=yes)
-    restored = api.restore(workspace, concept, reason=reason)
+    restored = api.restore(workspace, concept, reason=common.reason)
     common.show(restored, render.concepts(restored))
 
 
@@ -152,13 +150,12 @@ def restore(
 )
 @with_common
 def refresh(
-    common: Common,
+    common: Writing,
     concept: Annotated[
         list[str] | None,
         typer.Argument(metavar="CONCEPT", help="Names; all stale shifts by default."),
     ] = None,
     *,
-    reason: ReasonOption = "",
     dry_run: DryRunOption = False,
 ) -> None:
     """Make shifts protect the concepts that were registered after them.
@@ -179,5 +176,5 @@ def refresh(
         return
     common.preview(render_plans.stale(stale))
     with common.progress() as observe:
-        results = api.refresh(workspace, concept, reason=reason, observe=observe)
+        results = api.refresh(workspace, concept, reason=common.reason, observe=observe)
     common.show(results, render.erasures(results))

@@ -9,7 +9,14 @@ import typer
 
 from . import render_evaluation
 from .failures import CHECK_FAILED
-from .options import ClassifierOption, Common, OnlyOption, WithoutOption, examples, with_common
+from .options import (
+    ClassifierOption,
+    OnlyOption,
+    WithoutOption,
+    Writing,
+    examples,
+    with_common,
+)
 from .parsing import choose, read_value, split_pair
 
 commands = typer.Typer()
@@ -25,7 +32,7 @@ commands = typer.Typer()
 )
 @with_common
 def evaluate(
-    common: Common,
+    common: Writing,
     scene: Annotated[
         Path | None,
         typer.Argument(

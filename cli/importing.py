@@ -10,7 +10,7 @@ import typer
 from shiftreg.concepts import Kind
 
 from . import render, render_plans
-from .options import Common, DryRunOption, ReasonOption, examples, with_common
+from .options import DryRunOption, Writing, examples, with_common
 
 commands = typer.Typer()
 RefitOption = Annotated[
@@ -33,7 +33,7 @@ RefitOption = Annotated[
 )
 @with_common
 def import_shift(
-    common: Common,
+    common: Writing,
     file: Annotated[
         Path,
         typer.Argument(
@@ -60,7 +60,6 @@ def import_shift(
     unet_only: Annotated[
         bool, typer.Option("--unet-only", help="Leave another text encoder or autoencoder out.")
     ] = False,
-    reason: ReasonOption = "",
     dry_run: DryRunOption = False,
 ) -> None:
     """Register an eraser that another tool made, as a version of a concept.
@@ -91,7 +90,7 @@ def import_shift(
             foreign,
             decouple=decouple or refit,
             refit=refit,
-            reason=reason,
+            reason=common.reason,
             observe=observe,
         )
     common.show(results, render.erasures(results))
@@ -102,13 +101,12 @@ def import_shift(
 )
 @with_common
 def decouple(
-    common: Common,
+    common: Writing,
     concept: Annotated[
         str, typer.Argument(metavar="CONCEPT[@VERSION]", help="The active version by default.")
     ],
     *,
     refit: RefitOption = False,
-    reason: ReasonOption = "",
 ) -> None:
     """Make a separable version of a shift that was not trained to be.
 
@@ -119,5 +117,7 @@ def decouple(
     from shiftreg import api
 
     with common.progress() as observe:
-        result = api.decouple(workspace, concept, refit=refit, reason=reason, observe=observe)
+        result = api.decouple(
+            workspace, concept, refit=refit, reason=common.reason, observe=observe
+        )
     common.show((result,), render.erasures((result,)))

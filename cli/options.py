@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from shiftreg.settings import Settings
 
 _PANEL = "Shared options"
+_TRAIL = "Audit trail"
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,10 @@ class Common:
 
         return load_settings(self.home, self.base, self.tracking_uri)
 
+    def cause(self) -> dict[str, str]:
+        """Why something is done; empty for commands that only read."""
+        return {}
+
     def workspace(self) -> Workspace:
         """Opens the registry; the first time in a process, this takes some seconds."""
         settings = self.settings()
@@ -88,7 +93,7 @@ class Common:
         with console.status("opening the registry"):
             from shiftreg import api
 
-            return api.open_workspace(settings)
+            return api.open_workspace(settings, **self.cause())
 
     def progress(self) -> AbstractContextManager[Observer]:
         """An observer for long work, silent if a machine is listening."""
@@ -141,21 +146,55 @@ class Common:
             raise typer.Exit(BAD_INPUT)
 
 
-def with_common(command: Callable[..., None]) -> Callable[..., None]:
-    """Gives a command the options of :class:`Common`, and reports what fails in it.
+@dataclass(frozen=True)
+class Writing(Common):
+    """The options of every command that leaves an event in the audit trail."""
 
-    The command takes them as its first argument. Typer reads options off a signature; the one
-    made here has the command's own, then the shared ones.
+    reason: Annotated[
+        str,
+        typer.Option(metavar="TEXT", help="Why.", show_default=False, rich_help_panel=_TRAIL),
+    ] = ""
+    request: Annotated[
+        str,
+        typer.Option(
+            metavar="REF",
+            help="Reference of the request that this answers.",
+            show_default=False,
+            rich_help_panel=_TRAIL,
+        ),
+    ] = ""
+    licence: Annotated[
+        str,
+        typer.Option(
+            metavar="REF",
+            help="Reference of the licence that this rests on.",
+            show_default=False,
+            rich_help_panel=_TRAIL,
+        ),
+    ] = ""
+
+    def cause(self) -> dict[str, str]:
+        """What was said, for the events of this command."""
+        said = {"reason": self.reason, "request": self.request, "licence": self.licence}
+        return {name: text.strip() for name, text in said.items() if text.strip()}
+
+
+def with_common(command: Callable[..., None]) -> Callable[..., None]:
+    """Gives a command the shared options, and reports what fails in it.
+
+    The command takes them as its first argument, a :class:`Common` or a :class:`Writing`. Typer
+    reads options off a signature; the one made here has the command's own, then the shared ones.
     """
-    shared = _shared_parameters()
+    first, *own = inspect.signature(command, eval_str=True).parameters.values()
+    kind = first.annotation
+    shared = _shared_parameters(kind)
 
     @functools.wraps(command)
     def run(**values: Any) -> None:
-        common = Common(**{parameter.name: values.pop(parameter.name) for parameter in shared})
+        common = kind(**{parameter.name: values.pop(parameter.name) for parameter in shared})
         with reported(show_traceback=common.traceback):
             command(common, **values)
 
-    _, *own = inspect.signature(command, eval_str=True).parameters.values()
     # Typer keeps the line breaks of all paragraphs but the first; these are meant to flow.
     paragraphs = inspect.cleandoc(command.__doc__ or "").split("\n\n")
     run.__doc__ = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
@@ -165,11 +204,11 @@ def with_common(command: Callable[..., None]) -> Callable[..., None]:
 
 
 @functools.cache
-def _shared_parameters() -> tuple[inspect.Parameter, ...]:
-    """The options of :class:`Common`, as parameters that a command can take."""
+def _shared_parameters(kind: Callable[..., Common]) -> tuple[inspect.Parameter, ...]:
+    """The options of :class:`Common` or :class:`Writing`, as parameters that a command can take."""
     return tuple(
         parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
-        for parameter in inspect.signature(Common, eval_str=True).parameters.values()
+        for parameter in inspect.signature(kind, eval_str=True).parameters.values()
     )
 
 

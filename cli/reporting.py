@@ -13,10 +13,10 @@ from . import render
 from .failures import CHECK_FAILED
 from .options import (
     ClassifierOption,
-    Common,
     ForceOption,
     OnlyOption,
     WithoutOption,
+    Writing,
     examples,
     with_common,
 )
@@ -37,7 +37,7 @@ commands = typer.Typer()
 )
 @with_common
 def report(
-    common: Common,
+    common: Writing,
     file: Annotated[
         Path | None,
         typer.Argument(

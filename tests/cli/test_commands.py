@@ -348,3 +348,21 @@ def test_ui_says_where_and_hands_over_to_mlflow(
     [(program, command)] = started
     assert command[0] == program
     assert "8080" in command
+
+
+def test_why_something_is_done_is_said_to_the_workspace(calls: Calls, values: Any) -> None:
+    calls.answer(verify=values.passed_verification)
+    why = ("--reason", "asked by the heirs", "--request", " C-17 ", "--licence", "")
+    assert start("verify", *why).exit_code == 0
+    name, _, options = calls.made[0]
+    assert (name, options) == (
+        "open_workspace",
+        {"reason": "asked by the heirs", "request": "C-17"},
+    )
+
+
+def test_restoring_without_a_reason_is_refused_before_anything_is_opened(calls: Calls) -> None:
+    result = start("restore", "Caravaggio", "--yes")
+    assert result.exit_code == 2
+    assert "--reason is missing" in result.stderr
+    assert calls.made == []

@@ -67,6 +67,28 @@ def test_the_help_of_every_command_has_an_example_and_the_shared_options(command
         assert option in result.output
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        "init",
+        "erase",
+        "restore",
+        "refresh",
+        "import",
+        "decouple",
+        "compose",
+        "verify",
+        "evaluate",
+        "attack",
+        "report",
+    ],
+)
+def test_what_leaves_an_event_takes_reason_request_and_licence(command: str) -> None:
+    result = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "120"})
+    shown = result.output.partition("Audit trail")[2]
+    assert all(option in shown for option in ("--reason", "--request", "--licence"))
+
+
 @pytest.mark.parametrize("arguments", [["--help"], ["erase", "--help"], ["--version"], ["erase"]])
 def test_help_and_usage_errors_import_nothing_heavy(arguments: list[str]) -> None:
     assert loaded(start(*arguments)) == []

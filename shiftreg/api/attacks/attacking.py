@@ -118,7 +118,7 @@ def _keep(
             save_picture(picture_grid(rows), partial)
         with atomic_file(path) as partial:
             partial.write_text(json.dumps(to_json(report), indent=2), encoding="utf-8")
-        workspace.registry.record_measurement(
+        kept = workspace.registry.record_measurement(
             plan.base,
             "attack",
             plan.digest,
@@ -146,6 +146,7 @@ def _keep(
             "base": prepared.composed.base_digest,
             "composition": plan.digest,
             "classifier": judge.digest,
+            "report": kept.report_digest,
         },
         details={
             "success": success,

@@ -125,7 +125,7 @@ def verify(
     digests = {"base": plan.base_digest, "composition": plan.digest}
     if file:
         digests["export"] = checkpoints.checkpoint_digest(file)
-    workspace.registry.record_measurement(
+    kept = workspace.registry.record_measurement(
         plan.base,
         "verification",
         plan.digest,
@@ -138,7 +138,7 @@ def verify(
         "verify",
         base=plan.base,
         concepts=tuple(name for name, state in plan.states.items() if state == "erased"),
-        digests=digests,
+        digests=digests | {"report": kept.report_digest},
         details={
             "passed": verification.passed,
             "checks": len(checks),
