@@ -17,6 +17,7 @@ from shiftreg import __version__
 from . import (
     adapting,
     attacking,
+    auditing,
     bases,
     classifying,
     composing,
@@ -28,6 +29,7 @@ from . import (
     painting,
     reading,
     reporting,
+    tracing,
     ui,
 )
 from .console import data_console, print_line
@@ -52,6 +54,8 @@ for group in (
     attacking,
     measuring,
     reporting,
+    auditing,
+    tracing,
     bases,
     ui,
 ):

@@ -44,6 +44,12 @@ if TYPE_CHECKING:
     from shiftreg.api.states import plan_refresh as plan_refresh
     from shiftreg.api.states import restore as restore
     from shiftreg.api.states import show_concept as show_concept
+    from shiftreg.api.trail.checking import verify_trail as verify_trail
+    from shiftreg.api.trail.checking import write_checkpoint as write_checkpoint
+    from shiftreg.api.trail.evidence import write_evidence as write_evidence
+    from shiftreg.api.trail.timeline import events_csv as events_csv
+    from shiftreg.api.trail.timeline import list_events as list_events
+    from shiftreg.api.trail.whereabouts import find_shift as find_shift
     from shiftreg.api.values import CompositionPlan as CompositionPlan
     from shiftreg.api.workspace import Workspace as Workspace
     from shiftreg.api.workspace import open_workspace as open_workspace
@@ -62,14 +68,17 @@ _HOMES = {
     "decouple": "shiftreg.api.erasure.decoupling",
     "erase": "shiftreg.api.erasure.erasing",
     "evaluate": "shiftreg.api.evaluation.evaluating",
+    "events_csv": "shiftreg.api.trail.timeline",
     "export_adapter": "shiftreg.api.composition.adapting",
     "export_composition": "shiftreg.api.composition.exporting",
+    "find_shift": "shiftreg.api.trail.whereabouts",
     "generate_grid": "shiftreg.api.composition.samples",
     "imagenet_classifier": "shiftreg.api.evaluation.classifying",
     "import_shift": "shiftreg.api.erasure.importing",
     "inspect_file": "shiftreg.api.inspection.inspecting",
     "list_attacks": "shiftreg.api.attacks.methods",
     "list_concepts": "shiftreg.api.states",
+    "list_events": "shiftreg.api.trail.timeline",
     "list_methods": "shiftreg.api.erasure.methods",
     "measure_folders": "shiftreg.api.measurement.measuring",
     "open_workspace": "shiftreg.api.workspace",
@@ -92,6 +101,9 @@ _HOMES = {
     "train_classifier": "shiftreg.api.evaluation.classifying",
     "ui_command": "shiftreg.api.front_end",
     "verify": "shiftreg.api.composition.verifying",
+    "verify_trail": "shiftreg.api.trail.checking",
+    "write_checkpoint": "shiftreg.api.trail.checking",
+    "write_evidence": "shiftreg.api.trail.evidence",
     "write_report": "shiftreg.api.report.reporting",
 }
 

@@ -99,7 +99,7 @@ def signature_findings(
     if unsigned and (keys is not None or unknown):
         notes.append(f"not signed: {word} {in_words(unsigned)}")
     for key, numbers in unknown.items():
-        remark = "a key that was not given" if keys else "a key to be given with --key"
+        remark = "a key that was not given" if keys else "not checked: no public key was given"
         notes.append(f"signed by {key[:12]}, {remark}: {word} {in_words(numbers)}")
     return problems, notes
 

@@ -180,8 +180,11 @@ def _broken_link(event: AuditEvent, number: int, where: Mapping[str, int], word:
 
 def _missing(known: Known, events: Placed, end: int) -> Iterator[tuple[int, str]]:
     """Says where a chain no longer holds what was noted."""
-    if known.digest == GENESIS or any(event.digest == known.digest for _, event in events):
-        return
+    if known.digest == GENESIS and not known.sequence:
+        return  # the head of a chain without events
+    for _, event in events:
+        if event.digest == known.digest and known.sequence in (None, event.sequence):
+            return
     for number, event in events:
         if event.sequence == known.sequence:
             yield (

@@ -7,7 +7,16 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from shiftreg.registry import accounts, bases, compositions, measurements, shifts, training, turns
+from shiftreg.registry import (
+    accounts,
+    bases,
+    compositions,
+    measurements,
+    samples,
+    shifts,
+    training,
+    turns,
+)
 from shiftreg.registry.records import BaseRecord, CompositionVersion, Measurement, ShiftVersion
 from shiftreg.registry.server_events import ServerEvents
 from shiftreg.registry.store import Store, connect
@@ -220,6 +229,13 @@ class Registry:
             IntegrityError: The file is missing or was changed.
         """
         return shifts.download_shift(self._store, version)
+
+    def download_samples(self, version: ShiftVersion) -> Path | None:
+        """A local picture of what a version does, painted when it was made; None if there is none.
+
+        No digest of it is on record: it illustrates, and proves nothing.
+        """
+        return samples.download_samples(self._store, version)
 
     def stale(self, base: str) -> dict[ShiftVersion, tuple[str, ...]]:
         """Active versions that do not protect every other registered concept.

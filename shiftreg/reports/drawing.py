@@ -44,15 +44,16 @@ class Picture:
         return self.width <= SMALL
 
 
-def picture(image: np.ndarray, alt: str) -> Picture:
+def picture(image: np.ndarray, alt: str, longest: int = LONGEST_SIDE) -> Picture:
     """Puts a picture into a ``data:`` address.
 
     Args:
         image: uint8 ``(H, W, 3)``.
         alt: What it shows, in words.
+        longest: Longest side on the page; larger ones are reduced.
     """
     drawn = Image.fromarray(image)
-    drawn.thumbnail((LONGEST_SIDE, LONGEST_SIDE), Image.Resampling.LANCZOS)
+    drawn.thumbnail((longest, longest), Image.Resampling.LANCZOS)
     file = io.BytesIO()
     drawn.save(file, "PNG", optimize=True)
     content = base64.b64encode(file.getvalue()).decode()

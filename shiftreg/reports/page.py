@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from shiftreg.checks import Check
 from shiftreg.reports import numbers
 from shiftreg.reports.attacked import AttackPart
 from shiftreg.reports.drawing import Curve, Picture
 from shiftreg.reports.evaluated import EvaluationPart
+from shiftreg.reports.templating import page_template
 
 COLUMNS = 10
 """Shifts side by side in one heat map: more do not fit on paper."""
@@ -192,7 +190,7 @@ class ReportPage:
 def render_page(page: ReportPage) -> str:
     """Writes the page as HTML that asks nothing of the network and runs no script."""
     failed = [check for check in page.checks if not check.passed]
-    return _template().render(
+    return page_template("report.html.j2").render(
         page=page,
         failed=failed,
         # The sort is stable: within failed and held ones, the verification's order stays.
@@ -203,21 +201,6 @@ def render_page(page: ReportPage) -> str:
         heat_levels=[f"up to {edge:.0e}" for edge in numbers.HEAT]
         + [f"above {numbers.HEAT[-1]:.0e}"],
     )
-
-
-@cache
-def _template() -> Template:
-    environment = Environment(
-        loader=PackageLoader("shiftreg.reports"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        finalize=numbers.visible,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters |= {name: getattr(numbers, name) for name in ("number", "heat", "percent")}
-    return environment.get_template("report.html.j2")
 
 
 def _heat_maps(

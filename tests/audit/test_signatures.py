@@ -47,7 +47,7 @@ def test_signed_events_are_confirmed_by_their_key_alone(folder: Path, kind: str)
     assert log.verify(keys=keys, all_signed=True).problems == ()
     assert log.verify(keys=keys).notes == ()
     assert log.verify().notes == (
-        f"signed by {signer.key[:12]}, a key to be given with --key: line 1 to 3",
+        f"signed by {signer.key[:12]}, not checked: no public key was given: line 1 to 3",
     )
     assert log.verify(keys=others).valid
     assert log.verify(keys=others).notes == (

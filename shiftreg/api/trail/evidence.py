@@ -1,0 +1,260 @@
+"""Evidence about one concept as one page: for a rights-holder, or an auditor."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from shiftreg import __version__
+from shiftreg.api.trail.checking import verify_trail
+from shiftreg.api.trail.stored_checks import attack_parts, verification_lines
+from shiftreg.api.trail.timeline import is_about
+from shiftreg.api.trail.whereabouts import Place, Whereabouts, find_shift
+from shiftreg.api.values import Observer, ignore_progress
+from shiftreg.api.workspace import Workspace
+from shiftreg.audit import AuditEvent, AuditReport
+from shiftreg.errors import IntegrityError
+from shiftreg.registry import ShiftVersion
+from shiftreg.reports import (
+    ErasurePart,
+    EvidenceEvent,
+    EvidencePage,
+    Picture,
+    ReleaseLine,
+    picture,
+    render_evidence,
+)
+from shiftreg.reports.numbers import moment
+
+LONGEST_SIDE = 1400
+SENTENCES = {
+    "erase": "It was erased",
+    "activate": "It was erased again, with a stored shift",
+    "refresh": "Its shift was made to protect what had been registered since",
+    "import": "A shift that another tool had made was registered",
+    "decouple": "Its shift was made separable",
+    "restore": "It was restored: it generates again",
+    "export": "A model without it was exported",
+    "verify": "A model without it was verified",
+    "attack": "Attacks tried to bring it back",
+    "evaluate": "A model without it was evaluated",
+    "report": "A report on a model without it was written",
+    "evidence": "A page of evidence was written",
+}
+
+
+@dataclass(frozen=True)
+class EvidenceResult:
+    """A page that was written.
+
+    Attributes:
+        concept: Name of the concept.
+        path: The page, a local file.
+        digest: SHA-256 of the page.
+        events: How many events it shows.
+        releases: How many exports it shows.
+        head: Digest of the trail's last event when it was written, "" if the trail is damaged.
+        problems: What the check of the trail found.
+    """
+
+    concept: str
+    path: Path
+    digest: str
+    events: int
+    releases: int
+    head: str
+    problems: tuple[str, ...]
+
+
+def write_evidence(
+    workspace: Workspace,
+    concept: str,
+    path: Path,
+    *,
+    look: bool = True,
+    overwrite: bool = False,
+    observe: Observer = ignore_progress,
+) -> EvidenceResult:
+    """Writes all that is on record about one concept as one HTML file.
+
+    Args:
+        workspace: Where.
+        concept: Its name.
+        path: Of the page.
+        look: Whether to compare exported files with their digests; see ``find_shift``.
+        overwrite: Replace an existing page.
+        observe: Told of the progress.
+
+    Raises:
+        NotFoundError: Unknown concept.
+        AlreadyExistsError: The page exists.
+        StorageError: The disk is full or read-only.
+    """
+    from shiftreg import checkpoints
+
+    with checkpoints.atomic_file(path, overwrite=overwrite) as partial:
+        places = find_shift(workspace, concept, look=look, observe=observe)
+        page, report = _page(workspace, places)
+        partial.write_text(render_evidence(page), encoding="utf-8")
+    digest = checkpoints.file_digest(path)
+    if report.valid:  # nothing can continue a damaged trail, and the page says that it is
+        workspace.audit.append(
+            "evidence",
+            base=places.base,
+            concepts=(places.concept,),
+            digests={"base": page.base_digest, "page": digest, "head": report.head},
+            details={"path": str(path.absolute())},
+        )
+    return EvidenceResult(
+        concept=places.concept,
+        path=path,
+        digest=digest,
+        events=len(page.events),
+        releases=len(page.releases),
+        head=page.head,
+        problems=report.problems,
+    )
+
+
+def _page(workspace: Workspace, places: Whereabouts) -> tuple[EvidencePage, AuditReport]:
+    base, name = workspace.base, places.concept
+    report, events = _trail(workspace, name)
+    verifications, missing_verifications = verification_lines(workspace, name)
+    attacks, missing_attacks = attack_parts(workspace, name)
+    lines = tuple(map(_line, events))
+    page = EvidencePage(
+        created=moment(datetime.now(UTC).isoformat()),
+        tool=f"shiftreg {__version__}",
+        base=base.name,
+        base_digest=base.digest,
+        concept=name,
+        now=places.now,
+        requests=_references(events, "request"),
+        licences=_references(events, "licence"),
+        story=tuple((moment(event.time), _sentence(event, name)) for event in events),
+        erasures=tuple(_erasure(workspace, v, events) for v in workspace.versions(name)),
+        verifications=verifications,
+        attacks=attacks,
+        notes=missing_verifications + missing_attacks,
+        releases=tuple(_release(place) for place in places.places),
+        restorations=tuple(line for line in lines if line.action == "restore"),
+        events=lines,
+        chain=_chain(report),
+        holds=report.valid,
+        head=report.head if report.valid and report.count else "",
+        origin=report.origin,
+        count=report.count,
+        remarks=report.notes,
+    )
+    return page, report
+
+
+def _trail(workspace: Workspace, concept: str) -> tuple[AuditReport, tuple[AuditEvent, ...]]:
+    """The check of the whole trail, and the events about the concept on this base."""
+    report = verify_trail(workspace)
+    try:
+        events = workspace.audit.events()
+    except IntegrityError:
+        return report, ()  # the report says where
+    base = workspace.base.name
+    return report, tuple(e for e in events if e.base == base and is_about(e, concept))
+
+
+def _chain(report: AuditReport) -> str:
+    if report.valid:
+        return f"The record holds: its chain of {report.count} events is unbroken."
+    return "The record is DAMAGED. " + " ".join(f"{problem}." for problem in report.problems)
+
+
+def _references(events: Iterable[AuditEvent], field: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(text for event in events if (text := getattr(event, field))))
+
+
+def _sentence(event: AuditEvent, concept: str) -> str:
+    """An event in words: what, by whom, on which reference, why."""
+    what = SENTENCES.get(event.action, event.action.capitalize())
+    if event.action == "export" and concept not in event.concepts:
+        what = "A model that generates it was exported"
+    parts = [f"{what}, by {event.actor}"]
+    if path := event.details.get("path"):
+        parts.append(f"as {Path(str(path)).name}")
+    if "passed" in event.details:
+        parts.append("all checks passed" if event.details["passed"] else "checks FAILED")
+    parts += [f"request {event.request}"] if event.request else []
+    parts += [f"licence {event.licence}"] if event.licence else []
+    return "; ".join(parts) + (f": {event.reason}" if event.reason else ".")
+
+
+def _erasure(
+    workspace: Workspace, version: ShiftVersion, events: Sequence[AuditEvent]
+) -> ErasurePart:
+    # The first event that names a shift is the one that made it.
+    made = next((e for e in events if e.digests.get("shift") == version.digest), None)
+    return ErasurePart(
+        version=version.version,
+        method=version.method,
+        created=moment(version.created),
+        actor=version.actor or (made.actor if made else ""),
+        reason=version.reason or (made.reason if made else ""),
+        request=made.request if made else "",
+        active=version.active,
+        digest=version.digest,
+        file_digest=version.file_digest,
+        base_digest=workspace.base.digest,
+        predecessor=version.predecessor or "",
+        aliases=version.aliases,
+        protected=len(version.protected),
+        samples=_samples(workspace, version),
+    )
+
+
+def _samples(workspace: Workspace, version: ShiftVersion) -> Picture | None:
+    import numpy as np
+    from PIL import Image
+
+    path = workspace.registry.download_samples(version)
+    if path is None:
+        return None
+    try:
+        with Image.open(path) as image:
+            pixels = np.asarray(image.convert("RGB"))
+    except (OSError, ValueError, Image.DecompressionBombError):
+        return None  # who changed the picture must not keep the page from being made
+    words = (
+        f"Prompts about {version.concept}, painted without the shift of version "
+        f"{version.version} and with it"
+    )
+    return picture(pixels, words, LONGEST_SIDE)
+
+
+def _release(place: Place) -> ReleaseLine:
+    return ReleaseLine(
+        name=place.name,
+        words=place.words,
+        state=place.state,
+        created=moment(place.created),
+        actor=place.actor,
+        digest=place.digest,
+        composition=place.composition,
+        file=place.file,
+    )
+
+
+def _line(event: AuditEvent) -> EvidenceEvent:
+    return EvidenceEvent(
+        sequence=event.sequence,
+        time=moment(event.time),
+        actor=event.actor,
+        host=event.host,
+        action=event.action,
+        reason=event.reason,
+        request=event.request,
+        licence=event.licence,
+        digests=tuple((word, str(digest)) for word, digest in event.digests.items()),
+        digest=event.digest,
+        previous=event.previous,
+        key=event.key,
+        line=event.to_line(),
+    )

@@ -1,0 +1,93 @@
+"""Stored verifications and attacks, as far as they are about one concept."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import fields
+from typing import Any, TypeVar
+
+from shiftreg.api.workspace import Workspace
+from shiftreg.checks import Check
+from shiftreg.concepts import mentions
+from shiftreg.errors import IntegrityError
+from shiftreg.registry.records import Measurement
+from shiftreg.reports import AttackPart, Note, VerificationLine, read_attack
+from shiftreg.reports.numbers import check_schema, moment
+
+MOST_CHECKS = 40
+Part = TypeVar("Part")
+
+
+def verification_lines(
+    workspace: Workspace, concept: str
+) -> tuple[tuple[VerificationLine, ...], tuple[Note, ...]]:
+    """All stored verifications that knew the concept, oldest first, and what to say besides."""
+    stored = workspace.registry.measurements(workspace.base.name, "verification")
+    lines, notes = _read(workspace, stored, lambda m, d: _verification(m, d, concept))
+    found = tuple(line for line in lines if line)
+    if not any(line.state == "erased" for line in found):
+        text = "No verification of a model without it is on record. Make one:"
+        notes += (Note(text, "shiftreg verify"),)
+    if not any(line.state == "generates" for line in found):
+        text = "No verification of a model that generates it is on record. Make one:"
+        notes += (Note(text, f"shiftreg verify --without {shlex.quote(concept)}"),)
+    return found, notes
+
+
+def attack_parts(
+    workspace: Workspace, concept: str
+) -> tuple[tuple[AttackPart, ...], tuple[Note, ...]]:
+    """The latest attacks on the concept in each composition, and what to say if there are none."""
+    stored = workspace.registry.measurements(workspace.base.name, "attack")
+    latest = {one.digest: one for one in stored if one.concept == concept}
+    if not latest:
+        command = f"shiftreg attack {shlex.quote(concept)}"
+        return (), (Note("No attack on it is on record. Make one:", command),)
+    return _read(workspace, latest.values(), lambda m, d: read_attack(d, m.digest))
+
+
+def _read(
+    workspace: Workspace,
+    measurements: Iterable[Measurement],
+    read: Callable[[Measurement, Mapping[str, Any]], Part],
+) -> tuple[tuple[Part, ...], tuple[Note, ...]]:
+    """Reads stored reports; of one that cannot be read is said so, and the page goes on."""
+    parts: list[Part] = []
+    notes: list[Note] = []
+    for measurement in measurements:
+        try:
+            path = workspace.registry.download_report(measurement)
+            document = json.loads(path.read_text(encoding="utf-8"))
+            check_schema(document)
+            parts.append(read(measurement, document))
+        except (IntegrityError, ValueError, KeyError, TypeError, AttributeError) as error:
+            when = moment(measurement.created)
+            notes.append(Note(f"The {measurement.kind} of {when} cannot be shown: {error}"))
+    return tuple(parts), tuple(notes)
+
+
+def _verification(
+    measurement: Measurement, document: Mapping[str, Any], concept: str
+) -> VerificationLine | None:
+    """One report, if it knew the concept."""
+    state = document["plan"]["states"].get(concept)
+    if state is None:
+        return None
+    return VerificationLine(
+        created=moment(measurement.created),
+        composition=measurement.digest,
+        export=measurement.export_digest,
+        state=str(state),
+        passed=bool(document["passed"]),
+        report_digest=measurement.report_digest,
+        checks=tuple(_checks(document, concept))[:MOST_CHECKS],
+    )
+
+
+def _checks(document: Mapping[str, Any], concept: str) -> Iterator[Check]:
+    names = {field.name for field in fields(Check)}
+    for values in document["checks"]:
+        if mentions(str(values["subject"]), (concept,)):
+            yield Check(**{key: value for key, value in values.items() if key in names})

@@ -1,0 +1,203 @@
+"""Where a concept's shift is, and where it is not: every export that is on record."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePath
+from typing import Literal
+
+from shiftreg.api.values import Observer, Progress, ignore_progress
+from shiftreg.api.workspace import Workspace
+from shiftreg.audit import AuditEvent
+from shiftreg.errors import IntegrityError
+from shiftreg.registry import CompositionVersion
+
+Presence = Literal["unchanged", "changed", "missing", "elsewhere", "not looked at"]
+Holding = Literal["erased", "generates", "not in it"]
+ADAPTER = "adapter"
+
+
+@dataclass(frozen=True)
+class Place:
+    """One recorded export, and what it does to the concept.
+
+    Attributes:
+        state: "erased", "generates", or "not in it" for an adapter of other concepts.
+        words: The same in a sentence.
+        name: Of the file.
+        path: Where it was written.
+        form: "adapter, kohya" and the like; "" if the record does not say.
+        digest: Of the file.
+        composition: Digest of what it holds.
+        version: Number of the composition in the registry; None if only the trail knows it.
+        shift_version: Of the concept's shift that is in it; None if none is.
+        shift: Digest of that shift.
+        created: UTC, ISO 8601.
+        host: The machine that wrote it, "" if the trail does not say.
+        actor: Who wrote it.
+        reason: Why.
+        file: "unchanged", "changed" or "missing", compared with the digest; "elsewhere" if another
+            machine wrote it and it is not here.
+        in_trail: Whether the audit trail has an event of it.
+    """
+
+    state: Holding
+    words: str
+    name: str
+    path: str
+    form: str
+    digest: str
+    composition: str
+    version: int | None
+    shift_version: int | None
+    shift: str
+    created: str
+    host: str
+    actor: str
+    reason: str
+    file: Presence
+    in_trail: bool
+
+
+@dataclass(frozen=True)
+class Whereabouts:
+    """Where a concept is erased, and where it generates.
+
+    Attributes:
+        base: Name of the base.
+        concept: Name of the concept.
+        now: What the default composition does with it, in words.
+        places: The exports, oldest first.
+    """
+
+    base: str
+    concept: str
+    now: str
+    places: tuple[Place, ...]
+
+
+def find_shift(
+    workspace: Workspace,
+    concept: str,
+    *,
+    look: bool = True,
+    observe: Observer = ignore_progress,
+) -> Whereabouts:
+    """Every recorded export that contains a concept's shift, and every one that lacks it.
+
+    Args:
+        workspace: Where.
+        concept: Its name.
+        look: Whether to compare the files with their digests, which reads all of them.
+        observe: Told of the progress.
+
+    Raises:
+        NotFoundError: Unknown concept.
+    """
+    name, base = workspace.find(concept), workspace.base.name
+    active = next((v for v in workspace.registry.active(base) if v.concept == name), None)
+    now = f"erased (version {active.version})" if active else "generates"
+    events = {e.digests["export"]: e for e in _exports(workspace) if e.base == base}
+    versions = workspace.registry.compositions(base)
+    exported = [version for version in versions if version.export_digest]
+    registered = {version.export_digest for version in exported}
+    unregistered = [event for digest, event in events.items() if digest not in registered]
+    places = [_registered(name, v, events.get(v.export_digest)) for v in exported]
+    places += [_only_in_trail(name, event) for event in unregistered]
+    places.sort(key=lambda place: place.created)
+    if look:
+        seen = []
+        for done, place in enumerate(places):
+            observe(Progress("comparing files", done, len(places)))
+            seen.append(_looked_at(place))
+        places = seen
+    return Whereabouts(base, name, now, tuple(places))
+
+
+def _exports(workspace: Workspace) -> Iterator[AuditEvent]:
+    """The events that wrote a file. A trail that cannot be read must not hide the registry."""
+    try:
+        events = workspace.audit.events()
+    except IntegrityError:
+        return
+    yield from (event for event in events if event.action == "export" and "export" in event.digests)
+
+
+def _registered(name: str, version: CompositionVersion, event: AuditEvent | None) -> Place:
+    shift = next((shift for shift in version.shifts if shift[0] == name), None)
+    known = name in version.erased or name in version.restored
+    details = event.details if event else {}
+    form = str(details.get("form", ""))
+    state, words = _holding(version.export_path, form, shift[1] if shift else None, known=known)
+    return Place(
+        state=state,
+        words=words,
+        name=PurePath(version.export_path).name,
+        path=version.export_path,
+        form=form,
+        digest=version.export_digest,
+        composition=version.digest,
+        version=version.version,
+        shift_version=shift[1] if shift else None,
+        shift=shift[2] if shift else "",
+        created=version.created,
+        host=event.host if event else "",
+        actor=version.actor or (event.actor if event else ""),
+        reason=version.reason,
+        file="not looked at",
+        in_trail=event is not None,
+    )
+
+
+def _only_in_trail(name: str, event: AuditEvent) -> Place:
+    """An export whose record in the registry is gone: the event still names it."""
+    path, form = str(event.details.get("path", "")), str(event.details.get("form", ""))
+    states = event.details.get("states")
+    known = isinstance(states, Mapping) and name in states
+    erased = name in event.concepts
+    state, words = _holding(path, form, 0 if erased else None, known=known)
+    return Place(
+        state=state,
+        words=f"{words}; it is no longer in the registry",
+        name=PurePath(path).name,
+        path=path,
+        form=form,
+        digest=event.digests["export"],
+        composition=event.digests.get("composition", ""),
+        version=None,
+        shift_version=None,
+        shift="",
+        created=event.time,
+        host=event.host,
+        actor=event.actor,
+        reason=event.reason,
+        file="not looked at",
+        in_trail=True,
+    )
+
+
+def _holding(path: str, form: str, version: int | None, *, known: bool) -> tuple[Holding, str]:
+    """What a file does to the concept, and the same in words; version 0 is an unknown one."""
+    name = PurePath(path).name
+    by = f" (version {version})" if version else ""
+    if form.startswith(ADAPTER):
+        if version is None:
+            return "not in it", f"not in the adapter {name}"
+        return "erased", f"erased by the adapter {name} at strength 1{by}"
+    if version is not None:
+        return "erased", f"erased in {name}{by}"
+    why = "its shift was left out" if known else "it was not known then"
+    return "generates", f"generates in {name} ({why})"
+
+
+def _looked_at(place: Place) -> Place:
+    from shiftreg import checkpoints
+
+    path = Path(place.path)
+    if not path.exists():
+        is_here = place.host in ("", socket.gethostname())
+        return replace(place, file="missing" if is_here else "elsewhere")
+    found = checkpoints.checkpoint_digest(path)
+    return replace(place, file="unchanged" if found == place.digest else "changed")
