@@ -9,11 +9,10 @@ import typer
 
 from . import render_adapters
 from .options import (
-    Common,
     DryRunOption,
     ForceOption,
-    ReasonOption,
     WithoutOption,
+    Writing,
     examples,
     with_common,
 )
@@ -32,7 +31,7 @@ commands = typer.Typer()
 )
 @with_common
 def adapter(
-    common: Common,
+    common: Writing,
     *,
     concepts: Annotated[
         list[str] | None,
@@ -62,7 +61,6 @@ def adapter(
         ),
     ] = None,
     force: ForceOption = False,
-    reason: ReasonOption = "",
     dry_run: DryRunOption = False,
 ) -> None:
     """Write a file that switches concepts off in a running server.
@@ -87,6 +85,6 @@ def adapter(
     common.preview(render_adapters.plan(plan))
     with common.progress() as observe:
         result = api.export_adapter(
-            workspace, plan, overwrite=force, reason=reason, observe=observe
+            workspace, plan, overwrite=force, reason=common.reason, observe=observe
         )
     common.show(result, render_adapters.result(result))

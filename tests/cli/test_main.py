@@ -70,6 +70,7 @@ def test_the_help_of_every_command_has_an_example_and_the_shared_options(command
 @pytest.mark.parametrize(
     "command",
     [
+        "adapter",
         "init",
         "erase",
         "restore",

@@ -1,12 +1,6 @@
 from __future__ import annotations
 
-import shutil
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -70,38 +64,3 @@ def erase(registry: Registry, tmp_path: Path) -> Erase:
         return registry.register_shift(base, log, file, metadata, {"lpips": 0.25}, **options)
 
     return register
-
-
-@pytest.fixture(scope="session")
-def server(database: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of an MLflow server on loopback, over a database of its own."""
-    folder = tmp_path_factory.mktemp("server")
-    shutil.copyfile(database, folder / "registry.db")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "mlflow", "server", "--workers", "1"]
-    command += ["--host", "127.0.0.1", "--port", str(port)]
-    command += ["--backend-store-uri", f"sqlite:///{folder / 'registry.db'}"]
-    command += ["--artifacts-destination", str(folder / "artifacts")]
-    address = f"http://127.0.0.1:{port}"
-    with (folder / "server.log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log)
-    try:
-        _wait_for(address, process, folder / "server.log")
-        yield address
-    finally:
-        process.terminate()
-        process.wait()
-
-
-def _wait_for(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            urllib.request.urlopen(f"{address}/health", timeout=1).close()
-        except OSError:
-            time.sleep(0.1)
-        else:
-            return
-    pytest.fail(f"the server did not start:\n{log.read_text()}", pytrace=False)

@@ -5,35 +5,37 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
-from mlflow.exceptions import MlflowException
 
+from shiftreg.api import open_workspace
 from shiftreg.audit import GENESIS, AuditEvent, AuditLog, AuditReport
 from shiftreg.audit.events import Draft
-from shiftreg.errors import IntegrityError, StorageError
+from shiftreg.errors import IntegrityError
 from shiftreg.registry import open_registry
+from shiftreg.registry.accounts import account
 from shiftreg.registry.server_events import EVENT, NAME
+from shiftreg.registry.store import Store
+from shiftreg.settings import Settings
+from tests.servers import Server
 
 
 @pytest.fixture
-def client(server: str) -> MlflowClient:
+def client(server: Server) -> MlflowClient:
     """Somebody at the server, who finds no chain there."""
-    client = MlflowClient(server, registry_uri=server)
-    with suppress(MlflowException):  # where there is none, there is none to delete
-        client.delete_registered_model(NAME)
-    return client
+    return MlflowClient(server.uri, registry_uri=server.uri)
 
 
 @pytest.fixture
-def log_of(server: str, client: MlflowClient, tmp_path: Path) -> Callable[[str], AuditLog]:
+def log_of(server: Server, tmp_path: Path) -> Callable[[str], AuditLog]:
     """The log as a person sees it, from a home of their own."""
-    return lambda person: AuditLog(open_registry(tmp_path / person, server).events())
+    return lambda person: AuditLog(open_registry(tmp_path / person, server.uri).events())
 
 
 @pytest.fixture
@@ -290,6 +292,29 @@ def test_a_damaged_note_of_what_was_seen_is_as_good_as_none(log: AuditLog, tmp_p
     assert log.verify().valid
 
 
-def test_a_server_that_is_gone_is_a_storage_error(tmp_path: Path) -> None:
-    with pytest.raises(StorageError, match="SHIFTREG_TRACKING_URI"):
-        AuditLog(open_registry(tmp_path, "http://127.0.0.1:9").events())
+def test_the_actor_is_who_the_server_knows(server: Server, tmp_path: Path) -> None:
+    workspace = open_workspace(Settings(tmp_path, "miniature", server.uri))
+    assert workspace.audit.append("init", base="b").actor == "admin"
+
+
+class Open(BaseHTTPRequestHandler):
+    """A server that lets everybody in."""
+
+    def do_POST(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_a_name_that_no_server_checks_is_nobodys(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "admin")
+    with HTTPServer(("127.0.0.1", 0), Open) as nobody:
+        Thread(target=nobody.serve_forever, daemon=True).start()
+        uri = f"http://127.0.0.1:{nobody.server_port}"
+        assert account(Store(MlflowClient(uri), tmp_path, uri, False)) is None
+        nobody.shutdown()
+    assert account(Store(MlflowClient(), tmp_path, "sqlite:///x", False)) is None

@@ -28,7 +28,7 @@ class Place:
         words: The same in a sentence.
         name: Of the file.
         path: Where it was written.
-        form: "adapter, kohya" and the like; "" if the record does not say.
+        form: "ckpt", "safetensors", "folder", "adapter, kohya" and the like; "" if no record says.
         digest: Of the file.
         composition: Digest of what it holds.
         version: Number of the composition in the registry; None if only the trail knows it.
@@ -129,7 +129,7 @@ def _registered(name: str, version: CompositionVersion, event: AuditEvent | None
     shift = next((shift for shift in version.shifts if shift[0] == name), None)
     known = name in version.erased or name in version.restored
     details = event.details if event else {}
-    form = str(details.get("form", ""))
+    form = version.form or str(details.get("form", ""))
     state, words = _holding(version.export_path, form, shift[1] if shift else None, known=known)
     return Place(
         state=state,
