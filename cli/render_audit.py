@@ -13,9 +13,9 @@ from .console import safe
 from .render import make_table, pairs, short, warnings
 
 if TYPE_CHECKING:
+    from shiftreg.api import AuditEvent, AuditReport, Checkpoint
     from shiftreg.api.trail.evidence import EvidenceResult
     from shiftreg.api.trail.whereabouts import Whereabouts
-    from shiftreg.audit import AuditEvent, AuditReport, Checkpoint
 
 FILE_STYLES = {"unchanged": "green", "changed": "bold red", "missing": "red"}
 STATE_STYLES = {"erased": "yellow", "generates": "green"}

@@ -54,13 +54,19 @@ if TYPE_CHECKING:
     from shiftreg.api.workspace import Workspace as Workspace
     from shiftreg.api.workspace import open_workspace as open_workspace
     from shiftreg.api.workspace import register_base as register_base
+    from shiftreg.audit import AuditEvent as AuditEvent
+    from shiftreg.audit import AuditReport as AuditReport
+    from shiftreg.audit import Checkpoint as Checkpoint
     from shiftreg.evaluation.scenes import read_scene as read_scene
     from shiftreg.registry import BaseRecord as BaseRecord
 
 _HOMES = {
     "AdapterPlan": "shiftreg.api.composition.adapting",
     "AdapterResult": "shiftreg.api.composition.adapting",
+    "AuditEvent": "shiftreg.audit",
+    "AuditReport": "shiftreg.audit",
     "BaseRecord": "shiftreg.registry",
+    "Checkpoint": "shiftreg.audit",
     "CompositionPlan": "shiftreg.api.values",
     "Workspace": "shiftreg.api.workspace",
     "attack": "shiftreg.api.attacks.attacking",
