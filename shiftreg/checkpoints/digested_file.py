@@ -16,6 +16,7 @@ from shiftreg.checkpoints.files import CHUNK, opened, read_into
 
 BLOCK = 4096  # bytes: file systems share whole blocks only
 BACKLOG = 4  # pieces that were written and wait to be digested
+WRITE = 1 << 18  # bytes at a time: of larger ones, Linux seeks memory in one stretch, which is slow
 
 
 class DigestedFile:
@@ -35,7 +36,8 @@ class DigestedFile:
         self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
         self._hasher = hashlib.sha256()
         self._thread = ThreadPoolExecutor(1)
-        self._waiting: deque[Future[None]] = deque()
+        self._waiting: deque[tuple[Future[None], bytearray | None]] = deque()
+        self._free: list[bytearray] = []
         self._sharing = hasattr(os, "copy_file_range")
 
     def __enter__(self) -> DigestedFile:
@@ -87,24 +89,29 @@ class DigestedFile:
             if length is None:
                 length = os.fstat(handle.fileno()).st_size - offset
             for start, end in _pieces(offset, offset + length):
-                data = memoryview(bytearray(end - start))
+                # Used again and again: fresh memory costs as much as reading into it.
+                buffer = self._free.pop() if self._free else bytearray(CHUNK)
+                data = memoryview(buffer)[: end - start]
                 read_into(handle, start, data)
-                self._update(data)
+                self._update(data, buffer)
                 if not self._share(handle, start, end):
                     self._write(data)
 
     def flush(self) -> None:
         """Nothing is held back; archive writers ask for it all the same."""
 
-    def _update(self, data: memoryview) -> None:
+    def _update(self, data: memoryview, buffer: bytearray | None = None) -> None:
         """Hands bytes to the digest, and waits if it lags behind: they stay in memory till then."""
-        self._waiting.append(self._thread.submit(self._hasher.update, data))
+        self._waiting.append((self._thread.submit(self._hasher.update, data), buffer))
         if len(self._waiting) > BACKLOG:
-            self._waiting.popleft().result()
+            digested, free = self._waiting.popleft()
+            digested.result()
+            if free is not None:
+                self._free.append(free)
 
     def _write(self, data: memoryview) -> None:
         while data:
-            written = os.write(self._descriptor, data)
+            written = os.write(self._descriptor, data[:WRITE])
             self.position += written
             data = data[written:]
 
