@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
 START_SECONDS = 180
 STOP_SECONDS = 3
@@ -28,14 +29,7 @@ UNTIL_WE_DIE = ("setpriv", "--pdeathsig=TERM")
 """Linux ends the server even if we are killed."""
 QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "PYTHONWARNINGS": "ignore"}
 
-AUTHENTICATION = """\
-[mlflow]
-default_permission = {permission}
-database_uri = {database}
-admin_username = admin
-admin_password = {password}
-auth_cache_ttl_seconds = 60
-"""
+START = Path(__file__).parents[1] / "examples" / "team" / "start.sh"
 
 
 @dataclass(frozen=True)
@@ -98,7 +92,7 @@ def postgresql(programs: Path, databases: Sequence[str]) -> Iterator[str]:
         data, log, port = folder / "data", folder / "postgresql.log", free_port()
         as_user = _lower_user(folder)
         password = folder / "password"
-        word = secrets.token_urlsafe(16)
+        word = secrets.token_hex(16)
         password.write_text(word)
         password.chmod(0o644)  # the folder is closed
         subprocess.run(
@@ -132,60 +126,58 @@ def postgresql(programs: Path, databases: Sequence[str]) -> Iterator[str]:
 
 
 @contextmanager
-def mlflow_server(
-    database: str,
-    *,
-    users: str | None = None,
-    permission: str = "NO_PERMISSIONS",
-    options: Sequence[str] = ("--serve-artifacts",),
-    log: Callable[[str], None] = lambda text: None,
-) -> Iterator[Server]:
-    """An MLflow server on loopback.
+def mlflow_server(database: str, *options: str) -> Iterator[Server]:
+    """An MLflow server on loopback that lets everybody in.
 
     Args:
         database: That keeps runs and versions.
-        users: The database of the users; None for a server that lets everybody in.
-        permission: What users may do with what others made.
-        options: Further ones.
-        log: Told what the server printed, at its end.
+        *options: Further ones.
     """
+    command = [sys.executable, "-m", "mlflow", "server", "--workers", "1"]
+    command += ["--backend-store-uri", database, *options]
     with _folder() as folder:
-        port, word = free_port(), secrets.token_urlsafe(12)
-        command = [*UNTIL_WE_DIE, sys.executable, "-m", "mlflow", "server"]
-        command += ["--host", "127.0.0.1"]
-        command += ["--port", str(port), "--workers", "1", "--backend-store-uri", database]
-        command += ["--artifacts-destination", str(folder / "artifacts"), *options]
-        environment = os.environ | QUIET
-        if users:
-            settings = folder / "authentication.ini"
-            settings.touch(mode=0o600)
-            settings.write_text(
-                AUTHENTICATION.format(permission=permission, database=users, password=word)
-            )
-            command += ["--app-name", "basic-auth"]
-            environment |= {
-                "MLFLOW_AUTH_CONFIG_PATH": str(settings),
-                "MLFLOW_FLASK_SERVER_SECRET_KEY": secrets.token_urlsafe(32),
-            }
-        server = Server(f"http://127.0.0.1:{port}", database, word, folder)
-        output = folder / "mlflow.log"
-        with _process(command, output, signal.SIGTERM, environment, folder) as process:
-            _wait(lambda: _is_healthy(server.uri), process, output)
-            try:
-                yield server
-            finally:
-                log(server.log)
+        port = free_port()
+        command += ["--host", "127.0.0.1", "--port", str(port)]
+        server = Server(f"http://127.0.0.1:{port}", database, "", folder)
+        with _served(server, command, {}):
+            yield server
 
 
 @contextmanager
 def team_server() -> Iterator[Server]:
-    """PostgreSQL, MLflow and its authentication, as docs/team.md deploys them."""
+    """PostgreSQL, and MLflow before it, started as examples/team deploys it."""
     programs = postgresql_programs()
     assert programs, "PostgreSQL is not installed"
-    with (
-        postgresql(programs, ["mlflow", "users"]) as address,
-        mlflow_server(f"{address}mlflow", users=f"{address}users") as server,
-    ):
+    with postgresql(programs, ["mlflow", "users"]) as address, _folder() as folder:
+        port, parts = free_port(), urlsplit(address)
+        server = Server(
+            f"http://127.0.0.1:{port}", f"{address}mlflow", secrets.token_urlsafe(12), folder
+        )
+        environment = {
+            "POSTGRES_HOST": f"{parts.hostname}:{parts.port}",
+            "POSTGRES_PASSWORD": str(parts.password),
+            "MLFLOW_AUTH_ADMIN_PASSWORD": server.password,
+            "MLFLOW_FLASK_SERVER_SECRET_KEY": secrets.token_urlsafe(32),
+            "HOST": "127.0.0.1",
+            "PORT": str(port),
+            "WORKERS": "1",
+            "ARTIFACTS": str(folder / "artifacts"),
+        }
+        with _served(server, [str(START)], environment):
+            yield server
+
+
+@contextmanager
+def _served(
+    server: Server, command: Sequence[str], environment: Mapping[str, str]
+) -> Iterator[Server]:
+    """Starts a server's program and waits until it answers."""
+    programs = Path(sys.executable).parent
+    everything = os.environ | QUIET | environment | {"PATH": f"{programs}:{os.environ['PATH']}"}
+    log = server.folder / "mlflow.log"
+    started = _process([*UNTIL_WE_DIE, *command], log, signal.SIGTERM, everything, server.folder)
+    with started as process:
+        _wait(lambda: _is_healthy(server.uri), process, log)
         yield server
 
 

@@ -239,10 +239,11 @@ def register_base(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
     pipelines.encode_prompts(pipeline, [*triggers, *record.protected, *record.preserved])
-    workspace.registry.save_base(record)
     details = {"source": record.source} | ({"single_file": origin} if origin else {})
     digests = {"base": record.digest}
-    workspace.audit.append("init", base=record.name, digests=digests, details=details)
+    with workspace.registry.turn():
+        workspace.registry.save_base(record)
+        workspace.audit.append("init", base=record.name, digests=digests, details=details)
     return record
 
 

@@ -109,8 +109,9 @@ def _claim(store: Store, record: BaseRecord) -> Experiment:
     client = store.client
     found = client.get_experiment_by_name(name)
     if found is None:
-        alike = client.search_experiments(filter_string=f"tags.`shiftreg.slug` = '{word}'")
-        if alike:
+        found_alike = client.search_experiments(filter_string=f"tags.`shiftreg.slug` = '{word}'")
+        # Another client may have registered this very name since we asked for it.
+        if alike := [experiment for experiment in found_alike if experiment.name != name]:
             raise AlreadyExistsError(
                 f"Base '{name}' cannot be told from '{alike[0].name}' in the names of registered "
                 "models. Choose another name (--name)."

@@ -104,6 +104,11 @@ def is_missing(error: Exception) -> bool:
     return getattr(error, "error_code", None) == "RESOURCE_DOES_NOT_EXIST"
 
 
+def is_denied(error: Exception) -> bool:
+    """Whether MLflow says that a user may not, as its users hear of what is missing, too."""
+    return getattr(error, "error_code", None) == "PERMISSION_DENIED"
+
+
 def is_taken(error: Exception) -> bool:
     """Whether MLflow says that a thing exists already."""
     return getattr(error, "error_code", None) == "RESOURCE_ALREADY_EXISTS"

@@ -27,7 +27,7 @@ from shiftreg.audit.events import GENESIS, AuditEvent, Draft
 from shiftreg.audit.stores import Contents, Entry
 from shiftreg.errors import IntegrityError, StorageError
 from shiftreg.registry.artifacts import TAG_BYTES, fetch_verified, log_text
-from shiftreg.registry.failures import is_missing, is_taken, translated_errors
+from shiftreg.registry.failures import is_denied, is_missing, is_taken, translated_errors
 from shiftreg.registry.models import create_model, search_versions
 from shiftreg.registry.store import Store
 
@@ -172,7 +172,7 @@ class ServerEvents:
                 )
                 return int(version.version)
             except MlflowException as error:
-                if attempt or not is_missing(error):
+                if attempt or not (is_missing(error) or is_denied(error)):
                     raise
                 tags = {"shiftreg.kind": "audit"}
                 create_model(self._store, NAME, tags, DESCRIPTION)

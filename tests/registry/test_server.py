@@ -126,7 +126,7 @@ def test_a_base_is_not_registered_where_its_record_would_be_unreachable(
     tmp_path: Path, home: Path, record: BaseRecord
 ) -> None:
     address = f"sqlite:///{home}/registry.db"  # migrated already, which saves half a minute
-    with mlflow_server(address, options=("--no-serve-artifacts",)) as bare:
+    with mlflow_server(address, "--no-serve-artifacts") as bare:
         registry = open_registry(tmp_path / "client", bare.uri)
         with pytest.raises(StorageError, match="--serve-artifacts"):
             registry.save_base(record)

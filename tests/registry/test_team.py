@@ -1,0 +1,112 @@
+"""Users of a team's server: who may do what, and what they are told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from mlflow.server.auth.client import AuthServiceClient
+
+from shiftreg.audit import AuditLog
+from shiftreg.errors import StorageError
+from shiftreg.registry import BaseRecord, Registry, open_registry
+from tests.servers import Server
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def as_user(
+    team: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Registry]:
+    """Opens the registry as a user, who is made at first, in a home of their own."""
+    admin = AuthServiceClient(team.uri)
+    made: dict[str, str] = {}
+
+    def opened(name: str) -> Registry:
+        monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "admin")
+        monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", team.password)
+        if name not in made:
+            made[name] = f"the password of {name}"
+            admin.create_user(name, made[name])
+        monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", name)
+        monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", made[name])
+        return open_registry(tmp_path / name, team.uri)
+
+    return opened
+
+
+def erase(registry: Registry, concept: str, folder: Path) -> int:
+    file = folder / "shift.safetensors"
+    file.write_bytes(f"shift of {concept}".encode())
+    metadata = {"concept": concept, "method": "m", "protected": ("",), "digest": "a" * 64}
+    with registry.training_run("miniature", concept, {}) as log:
+        version = registry.register_shift("miniature", log, file, metadata, {}, activate=False)
+    with registry.turn():
+        registry.activate("miniature", concept, version)
+        AuditLog(registry.events()).append("erase", base="miniature", concepts=(concept,))
+    return version.version
+
+
+def test_colleagues_share_bases_versions_and_turns(
+    as_user: Callable[..., Registry], record: BaseRecord, tmp_path: Path
+) -> None:
+    ada = as_user("ada")
+    ada.save_base(record)
+    assert erase(ada, "Picasso", tmp_path) == 1
+    assert ada.account() == "ada"
+
+    bob = as_user("bob")
+    assert bob.base("miniature") == record
+    assert erase(bob, "Picasso", tmp_path) == 2
+    assert [version.reference for version in bob.active("miniature")] == ["Picasso@2"]
+    assert bob.download_shift(bob.version("miniature", "Picasso", 1)).read_bytes()
+    assert AuditLog(bob.events()).verify().count == 2
+
+    # Taking a shift out is for who manages it: at first, who erased the concept.
+    with pytest.raises(StorageError, match=r"this user may not do that.*restoring MANAGE"):
+        bob.deactivate("miniature", "Picasso")
+    assert bob.active("miniature")
+    as_user("ada")  # who may let others manage it
+    AuthServiceClient(ada.uri).grant_user_permission(
+        "bob", "registered_model", "miniature.picasso", "MANAGE"
+    )
+    bob = as_user("bob")
+    bob.deactivate("miniature", "Picasso")
+    assert not bob.active("miniature")
+
+
+def test_a_wrong_password_is_told_from_a_server_that_is_down(
+    team: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "guess")
+    with pytest.raises(StorageError, match="MLFLOW_TRACKING_PASSWORD") as refusal:
+        open_registry(tmp_path, team.uri)
+    assert "guess" not in str(refusal.value)
+
+
+def test_a_password_in_the_address_is_never_kept(
+    team: Server, record: BaseRecord, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "")
+    home = tmp_path / "home"
+    registry = open_registry(home, team.uri.replace("http://", f"http://admin:{team.password}@"))
+    registry.save_base(record)
+    erase(registry, "Picasso", tmp_path)
+    assert registry.uri == team.uri
+    kept = [path.read_bytes() for path in (home.rglob("*")) if path.is_file()]
+    assert kept
+    assert not any(team.password.encode() in content for content in kept)
+
+
+def test_a_damaged_copy_is_fetched_again(team: Server, record: BaseRecord, tmp_path: Path) -> None:
+    registry = open_registry(tmp_path / "home", team.uri)
+    registry.save_base(record)
+    erase(registry, "Picasso", tmp_path)
+    version = registry.version("miniature", "Picasso")
+    copy = registry.download_shift(version)
+    whole = copy.read_bytes()
+    copy.write_bytes(b"torn")
+    assert registry.download_shift(version).read_bytes() == whole
