@@ -191,7 +191,7 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def running_team() -> Iterator[Server]:
+def running_server() -> Iterator[Server]:
     """A team's server on PostgreSQL, which takes about 20 seconds to start."""
     if postgresql_programs() is None:
         message = "PostgreSQL is not installed: make services"
@@ -203,12 +203,12 @@ def running_team() -> Iterator[Server]:
 
 
 @pytest.fixture
-def team(running_team: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
+def server(running_server: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
     """The team's server, with nothing registered; the environment names it and its admin."""
-    running_team.empty()
-    for name, value in running_team.environment.items():
+    running_server.empty()
+    for name, value in running_server.environment.items():
         monkeypatch.setenv(name, value)
-    return running_team
+    return running_server
 
 
 @pytest.fixture

@@ -20,14 +20,14 @@ pytestmark = pytest.mark.slow
 LAYER = "down_blocks.1.attentions.0.transformer_blocks.0.attn2.to_k.weight"
 
 
-@pytest.fixture(params=["sqlite", "team"])
+@pytest.fixture(params=["sqlite", "server"])
 def place(
     request: pytest.FixtureRequest, home: Path, database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Path:
     """The home, with the registry in it or on the server."""
     home.mkdir()
-    if request.param == "team":
-        request.getfixturevalue("team")
+    if request.param == "server":
+        request.getfixturevalue("server")
     else:
         shutil.copyfile(database, home / "registry.db")
     monkeypatch.setenv("SHIFTREG_HOME", str(home))

@@ -34,5 +34,5 @@ def test_many_writers_of_one_home_lose_and_contradict_nothing() -> None:
     many_writers()
 
 
-def test_many_writers_on_a_server_lose_and_contradict_nothing(team: Server) -> None:
-    many_writers("--tracking-uri", team.uri)
+def test_many_writers_on_a_server_lose_and_contradict_nothing(server: Server) -> None:
+    many_writers("--tracking-uri", server.uri)

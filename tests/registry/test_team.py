@@ -18,21 +18,21 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def as_user(
-    team: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., Registry]:
     """Opens the registry as a user, who is made at first, in a home of their own."""
-    admin = AuthServiceClient(team.uri)
+    admin = AuthServiceClient(server.uri)
     made: dict[str, str] = {}
 
     def opened(name: str) -> Registry:
         monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "admin")
-        monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", team.password)
+        monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", server.password)
         if name not in made:
             made[name] = f"the password of {name}"
             admin.create_user(name, made[name])
         monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", name)
         monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", made[name])
-        return open_registry(tmp_path / name, team.uri)
+        return open_registry(tmp_path / name, server.uri)
 
     return opened
 
@@ -78,31 +78,35 @@ def test_colleagues_share_bases_versions_and_turns(
 
 
 def test_a_wrong_password_is_told_from_a_server_that_is_down(
-    team: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "guess")
     with pytest.raises(StorageError, match="MLFLOW_TRACKING_PASSWORD") as refusal:
-        open_registry(tmp_path, team.uri)
+        open_registry(tmp_path, server.uri)
     assert "guess" not in str(refusal.value)
 
 
 def test_a_password_in_the_address_is_never_kept(
-    team: Server, record: BaseRecord, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: Server, record: BaseRecord, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "")
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "")
     home = tmp_path / "home"
-    registry = open_registry(home, team.uri.replace("http://", f"http://admin:{team.password}@"))
+    registry = open_registry(
+        home, server.uri.replace("http://", f"http://admin:{server.password}@")
+    )
     registry.save_base(record)
     erase(registry, "Picasso", tmp_path)
-    assert registry.uri == team.uri
+    assert registry.uri == server.uri
     kept = [path.read_bytes() for path in (home.rglob("*")) if path.is_file()]
     assert kept
-    assert not any(team.password.encode() in content for content in kept)
+    assert not any(server.password.encode() in content for content in kept)
 
 
-def test_a_damaged_copy_is_fetched_again(team: Server, record: BaseRecord, tmp_path: Path) -> None:
-    registry = open_registry(tmp_path / "home", team.uri)
+def test_a_damaged_copy_is_fetched_again(
+    server: Server, record: BaseRecord, tmp_path: Path
+) -> None:
+    registry = open_registry(tmp_path / "home", server.uri)
     registry.save_base(record)
     erase(registry, "Picasso", tmp_path)
     version = registry.version("miniature", "Picasso")
