@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from . import render, render_checks
+from . import render, render_checks, render_release
 from .failures import CHECK_FAILED
 from .options import (
     ClassifierOption,
@@ -32,6 +32,8 @@ commands = typer.Typer()
         'shiftreg compose --only "Caravaggio,Van Gogh" --export model.safetensors --dtype float16',
         "shiftreg compose --export ./model-folder --dry-run",
         "shiftreg compose --export model.safetensors --verify",
+        "shiftreg compose --export model.safetensors --sign --signing-key key.pem",
+        'shiftreg compose --export model.ckpt --override --reason "for the auditor"',
     )
 )
 @with_common
@@ -55,19 +57,48 @@ def compose(
     force: ForceOption = False,
     check: Annotated[
         bool,
-        typer.Option("--verify", help="Verify first, and write nothing if a gate is not passed."),
+        typer.Option("--verify", help="Verify the file, and write nothing if a gate is broken."),
+    ] = False,
+    sign: Annotated[
+        bool,
+        typer.Option(
+            "--sign", help="Verify and sign: model signature, attestation, bill of materials."
+        ),
+    ] = False,
+    signing_key: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Private key, PEM (or SHIFTREG_SIGNING_KEY, signing_key in shiftreg.toml).",
+            show_default=False,
+        ),
+    ] = None,
+    bill: Annotated[
+        bool, typer.Option("--bill", help="Write a CycloneDX bill of materials beside the file.")
+    ] = False,
+    override: Annotated[
+        bool,
+        typer.Option("--override", help="Release what breaks the policy; needs --reason."),
     ] = False,
     dry_run: DryRunOption = False,
 ) -> None:
     """Say what a model with the active shifts generates, and write it as one file.
 
     By default every active shift applies. A recipe is written beside the file: with it, anybody
-    can make the same file again. With --verify, exit code 1 if a check fails.
+    can make the same file again. What breaks the policy of the project (see shiftreg policy) or,
+    with --verify, a gate, is not written: exit code 1.
+
+    The passphrase of a signing key is read from SHIFTREG_SIGNING_PASSPHRASE.
     """
     chosen = choose(only, without)
-    if export is None and (dtype or force or check):
-        raise typer.BadParameter("--dtype, --force and --verify belong to --export FILE.")
-    workspace = common.workspace()
+    if export is None and (dtype or force or check or sign or signing_key or bill or override):
+        raise typer.BadParameter(
+            "--dtype, --force, --verify, --sign, --signing-key, --bill and --override belong to "
+            "--export FILE."
+        )
+    if override and not common.reason.strip():
+        raise typer.BadParameter("--override needs --reason TEXT, for the audit trail.")
+    workspace = common.workspace(signing_key=signing_key)
     from shiftreg import api
 
     plan = api.plan_composition(workspace, **chosen)
@@ -78,33 +109,34 @@ def compose(
             common.note(f"Dry run: nothing was changed.{target}")
         return
     common.preview(render.composition(plan))
-    with common.progress() as observe:
-        verified = (
-            api.verify(workspace, only=chosen["only"], without=chosen["without"], observe=observe)
-            if check
-            else None
-        )
-    if verified and not verified.passed:
-        common.show(verified, render_checks.verification(verified))
+    try:
+        with common.progress() as observe:
+            result = api.export_composition(
+                workspace,
+                plan,
+                export,
+                dtype=dtype,
+                overwrite=force,
+                reason=common.reason,
+                verify=check,
+                sign=sign,
+                bill=bill,
+                override=override,
+                observe=observe,
+            )
+    except api.ReleaseRefusedError as error:
+        common.show(error.refusal, render_release.refusal(error.refusal))
         common.note(f"Not released: {export} was not written.")
-        raise typer.Exit(CHECK_FAILED)
-    with common.progress() as observe:
-        result = api.export_composition(
-            workspace,
-            plan,
-            export,
-            dtype=dtype,
-            overwrite=force,
-            reason=common.reason,
-            observe=observe,
-        )
-    common.show(result, render.export(result))
+        raise typer.Exit(CHECK_FAILED) from error
+    common.show(result, render.export(result), *render_release.files(result))
 
 
 @commands.command(
     epilog=examples(
         "shiftreg verify",
         "shiftreg verify model.ckpt",
+        "shiftreg verify model.ckpt --key signer.pub",
+        "shiftreg verify model.ckpt --key signer.pub --signature-only",
         "shiftreg verify --without Picasso --images 8 --json",
         "shiftreg verify --gate ordinary=0.01 --gate attack=0.1",
     )
@@ -134,8 +166,24 @@ def verify(
         ),
     ] = None,
     classifier: ClassifierOption = None,
+    key: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Public key, PEM, that must have signed FILE (or SHIFTREG_VERIFYING_KEY).",
+            show_default=False,
+        ),
+    ] = None,
+    signature_only: Annotated[
+        bool,
+        typer.Option(
+            "--signature-only", help="Check who signed FILE, and nothing that needs the registry."
+        ),
+    ] = False,
 ) -> None:
     """Check that what is erased is gone, and that all else is as it was.
+
+    A file that is signed, or should be, is first held to its signature.
 
     Gates: separability, noise, half_noise, images, ordinary, watermark, name, wordings, attack. The
     last asks for a recorded attack on each erased concept, see shiftreg attack.
@@ -144,19 +192,32 @@ def verify(
     """
     chosen = choose(only, without)
     gates = read_gates(gate)
-    workspace = common.workspace()
+    if file is None and (key or signature_only):
+        raise typer.BadParameter("--key and --signature-only belong to a FILE.")
     from shiftreg import api
 
-    with common.progress() as observe:
-        result = api.verify(
-            workspace,
-            file,
-            **chosen,
-            images=images,
-            gates=gates,
-            classifier=classifier,
-            observe=observe,
-        )
+    if file is not None and signature_only:
+        signed = api.check_signature(common.settings(), file, key)
+        common.show(signed, render_release.signature(signed))
+        if not signed.passed:
+            raise typer.Exit(CHECK_FAILED)
+        return
+    workspace = common.workspace()
+    try:
+        with common.progress() as observe:
+            result = api.verify(
+                workspace,
+                file,
+                **chosen,
+                images=images,
+                gates=gates,
+                classifier=classifier,
+                key=key,
+                observe=observe,
+            )
+    except api.UntrustedFileError as error:
+        common.show(error.report, render_release.signature(error.report))
+        raise typer.Exit(CHECK_FAILED) from error
     common.show(result, render_checks.verification(result))
     if not result.passed:
         raise typer.Exit(CHECK_FAILED)

@@ -75,19 +75,19 @@ class Common:
         typer.Option("--traceback", help="Show where an error arose.", rich_help_panel=_PANEL),
     ] = False
 
-    def settings(self) -> Settings:
-        """Settings after flags, environment and project file."""
+    def settings(self, signing_key: Path | None = None) -> Settings:
+        """Settings after flags, environment and project file; the key is a flag of few commands."""
         from shiftreg.settings import load_settings
 
-        return load_settings(self.home, self.base, self.tracking_uri)
+        return load_settings(self.home, self.base, self.tracking_uri, signing_key=signing_key)
 
     def cause(self) -> dict[str, str]:
         """Why something is done; empty for commands that only read."""
         return {}
 
-    def workspace(self) -> Workspace:
+    def workspace(self, signing_key: Path | None = None) -> Workspace:
         """Opens the registry; the first time in a process, this takes some seconds."""
-        settings = self.settings()
+        settings = self.settings(signing_key)
         console = message_console()
         console.quiet = self.quiet or not console.is_terminal
         with console.status("opening the registry"):

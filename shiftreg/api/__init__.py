@@ -39,6 +39,10 @@ if TYPE_CHECKING:
     from shiftreg.api.measurement.measuring import measure_folders as measure_folders
     from shiftreg.api.painting.painting import paint_prompts as paint_prompts
     from shiftreg.api.painting.painting import plan_painting as plan_painting
+    from shiftreg.api.release.checking import check_signature as check_signature
+    from shiftreg.api.release.policy import policy_standing as policy_standing
+    from shiftreg.api.release.values import ReleaseRefusedError as ReleaseRefusedError
+    from shiftreg.api.release.values import UntrustedFileError as UntrustedFileError
     from shiftreg.api.report.reporting import write_report as write_report
     from shiftreg.api.states import list_concepts as list_concepts
     from shiftreg.api.states import plan_refresh as plan_refresh
@@ -68,8 +72,11 @@ _HOMES = {
     "BaseRecord": "shiftreg.registry",
     "Checkpoint": "shiftreg.audit",
     "CompositionPlan": "shiftreg.api.values",
+    "ReleaseRefusedError": "shiftreg.api.release.values",
+    "UntrustedFileError": "shiftreg.api.release.values",
     "Workspace": "shiftreg.api.workspace",
     "attack": "shiftreg.api.attacks.attacking",
+    "check_signature": "shiftreg.api.release.checking",
     "convert_base": "shiftreg.api.bases.single_files",
     "decouple": "shiftreg.api.erasure.decoupling",
     "erase": "shiftreg.api.erasure.erasing",
@@ -96,6 +103,7 @@ _HOMES = {
     "plan_erasures": "shiftreg.api.erasure.planning",
     "plan_painting": "shiftreg.api.painting.painting",
     "plan_refresh": "shiftreg.api.states",
+    "policy_standing": "shiftreg.api.release.policy",
     "read_import": "shiftreg.api.erasure.importing",
     "read_scene": "shiftreg.evaluation.scenes",
     "refresh": "shiftreg.api.erasure.erasing",

@@ -25,6 +25,7 @@ __all__ = [
     "GridResult",
     "Observer",
     "Progress",
+    "ReleaseFiles",
     "State",
     "StepResult",
     "Verification",
@@ -172,8 +173,31 @@ class CompositionPlan:
 
 
 @dataclass(frozen=True)
+class ReleaseFiles:
+    """What was written beside an export, to check it by.
+
+    Attributes:
+        signature: OpenSSF model signature; None if it is not signed.
+        attestation: in-toto attestation; None if it is not signed.
+        signer: Fingerprint of the key that signed, or "".
+        bill: CycloneDX bill of materials, or None.
+    """
+
+    signature: Path | None = None
+    attestation: Path | None = None
+    signer: str = ""
+    bill: Path | None = None
+
+
+@dataclass(frozen=True)
 class ExportResult:
-    """A checkpoint that was written and registered."""
+    """A checkpoint that was written and registered.
+
+    Attributes:
+        release: What lies beside it.
+        overridden: Gates of the policy that it breaks, and was released against.
+        passed: Whether its verification passed; None if it was not verified.
+    """
 
     plan: CompositionPlan
     path: Path
@@ -184,6 +208,9 @@ class ExportResult:
     recipe_digest: str
     version: int
     card_path: Path | None = None
+    release: ReleaseFiles = field(default_factory=ReleaseFiles)
+    overridden: tuple[Check, ...] = ()
+    passed: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -197,6 +224,7 @@ class Verification:
         separability: Concept of a shift -> protected prompt -> relative residual.
         passed: Whether all checks hold.
         gates: Name of a gate -> limit, as they were in force.
+        judge: Digest of the classifier that looked for erased concepts, or "".
         report_path: The report as JSON, a local file.
     """
 
@@ -206,6 +234,7 @@ class Verification:
     separability: Mapping[str, Mapping[str, float]]
     passed: bool
     gates: Mapping[str, float | None] = field(default_factory=dict)
+    judge: str = ""
     report_path: Path | None = None
 
 

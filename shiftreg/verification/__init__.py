@@ -9,11 +9,13 @@ from shiftreg.verification.pictures import (
     ordinary_checks,
     watermark_checks,
 )
+from shiftreg.verification.policy import Policy
 from shiftreg.verification.separability import separability_checks, separability_row
 
 __all__ = [
     "Check",
     "Gates",
+    "Policy",
     "erasure_checks",
     "image_checks",
     "noise_checks",

@@ -148,7 +148,7 @@ def _card(
         return render_card(
             ModelCard(
                 title=checkpoints.export_title(recipe),
-                sentences=checkpoints.state_sentences(recipe),
+                sentences=[*checkpoints.state_sentences(recipe), *_override(recipe)],
                 shifts=_shifts(workspace, plan),
                 generates=() if "adapter" in recipe else _generating(plan),
                 usage=usage,
@@ -221,6 +221,17 @@ def _shifts(workspace: Workspace, plan: CompositionPlan) -> list[CardShift]:
             CardShift(concept, number, digest, shift.method, shift.separable, version.metrics)
         )
     return found
+
+
+def _override(recipe: Mapping[str, Any]) -> list[str]:
+    """That a model was released although it breaks the policy of its project."""
+    if not (override := recipe.get("override")):
+        return []
+    broken = [f"{one['name']} ({one['subject']})" for one in override["broken"]]
+    return [
+        "This model was released against the policy of its project, which asks for "
+        f"{checkpoints.joined(broken)}. Reason: {override['reason']}"
+    ]
 
 
 def _generating(plan: CompositionPlan) -> list[str]:

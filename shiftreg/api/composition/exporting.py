@@ -13,6 +13,7 @@ from shiftreg import checkpoints
 from shiftreg.api.composition.composing import DTYPES, exact_weights, plan_shifts
 from shiftreg.api.composition.describing import describe_model, export_date
 from shiftreg.api.erasure.methods import require_recoverable
+from shiftreg.api.release.releasing import Release, family_of
 from shiftreg.api.values import (
     CompositionPlan,
     ExportResult,
@@ -32,9 +33,17 @@ def export_composition(
     dtype: str | None = None,
     overwrite: bool = False,
     reason: str = "",
+    verify: bool = False,
+    images: int = 4,
+    sign: bool = False,
+    bill: bool = False,
+    override: bool = False,
     observe: Observer = ignore_progress,
 ) -> ExportResult:
     """Writes a composition as one model, with its recipe and model card, and registers them.
+
+    What the policy of the project requires is checked before; the file, where it is to be verified,
+    before it appears. All of it appears, or nothing.
 
     Args:
         workspace: Where.
@@ -43,12 +52,21 @@ def export_composition(
         dtype: "float32", "float16" or "bfloat16"; the base's by default.
         overwrite: Replace an existing file.
         reason: For the audit trail.
+        verify: Refuse what does not pass the gates; a policy may ask for it anyway.
+        images: Pictures a prompt that the verification paints.
+        sign: Sign it with the key of the settings: an OpenSSF model signature, and an attestation
+            of its verification. It is verified then, and has a bill of materials.
+        bill: Write a bill of materials.
+        override: Release what breaks the policy or a gate; needs a reason, and is recorded.
         observe: Told of the progress.
 
     Raises:
+        ReleaseRefusedError: It breaks the policy, or a gate; nothing was written.
         AlreadyExistsError: The target exists.
         StorageError: The disk is full or read-only.
-        InvalidInputError: Unknown suffix or dtype, or a concept generates that must never return.
+        InvalidInputError: Unknown suffix or dtype, a concept generates that must never return, no
+            key to sign with, or no reason to override.
+        MissingExtraError: A library for signatures or bills is not installed.
     """
     if dtype is not None and dtype not in DTYPES:
         raise InvalidInputError(f"There is no dtype '{dtype}'. Dtypes: {', '.join(DTYPES)}.")
@@ -58,24 +76,45 @@ def export_composition(
     form = checkpoints.export_format(target)
     recipe_path, card_path = checkpoints.recipe_path_of(target), checkpoints.card_path_of(target)
     checkpoints.check_export_target(workspace.folder, target, overwrite)
+    release = Release(
+        workspace,
+        plan,
+        target,
+        verify=verify,
+        images=images,
+        sign=sign,
+        bill=bill,
+        override=override,
+        reason=reason,
+        observe=observe,
+    )
     observe(Progress("composing", 0, 2))
     composition = plan_shifts(workspace, plan)
     observe(Progress("writing", 1, 2))
-    with checkpoints.placed_together(target, [recipe_path, card_path], overwrite) as placement:
-        recipe = make_recipe(workspace, plan, dtype)
-        said = describe_model(workspace, plan, recipe, target, form)
-        made = checkpoints.export_checkpoint(
-            workspace.folder,
-            exact_weights(workspace, composition),
-            placement.path,
-            recipe,
-            dtype=DTYPES[dtype] if dtype else None,
-            metadata=said.metadata,
-            card=said.card(""),
-            form=form,
-        )
-        if form != "folder":  # which holds its card
-            said.write_card(placement.path, made.digest)
+    with checkpoints.placed_together(target, family_of(target), overwrite) as placement:
+
+        def write() -> checkpoints.Export:
+            recipe = make_recipe(workspace, plan, dtype) | release.recipe_entry()
+            said = describe_model(workspace, plan, recipe, target, form)
+            made = checkpoints.export_checkpoint(
+                workspace.folder,
+                exact_weights(workspace, composition),
+                placement.path,
+                recipe,
+                dtype=DTYPES[dtype] if dtype else None,
+                metadata=said.metadata,
+                card=said.card(""),
+                overwrite=True,
+                form=form,
+            )
+            if form != "folder":  # which holds its card
+                said.write_card(placement.path, made.digest)
+            return made
+
+        made = write()
+        if release.examine(placement.path):
+            made = write()  # its recipe has to name what was overridden
+        files = release.complete(placement.path, made)
         export = replace(made, path=target, recipe_path=recipe_path)
         placement.place()
         # Without its record no file stays: what fails from here on takes it away again.
@@ -89,7 +128,7 @@ def export_composition(
             export_path=str(export.path.absolute()),
             export_digest=export.digest,
             recipe_digest=export.recipe_digest,
-            files=[path for path in (recipe_path, card_path) if path.is_file()],
+            files=[path for path in family_of(target) if path.is_file()],
             reason=reason,
         )
         workspace.audit.append(
@@ -107,8 +146,10 @@ def export_composition(
                 "path": str(export.path),
                 "form": export.format,
                 "states": dict(plan.states),
+                **release.details(files),
             },
         )
+        release.record(export.digest)
     observe(Progress("writing", 2, 2))
     return ExportResult(
         plan=plan,
@@ -120,6 +161,9 @@ def export_composition(
         recipe_digest=export.recipe_digest,
         version=version.version,
         card_path=target / "README.md" if form == "folder" else card_path,
+        release=files,
+        overridden=release.overridden,
+        passed=release.verification.passed if release.verification else None,
     )
 
 

@@ -22,6 +22,8 @@ from shiftreg.api.composition.picture_checks import noise, painted
 from shiftreg.api.erasure.registering import disturbance
 from shiftreg.api.evaluation.judging import find_judge
 from shiftreg.api.front_end import to_json
+from shiftreg.api.release.checking import check_signature, is_to_be_signed
+from shiftreg.api.release.values import SignatureReport, UntrustedFileError
 from shiftreg.api.values import (
     CompositionPlan,
     Observer,
@@ -50,6 +52,7 @@ def verify(
     images: int = 4,
     gates: Mapping[str, float] | None = None,
     classifier: Path | None = None,
+    key: Path | None = None,
     observe: Observer = ignore_progress,
 ) -> Verification:
     """Checks that a composition erases what it says and leaves everything else as it was.
@@ -64,6 +67,8 @@ def verify(
         gates: Limits in place of those of the project file and the defaults; see
             ``verification.Gates``.
         classifier: Who says whether a concept is still seen; see ``judging.find_judge``.
+        key: Public key that must have signed the file; by default that of the settings, where the
+            file is signed or the project's policy says that it must be.
         observe: Told of the progress.
 
     Returns:
@@ -72,15 +77,50 @@ def verify(
     Raises:
         NotFoundError: The file or its recipe does not exist.
         IntegrityError: The file cannot be read, or its recipe was exchanged.
+        UntrustedFileError: The file is not what was signed, or not by the key.
         InvalidInputError: No image asked for, an unknown gate, or a file together with a choice of
             concepts.
     """
-    if images < 1:
-        raise InvalidInputError(f"At least 1 image a prompt is needed, and {images} asked for.")
     if file is not None and (only is not None or without is not None):
         raise InvalidInputError(
             "A file's recipe says what it holds, so --only and --without do not go with a file."
         )
+    signed: SignatureReport | None = None
+    if file is not None and is_to_be_signed(workspace.settings, file, key):
+        signed = check_signature(workspace.settings, file, key)
+        if not signed.passed:
+            _keep_distrust(workspace, signed)
+            raise UntrustedFileError(signed)
+    verification = examine(
+        workspace,
+        file,
+        only=only,
+        without=without,
+        images=images,
+        gates=gates,
+        classifier=classifier,
+        observe=observe,
+    )
+    if signed is not None:
+        verification = replace(verification, checks=(*verification.checks, *signed.checks))
+    export_digest = checkpoints.checkpoint_digest(file) if file is not None else ""
+    return keep_verification(workspace, verification, export_digest)
+
+
+def examine(
+    workspace: Workspace,
+    file: Path | None = None,
+    *,
+    only: Sequence[str] | None = None,
+    without: Sequence[str] | None = None,
+    images: int = 4,
+    gates: Mapping[str, float] | None = None,
+    classifier: Path | None = None,
+    observe: Observer = ignore_progress,
+) -> Verification:
+    """The checks of :func:`verify`, but for the signature; nothing is recorded."""
+    if images < 1:
+        raise InvalidInputError(f"At least 1 image a prompt is needed, and {images} asked for.")
     limits = Gates().updated(workspace.settings.gates, str(PROJECT_FILE))
     limits = limits.updated(gates or {}, "This verification")
     judge = find_judge(workspace, classifier)
@@ -110,21 +150,38 @@ def verify(
         *separability_checks(matrix, composition.shifts, limits.separability),
         *noise(workspace, plan, weights, limits),
         *painted(workspace, plan, weights, images, limits, judge, observe),
-        *_attacks(workspace, plan, limits),
+        *attack_checks(workspace, plan, limits),
         *checks,
     ]
-    verification = Verification(
+    return Verification(
         plan=plan,
         file=file,
         checks=tuple(checks),
         separability=matrix,
         passed=all(check.passed for check in checks),
         gates=limits.limits(),
+        judge=judge.digest if judge else "",
     )
+
+
+def keep_verification(
+    workspace: Workspace, verification: Verification, export_digest: str = ""
+) -> Verification:
+    """Writes the report of a verification, and records it in registry and audit trail.
+
+    Args:
+        workspace: Where.
+        verification: What was found.
+        export_digest: Of the exported file; "" for a composition.
+
+    Returns:
+        The verification with the path of its report.
+    """
+    plan, checks = verification.plan, verification.checks
     path = _write_report(workspace, verification)
     digests = {"base": plan.base_digest, "composition": plan.digest}
-    if file:
-        digests["export"] = checkpoints.checkpoint_digest(file)
+    if export_digest:
+        digests["export"] = export_digest
     kept = workspace.registry.record_measurement(
         plan.base,
         "verification",
@@ -132,7 +189,7 @@ def verify(
         path,
         passed=verification.passed,
         metrics=_worst(checks),
-        export_digest=digests.get("export", ""),
+        export_digest=export_digest,
     )
     workspace.audit.append(
         "verify",
@@ -142,11 +199,24 @@ def verify(
         details={
             "passed": verification.passed,
             "checks": len(checks),
-            "gates": limits.limits(),
-            "classifier": judge.digest if judge else "",
+            "gates": dict(verification.gates),
+            "classifier": verification.judge,
         },
     )
     return replace(verification, report_path=path)
+
+
+def _keep_distrust(workspace: Workspace, report: SignatureReport) -> None:
+    """Records that a file was not what it claims to be."""
+    workspace.audit.append(
+        "verify",
+        base=workspace.settings.base,
+        details={
+            "passed": False,
+            "path": str(report.file),
+            "findings": [check.explanation for check in report.checks if not check.passed],
+        },
+    )
 
 
 def _separability_matrix(
@@ -165,7 +235,7 @@ def _separability_matrix(
     return dict(sorted(matrix.items()))
 
 
-def _attacks(workspace: Workspace, plan: CompositionPlan, limits: Gates) -> list[Check]:
+def attack_checks(workspace: Workspace, plan: CompositionPlan, limits: Gates) -> list[Check]:
     """The strongest recorded attack on each erased concept, if a gate asks for it."""
     if limits.attack is None:
         return []

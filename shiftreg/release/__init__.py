@@ -1,0 +1,35 @@
+"""What goes with a released model: signature, attestation, bill of materials, the digests of all.
+
+Nothing here knows the registry: an auditor with the files and a public key needs no more.
+"""
+
+from shiftreg.release.attestation import (
+    Attestation,
+    attestation_signer,
+    read_attestation,
+    write_attestation,
+)
+from shiftreg.release.bill import Part, write_bill
+from shiftreg.release.bundle import check_bundle, require_curve, write_bundle
+from shiftreg.release.files import (
+    attestation_path_of,
+    bill_path_of,
+    file_digests,
+    signature_path_of,
+)
+
+__all__ = [
+    "Attestation",
+    "Part",
+    "attestation_path_of",
+    "attestation_signer",
+    "bill_path_of",
+    "check_bundle",
+    "file_digests",
+    "read_attestation",
+    "require_curve",
+    "signature_path_of",
+    "write_attestation",
+    "write_bill",
+    "write_bundle",
+]

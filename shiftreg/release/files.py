@@ -1,0 +1,49 @@
+"""Where the files of a release lie, and the digests of what was released."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from shiftreg.errors import NotFoundError, StorageError
+
+
+def signature_path_of(target: Path) -> Path:
+    """Where the OpenSSF model signature of a file or folder lies: beside it."""
+    return target.with_name(f"{target.name}.sig")
+
+
+def attestation_path_of(target: Path) -> Path:
+    """Where the in-toto attestation of a file or folder lies: beside it."""
+    return target.with_name(f"{target.name}.intoto.jsonl")
+
+
+def bill_path_of(target: Path) -> Path:
+    """Where the CycloneDX bill of materials of a file or folder lies: beside it."""
+    return target.with_name(f"{target.name}.cdx.json")
+
+
+def file_digests(target: Path) -> dict[str, str]:
+    """SHA-256 of every file of a release, hidden ones too.
+
+    Returns:
+        The path within a folder (with "/"), or the name of a single file -> SHA-256.
+
+    Raises:
+        NotFoundError: There is no such file or folder.
+        StorageError: A file cannot be read.
+    """
+    if not target.exists():
+        raise NotFoundError(f"There is no file '{target}'. Check the path.")
+    if not target.is_dir():
+        return {target.name: _digest(target)}
+    files = sorted(path for path in target.rglob("*") if not path.is_dir())
+    return {path.relative_to(target).as_posix(): _digest(path) for path in files}
+
+
+def _digest(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise StorageError(f"'{path}' could not be read: {error.strerror or error}.") from error
