@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console, RenderableType
 
+from shiftreg.api.release.values import PolicyStanding, Refusal, SignatureReport
 from shiftreg.api.values import (
     CompositionPlan,
     ConceptDetail,
@@ -22,6 +23,7 @@ from shiftreg.api.values import (
     Verification,
 )
 from shiftreg.checks import Check
+from shiftreg.verification import Policy
 
 DIGEST = "0123456789abcdef" * 4
 
@@ -118,6 +120,26 @@ class Values:
         self.passed_verification = replace(
             self.verification, checks=self.verification.checks[:3], passed=True
         )
+        failed = self.verification.checks[3:]
+        self.refusal = Refusal(exported, self.plan, failed, self.verification)
+        self.trust = SignatureReport(
+            exported,
+            DIGEST,
+            (Check("signature", "model.ckpt.sig", 0.0, 0.0, True, "Signed."),),
+            True,
+            {"statements": [f"{name}: erased (version 2)"], "verification": {"passed": True}},
+        )
+        self.distrust = SignatureReport(
+            exported,
+            "",
+            (Check("signature", "model.ckpt.sig", 1.0, 0.0, False, f"{name} did not sign."),),
+            False,
+            {},
+        )
+        self.standing = PolicyStanding(
+            Policy(must_erase=(name,), verify=True), {"noise": 1e-4}, self.plan, failed, False
+        )
+        self.no_policy = PolicyStanding(Policy(), {"noise": 1e-4}, self.plan, (), True)
         self.grid = GridResult(self.plan, folder / "grid.png", (name, "Picasso"), (0, 1))
 
 

@@ -153,21 +153,96 @@ def test_compose_writes_only_when_it_is_asked_to(calls: Calls, values: Any) -> N
     assert calls.made[1][2] == {"only": None, "without": ("Picasso", "Van Gogh")}
 
 
-def test_a_release_that_fails_its_gates_is_not_written(calls: Calls, values: Any) -> None:
-    calls.answer(
-        plan_composition=values.plan,
-        export_composition=values.export,
-        verify=values.verification,
-    )
-    result = start("compose", "--export", "model.ckpt", "--without", "Picasso", "--verify")
+def test_a_refused_release_shows_why_and_ends_with_1(
+    calls: Calls, values: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise api.ReleaseRefusedError(values.refusal)
+
+    calls.answer(plan_composition=values.plan)
+    monkeypatch.setattr(api, "export_composition", refuse)
+    result = start("compose", "--export", "model.ckpt", "--verify")
     assert result.exit_code == 1
-    assert "export_composition" not in calls.names()
+    assert "Caravaggio is still seen." in result.stdout
     assert "Not released: model.ckpt was not written." in result.stderr
-    assert calls.made[-1][2]["without"] == ("Picasso",)
-    calls.answer(verify=values.passed_verification)
-    assert start("compose", "--export", "model.ckpt", "--verify").exit_code == 0
-    assert calls.names()[-1] == "export_composition"
-    assert start("compose", "--verify").exit_code == 2
+    document = json.loads(start("compose", "--export", "model.ckpt", "--json").stdout)
+    assert document["broken"][0]["limit"] == 0.05
+
+
+def test_options_of_a_release_are_passed_on(calls: Calls, values: Any) -> None:
+    calls.answer(plan_composition=values.plan, export_composition=values.export)
+    options = ("--sign", "--bill", "--verify", "--override", "--reason", "x")
+    assert start("compose", "--export", "model.ckpt", *options).exit_code == 0
+    given = calls.made[-1][2]
+    assert all(given[name] is True for name in ("sign", "bill", "verify", "override"))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--verify",),
+        ("--sign",),
+        ("--bill",),
+        ("--signing-key", "key.pem"),
+        ("--export", "model.ckpt", "--override"),
+        ("--export", "model.ckpt", "--override", "--reason", " "),
+    ],
+)
+def test_options_of_a_release_need_a_file_and_an_override_a_reason(
+    calls: Calls, values: Any, arguments: tuple[str, ...]
+) -> None:
+    calls.answer(plan_composition=values.plan, export_composition=values.export)
+    assert start("compose", *arguments).exit_code == 2
+    assert "export_composition" not in calls.names()
+
+
+def test_the_signing_key_is_a_setting(calls: Calls, values: Any, tmp_path: Path) -> None:
+    calls.answer(plan_composition=values.plan, export_composition=values.export)
+    start("compose", "--export", "model.ckpt", "--sign", "--signing-key", "key.pem")
+    (settings,) = calls.made[0][1]
+    assert settings.signing_key == tmp_path / "key.pem"
+
+
+def test_a_file_that_is_not_what_was_signed_ends_with_1(
+    calls: Calls, values: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def distrust(*_: object, **__: object) -> None:
+        raise api.UntrustedFileError(values.distrust)
+
+    monkeypatch.setattr(api, "verify", distrust)
+    (tmp_path / "model.ckpt").touch()
+    result = start("verify", "model.ckpt", "--key", "key.pub")
+    assert result.exit_code == 1
+    assert "Not to be trusted" in result.stdout
+
+
+def test_a_signature_is_checked_without_opening_the_registry(
+    calls: Calls, values: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "model.ckpt").touch()
+    calls.answer(check_signature=values.trust)
+    result = start("verify", "model.ckpt", "--key", "key.pub", "--signature-only")
+    assert result.exit_code == 0
+    assert "Signed, and unchanged" in result.stdout
+    assert calls.names() == ["check_signature"]
+    calls.answer(check_signature=values.distrust)
+    arguments = ("verify", "model.ckpt", "--signature-only", "--json")
+    assert start(*arguments).exit_code == 1
+    assert json.loads(start(*arguments).stdout)["passed"] is False
+    assert start("verify", "--signature-only").exit_code == 2
+
+
+def test_a_policy_that_is_not_met_ends_with_1(calls: Calls, values: Any) -> None:
+    calls.answer(policy_standing=values.standing)
+    result = start("policy", "--without", "Picasso")
+    assert result.exit_code == 1
+    assert "The policy is not met" in result.stdout
+    assert calls.made[-1][2] == {"only": None, "without": ("Picasso",)}
+    assert json.loads(start("policy", "--json").stdout)["policy"]["verify"] is True
+    calls.answer(policy_standing=values.no_policy)
+    result = start("policy")
+    assert result.exit_code == 0
+    assert "must_erase" in result.stdout
 
 
 def test_verify_passes_gates_on(calls: Calls, values: Any) -> None:
