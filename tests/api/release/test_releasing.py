@@ -110,10 +110,10 @@ def test_a_signed_release_is_whole_and_says_who_signed_it(
     shop: api.Workspace, released: Path, keys: Path
 ) -> None:
     made = {path.name.removeprefix(released.name) for path in released.parent.iterdir()}
-    assert made == {"", ".recipe.json", ".sig", ".intoto.jsonl", ".cdx.json"}
+    assert made == {"", ".recipe.json", ".md", ".sig", ".intoto.jsonl", ".cdx.json"}
     report = api.check_signature(elsewhere(), released, keys / "ours.pub")
     assert report.passed
-    assert names(report.checks) == ["signature", "attestation", "bill"]
+    assert names(report.checks) == ["signature", "attestation", "bill", "card"]
     (event,) = [e for e in shop.audit.events() if e.action == "export" and e.reason == "v1"]
     assert event.details["signer"] == report.signer
     assert event.digests["export"] == torch_free_digest(released)
@@ -193,6 +193,7 @@ def test_a_changed_file_is_noticed_by_both(copied: Path, keys: Path) -> None:
         (".intoto.jsonl", "attestation", "is missing"),
         (".recipe.json", "attestation", "recipe"),
         (".cdx.json", "bill", "is missing"),
+        (".md", "card", "is missing"),
     ],
 )
 def test_what_was_taken_away_is_missed(
@@ -210,6 +211,7 @@ def test_what_was_taken_away_is_missed(
         (".intoto.jsonl", "attestation"),
         (".recipe.json", "attestation"),
         (".cdx.json", "bill"),
+        (".md", "card"),
     ],
 )
 def test_what_was_cut_off_does_not_hold(copied: Path, keys: Path, suffix: str, check: str) -> None:
@@ -245,7 +247,7 @@ def test_verify_holds_a_file_to_its_signature_before_it_looks_inside(
     shop: api.Workspace, copied: Path, keys: Path
 ) -> None:
     result = api.verify(shop, copied, images=1)
-    assert names(result.checks)[-3:] == ["signature", "attestation", "bill"]
+    assert names(result.checks)[-4:] == ["signature", "attestation", "bill", "card"]
     with pytest.raises(api.UntrustedFileError) as caught:
         api.verify(shop, copied, images=1, key=keys / "theirs.pub")
     assert isinstance(caught.value, IntegrityError)
@@ -291,6 +293,7 @@ def test_overwriting_a_signed_release_takes_its_papers_away(
     api.export_composition(shop, plan, copied, overwrite=True)
     assert sorted(path.name for path in copied.parent.iterdir() if path.is_file()) == [
         copied.name,
+        f"{copied.name}.md",
         f"{copied.name}.recipe.json",
     ]
 
@@ -303,7 +306,7 @@ def test_a_release_that_cannot_be_recorded_puts_everything_back(
     def full(*_: object, **__: object) -> None:
         raise StorageError("The disk is full.")
 
-    monkeypatch.setattr(shop.audit, "append", full)
+    monkeypatch.setattr(type(shop.audit), "append", full)
     plan = api.plan_composition(shop)
     with pytest.raises(StorageError):
         api.export_composition(shop, plan, copied, overwrite=True, dtype="float32", bill=True)
@@ -392,6 +395,7 @@ def test_an_override_is_written_down_everywhere(
     recipe = json.loads(result.recipe_path.read_text())
     assert recipe["override"]["reason"] == "for the auditor"
     assert [one["name"] for one in recipe["override"]["broken"]] == ["must erase", "ordinary"]
+    assert "Reason: for the auditor" in beside(target, ".md").read_text()
     event = [e for e in workspace.audit.events() if e.action == "export"][-1]
     assert event.details["override"] == recipe["override"]
     report = api.check_signature(elsewhere(), target, keys / "ours.pub")
