@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import re
 import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
@@ -128,6 +129,7 @@ def _in_our_words(error: ValueError, key: PublicKey) -> str:
         return f"it is signed by another key than {key.fingerprint[:12]}"
     if text.startswith("Signature mismatch"):
         found = text.removeprefix("Signature mismatch: ").strip("[]")
+        found = re.sub(r": Expected 'Digest.*?\)', Actual 'Digest.*?\)'", "", found)
         return f"the files are not those that were signed: {found[:400]}"
     if isinstance(error, json.JSONDecodeError | UnicodeDecodeError) or "validation error" in text:
         return "it is cut off or damaged: no bundle with a signature"

@@ -68,8 +68,9 @@ def test_what_the_command_signs_is_confirmed_here(file: Path, pair: Any) -> None
 def test_a_changed_file_is_named(folder: Path, pair: Any) -> None:
     signature = sign(folder, pair)
     (folder / "vae" / "weights.safetensors").write_text("others")
-    with pytest.raises(IntegrityError, match=r"not those that were signed: .*vae/weights"):
+    with pytest.raises(IntegrityError, match=r"not those that were signed: .*vae/w") as caught:
         check_bundle(folder, signature, pair.known)
+    assert "Digest(" not in str(caught.value)
 
 
 def test_an_added_and_a_missing_file_are_named(folder: Path, pair: Any) -> None:
