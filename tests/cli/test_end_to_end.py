@@ -46,8 +46,8 @@ def shiftreg(
 ) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Runs ``shiftreg`` to its end."""
 
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        process = command(*arguments)
+    def run(*arguments: str, **options: Path) -> subprocess.CompletedProcess[str]:
+        process = command(*arguments, **options)
         out, err = process.communicate(timeout=300)
         return subprocess.CompletedProcess(arguments, process.returncode, out, err)
 
@@ -172,3 +172,32 @@ def test_a_full_disk_leaves_neither_file_nor_record(shiftreg: Run, small_disk: P
     assert result.returncode == 2
     assert "space" in result.stderr.lower()
     assert list(small_disk.iterdir()) == []
+
+
+def test_a_release_is_signed_checked_elsewhere_and_held_to_the_policy(
+    shiftreg: Run, tmp_path: Path
+) -> None:
+    options = ("-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out", "key.pem")
+    subprocess.run(["openssl", "genpkey", *options], cwd=tmp_path, check=True, capture_output=True)
+    public = ("pkey", "-in", "key.pem", "-pubout", "-out", "key.pub")
+    subprocess.run(["openssl", *public], cwd=tmp_path, check=True, capture_output=True)
+    shiftreg("erase", "Picasso", "--reason", "request 17")
+    made = shiftreg("compose", "--export", "model.ckpt", "--sign", "--signing-key", "key.pem")
+    assert made.returncode == 0, made.stderr
+    check = ("verify", "model.ckpt", "--key", "key.pub", "--signature-only", "--json")
+    report = json.loads(shiftreg(*check, home=tmp_path / "nowhere").stdout)
+    assert report["passed"] is True
+    assert report["statement"]["states"]["Picasso"] == "erased"
+    assert not (tmp_path / "nowhere").exists()
+    with (tmp_path / "model.ckpt").open("ab") as file:
+        file.write(b"\0")
+    assert shiftreg(*check).returncode == 1
+    (tmp_path / "shiftreg.toml").write_text('[policy]\nmust_erase = ["Caravaggio"]\n')
+    refused = shiftreg("compose", "--export", "other.ckpt")
+    assert refused.returncode == 1
+    assert 'Run: shiftreg erase "Caravaggio"' in refused.stdout
+    assert list(tmp_path.glob("*other*")) == []
+    assert shiftreg("policy").returncode == 1
+    forced = shiftreg("compose", "--export", "other.ckpt", "--override", "--reason", "a demo")
+    assert forced.returncode == 0, forced.stderr
+    assert json.loads((tmp_path / "other.ckpt.recipe.json").read_text())["override"]["broken"]
