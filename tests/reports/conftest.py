@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 
 import numpy as np
@@ -14,13 +15,18 @@ from shiftreg.evaluation.intervals import Estimate
 from shiftreg.evaluation.results import ConceptScore, Evaluation, StepResult, WordingScore
 from shiftreg.reports import (
     ConceptLine,
+    ErasurePart,
     EventLine,
+    EvidenceEvent,
+    EvidencePage,
     ExportLine,
     Note,
     PictureGroup,
     PictureRow,
+    ReleaseLine,
     ReportPage,
     ShiftPart,
+    VerificationLine,
     curve,
     picture,
     read_attack,
@@ -197,3 +203,74 @@ def evaluation_of() -> Callable[[str], Evaluation]:
 @pytest.fixture(scope="session")
 def attack_on() -> Callable[..., AttackReport]:
     return make_attack
+
+
+@pytest.fixture
+def evidence_about() -> Callable[[str], EvidencePage]:
+    """A page of evidence about a concept of any name, with something in every section."""
+
+    def make(name: str) -> EvidencePage:
+        image = np.full((64, 128, 3), 90, np.uint8)
+        event = EvidenceEvent(
+            sequence=3,
+            time="2026-11-24 02:00:00",
+            actor=name,
+            host=name,
+            action="restore",
+            reason=name,
+            request=name,
+            licence=name,
+            digests=((name, DIGEST), ("shift", SHIFT_DIGEST)),
+            digest=DIGEST,
+            previous=SHIFT_DIGEST,
+            key=DIGEST,
+            line=json.dumps({"reason": name}),
+        )
+        check = Check("erasure", name, 0.0, 0.02, True, f"{name} is not seen.")
+        return EvidencePage(
+            created="2026-11-24 03:00:00",
+            tool="shiftreg 0",
+            base="miniature",
+            base_digest=DIGEST,
+            concept=name,
+            now="erased (version 1)",
+            requests=(name,),
+            licences=("L-3",),
+            story=(("2026-11-24 02:00:00", f"It was erased, by {name}."),),
+            erasures=(
+                ErasurePart(
+                    version=1,
+                    method="closed-form",
+                    created="2026-11-24 02:00:00",
+                    actor=name,
+                    reason=name,
+                    request=name,
+                    active=True,
+                    digest=SHIFT_DIGEST,
+                    file_digest=DIGEST,
+                    base_digest=DIGEST,
+                    predecessor="",
+                    aliases=(name,),
+                    protected=3,
+                    samples=picture(image, f"{name}, before and after"),
+                ),
+            ),
+            verifications=(
+                VerificationLine("2026-11-24", DIGEST, DIGEST, "erased", True, DIGEST, (check,)),
+            ),
+            attacks=(),
+            notes=(Note("No attack on it is on record. Make one:", f"shiftreg attack {name}"),),
+            releases=(
+                ReleaseLine(name, name, "erased", "2026-11-24", name, DIGEST, DIGEST, "unchanged"),
+            ),
+            restorations=(event,),
+            events=(event,),
+            chain="The record holds: its chain of 3 events is unbroken.",
+            holds=True,
+            head=DIGEST,
+            origin=SHIFT_DIGEST,
+            count=3,
+            remarks=(name,),
+        )
+
+    return make

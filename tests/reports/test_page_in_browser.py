@@ -17,7 +17,7 @@ from selenium import webdriver
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
 
-from shiftreg.reports import ReportPage, render_page
+from shiftreg.reports import EvidencePage, ReportPage, render_evidence, render_page
 
 BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 HOSTILE = '<script>document.title="run"</script>"><img src=x onerror=\'document.title="run"\'>'
@@ -81,9 +81,12 @@ class Browser:
     def __init__(self, driver: webdriver.Chrome, folder: Path) -> None:
         self.driver, self._folder = driver, folder
 
-    def open(self, page: ReportPage, width: int = 1280, scheme: str = "light") -> Path:
+    def open(
+        self, page: ReportPage | EvidencePage, width: int = 1280, scheme: str = "light"
+    ) -> Path:
         path = self._folder / "report.html"
-        path.write_text(render_page(page), encoding="utf-8")
+        html = render_page(page) if isinstance(page, ReportPage) else render_evidence(page)
+        path.write_text(html, encoding="utf-8")
         self.command("Emulation.setEmulatedMedia", media="", features=[
             {"name": "prefers-color-scheme", "value": scheme}
         ])  # fmt: skip
@@ -282,3 +285,38 @@ def test_on_paper_every_table_fits(browser: Browser, page: ReportPage) -> None:
     browser.open(page, 695)
     browser.command("Emulation.setEmulatedMedia", media="print")
     assert browser.run(OVERFLOW) == 0
+
+
+@pytest.mark.parametrize("name", ["Caravaggio", HOSTILE])
+@pytest.mark.parametrize(("width", "scheme"), [(390, "dark"), (1280, "light")])
+def test_evidence_is_readable_whole_and_runs_nothing(
+    browser: Browser,
+    evidence_about: Callable[[str], EvidencePage],
+    name: str,
+    width: int,
+    scheme: str,
+) -> None:
+    path = browser.open(evidence_about(name), width, scheme)
+    assert browser.driver.get_log("browser") == []
+    assert all(url.startswith("data:") for url in browser.requests() - {path.as_uri()})
+    assert browser.run("return document.scripts.length") == 0
+    assert browser.driver.title == f"Evidence about {name} in miniature"
+    assert name in browser.run("return document.body.innerText")
+    assert browser.run(BEYOND_THE_EDGE) == []
+    assert browser.run(OVERFLOW) == 0
+    assert [text for text in browser.run(CONTRASTS) if text["ratio"] < text["needed"]] == []
+    headings = 'return [...document.querySelectorAll("h1,h2,h3,h4")].map(h => +h.tagName[1])'
+    levels = browser.run(headings)
+    assert all(after - before <= 1 for before, after in pairwise(levels))
+    assert all(browser.run('return [...document.querySelectorAll("table")].map(t => t.caption)'))
+    assert all(browser.run("return [...document.images].map(i => i.alt)"))
+
+
+def test_evidence_fits_on_paper_with_nothing_folded_away(
+    browser: Browser, evidence_about: Callable[[str], EvidencePage]
+) -> None:
+    browser.open(evidence_about("Caravaggio"), 695)
+    browser.command("Emulation.setEmulatedMedia", media="print")
+    assert browser.run(OVERFLOW) == 0
+    shown = 'return [...document.querySelectorAll("details > *")].map(e => e.checkVisibility())'
+    assert set(browser.run(shown)) == {True}
