@@ -54,6 +54,13 @@ def compose(
         str | None,
         typer.Option(metavar="NAME", help="float32, float16 or bfloat16; the base's by default."),
     ] = None,
+    rounding: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="To half precision: feedback (protected prompts hardly notice) or plain (fast).",
+        ),
+    ] = "feedback",
     force: ForceOption = False,
     check: Annotated[
         bool,
@@ -116,6 +123,7 @@ def compose(
                 plan,
                 export,
                 dtype=dtype,
+                rounding=rounding,
                 overwrite=force,
                 reason=common.reason,
                 verify=check,
@@ -185,8 +193,9 @@ def verify(
 
     A file that is signed, or should be, is first held to its signature.
 
-    Gates: separability, noise, half_noise, images, ordinary, watermark, name, wordings, attack. The
-    last asks for a recorded attack on each erased concept, see shiftreg attack.
+    Gates: separability, noise, half_noise, plain_noise, images, ordinary, watermark, name,
+    wordings, attack. The last asks for a recorded attack on each erased concept, see shiftreg
+    attack.
 
     Exit code 0 if all checks pass, 1 if one fails.
     """

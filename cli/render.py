@@ -153,6 +153,7 @@ def export(result: ExportResult) -> RenderableType:
             "recipe": result.recipe_path,
             "card": result.card_path,
             "registered": f"composition version {result.version}",
+            "rounding": result.rounding.statement if result.rounding else None,
         }
     )
 

@@ -30,6 +30,8 @@ def verification(result: Verification) -> RenderableType:
         for check in result.checks
         if not check.passed
     ]
+    if result.rounding:
+        parts.append(Text(safe(result.rounding.statement)))
     parts += warnings(result.plan.warnings)
     failed = sum(not check.passed for check in result.checks)
     verdict = f"{failed} of {len(result.checks)} checks failed" if failed else "All checks passed"

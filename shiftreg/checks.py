@@ -10,7 +10,7 @@ class Check:
     """A measurement against its limit.
 
     Attributes:
-        name: "separability", "noise", "images", "watermark", "erasure" or "file".
+        name: "separability", "noise", "images", "watermark", "erasure", "file" or "rounding".
         subject: What was looked at, e.g. a prompt or "Caravaggio -> Picasso".
         value: What was measured.
         limit: What it is compared with.

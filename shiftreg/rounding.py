@@ -55,9 +55,8 @@ def round_with_feedback(
     Raises:
         InvalidInputError: Shapes do not fit, numbers are not finite or do not fit into the dtype.
     """
-    return Feedback.of(protected_rows).round(
-        weight, dtype, reference=reference, fine_entries=fine_entries
-    )
+    feedback = Feedback.of(protected_rows, fine_entries=fine_entries)
+    return feedback.round(weight, dtype, reference=reference)
 
 
 def residual(rounded: Tensor, reference: Tensor, protected_rows: Tensor) -> float:
@@ -72,26 +71,49 @@ def residual(rounded: Tensor, reference: Tensor, protected_rows: Tensor) -> floa
 
 
 @dataclass(frozen=True)
+class Rounded:
+    """A rounded weight, and how far rounding moved the products of protected rows.
+
+    Attributes:
+        value: ``(d_out, d_in)`` in the dtype.
+        plain: What plain rounding leaves, ``|E (plain - reference).T| / |E reference.T|``.
+        residual: What is left.
+    """
+
+    value: Tensor
+    plain: float
+    residual: float
+
+
+@dataclass(frozen=True)
 class Feedback:
     """What rounding has to know of protected rows; the same for all layers.
 
     Attributes:
         gram: ``E'E (d_in, d_in)`` float64, scaled to a mean diagonal of 1.
+        fine_entries: How many entries of each output have an order of their own.
+        damped: ``gram`` with the damping on its diagonal, which keeps entries from moving far for
+            directions that hardly matter.
         order: ``(d_in,)``, the columns from the shortest to the longest.
-        lower: ``(d_in, d_in)``, the Cholesky factor of ``gram + DAMPING`` in that order. The
-            damping keeps entries from moving far for directions that hardly matter.
+        lower: ``(d_in, d_in)``, the Cholesky factor of ``damped`` in that order.
     """
 
     gram: Tensor
+    fine_entries: int
+    damped: Tensor
     order: Tensor
     lower: Tensor
 
     @classmethod
-    def of(cls, protected_rows: Tensor) -> Feedback:
+    def of(
+        cls, protected_rows: Tensor, *, fine_entries: int = FINE_ENTRIES, damping: float = DAMPING
+    ) -> Feedback:
         """Prepares rounding.
 
         Args:
             protected_rows: ``E (k, d_in)``; a row counts by its length, and a repeated one again.
+            fine_entries: See :func:`round_with_feedback`.
+            damping: Of directions, in units of the mean square of a column.
 
         Raises:
             InvalidInputError: No matrix, or numbers that are not finite.
@@ -106,31 +128,44 @@ class Feedback:
         if gram.any():
             gram = gram / gram.diagonal().mean()
         order = gram.diagonal().argsort(stable=True)
-        return cls(gram, order, torch.linalg.cholesky(_damped(gram[order][:, order])))
+        damped = gram + damping * torch.eye(len(gram), dtype=gram.dtype)
+        lower = torch.linalg.cholesky(damped[order][:, order])
+        return cls(gram, fine_entries, damped, order, lower)
 
     def round(
-        self,
-        weight: Tensor,
-        dtype: torch.dtype,
-        *,
-        reference: Tensor | None = None,
-        fine_entries: int = FINE_ENTRIES,
+        self, weight: Tensor, dtype: torch.dtype, *, reference: Tensor | None = None
     ) -> Tensor:
         """Rounds one layer's weight; see :func:`round_with_feedback`."""
+        return self.rounded(weight, dtype, reference=reference).value
+
+    def rounded(
+        self, weight: Tensor, dtype: torch.dtype, *, reference: Tensor | None = None
+    ) -> Rounded:
+        """The same, with what rounding did to the products."""
         weight = weight.double()
         reference = weight if reference is None else reference.double()
         self._check(weight, reference, dtype)
         plain = weight.to(dtype)
+        plain_error, size = self._error(plain, reference), self._error(reference)
         if not self.gram.any():
-            return plain
+            return Rounded(plain, 0.0, 0.0)
         # The best of all real numbers: the reference's products, and otherwise as the weight is.
         target = weight if reference is weight else weight + self._smallest(reference - weight)
         parts = target.split(_OUTPUTS)
-        rounded = torch.cat([self._rounded(part, dtype, fine_entries) for part in parts])
+        rounded = torch.cat([self._on_grid(part, dtype) for part in parts])
         moved = (rounded.double() - target).abs().amax(dim=1)
-        better = self._error(rounded, reference) <= self._error(plain, reference)
+        error = self._error(rounded, reference)
+        better = error <= plain_error
         better &= moved <= REACH * grid_step(target, dtype).amax(dim=1)
-        return torch.where(better[:, None], rounded, plain)
+        return Rounded(
+            torch.where(better[:, None], rounded, plain),
+            plain=_share(plain_error, size),
+            residual=_share(torch.where(better, error, plain_error), size),
+        )
+
+    def residual(self, rounded: Tensor, reference: Tensor) -> float:
+        """The same as :func:`residual`, without the rows."""
+        return _share(self._error(rounded, reference), self._error(reference))
 
     def _check(self, weight: Tensor, reference: Tensor, dtype: torch.dtype) -> None:
         width = len(self.gram)
@@ -145,21 +180,22 @@ class Feedback:
                 f"Values up to {largest:g} do not fit into {dtype}. Use float32 or bfloat16."
             )
 
-    def _rounded(self, target: Tensor, dtype: torch.dtype, fine_entries: int) -> Tensor:
+    def _on_grid(self, target: Tensor, dtype: torch.dtype) -> Tensor:
         """Rounds outputs ``(b, d_in)``: coarse entries in one order for all, then the fine ones."""
         # What rounding an entry does to the products: its step, times the length of its column.
         harm = grid_step(target, dtype) * self.gram.diagonal().sqrt()
-        fine = harm.argsort(dim=1, stable=True)[:, :fine_entries]  # (b, n), the least first
+        fine = harm.argsort(dim=1, stable=True)[:, : self.fine_entries]  # (b, n), the least first
         is_fine = torch.zeros_like(target, dtype=torch.bool).scatter_(1, fine, True)
         coarse = torch.empty_like(target)
         coarse[:, self.order] = _nearest_plane(
-            target[:, self.order], _takeover(self.lower), dtype, ~is_fine[:, self.order]
+            target[:, self.order], self.lower, dtype, ~is_fine[:, self.order]
         )
         # The carried errors found their places in one order; the fine entries start afresh.
         errors = torch.where(is_fine, 0.0, coarse - target) @ self.gram
-        lower = torch.linalg.cholesky(_damped(self.gram[fine[:, :, None], fine[:, None, :]]))
+        places = fine[:, :, None] * len(self.damped) + fine[:, None, :]  # (b, n, n)
+        lower = torch.linalg.cholesky(self.damped.take(places))
         change = torch.cholesky_solve(errors.gather(1, fine)[:, :, None], lower)[:, :, 0]
-        settled = _nearest_plane(target.gather(1, fine) - change, _takeover(lower), dtype)
+        settled = _nearest_plane(target.gather(1, fine) - change, lower, dtype)
         return coarse.scatter(1, fine, settled).to(dtype)
 
     def _smallest(self, change: Tensor) -> Tensor:
@@ -169,9 +205,9 @@ class Feedback:
         smallest[:, self.order] = torch.cholesky_solve(pull.T, self.lower).T
         return smallest
 
-    def _error(self, rounded: Tensor, reference: Tensor) -> Tensor:
-        """``|E (rounded - reference).T|^2`` of each output, scaled: ``(d_out,)``."""
-        off = rounded.double() - reference
+    def _error(self, value: Tensor, reference: Tensor | float = 0.0) -> Tensor:
+        """``|E (value - reference).T|^2`` of each output, scaled: ``(d_out,)``."""
+        off = value.double() - reference
         return ((off @ self.gram) * off).sum(dim=1)
 
 
@@ -182,23 +218,21 @@ def grid_step(values: Tensor, dtype: torch.dtype) -> Tensor:
     return info.eps * torch.exp2(exponent.double() - 1)
 
 
-def _damped(gram: Tensor) -> Tensor:
-    return gram + DAMPING * torch.eye(gram.shape[-1], dtype=gram.dtype)
-
-
-def _takeover(lower: Tensor) -> Tensor:
-    """How much of the error of column ``k`` a column ``j < k`` takes over: ``(..., n, n)``."""
-    return (lower / lower.diagonal(dim1=-2, dim2=-1)[..., None, :]).mT
+def _share(errors: Tensor, sizes: Tensor) -> float:
+    """Root of the squared errors of all outputs, relative to their size."""
+    error, size = float(errors.sum().clamp(min=0)), float(sizes.sum())
+    return (error / size) ** 0.5 if size > 0 else 0.0
 
 
 def _nearest_plane(
-    target: Tensor, takeover: Tensor, dtype: torch.dtype, rounds: Tensor | None = None
+    target: Tensor, lower: Tensor, dtype: torch.dtype, rounds: Tensor | None = None
 ) -> Tensor:
     """Rounds entries from the last to the first, each made up for by those before it.
 
     Args:
         target: ``(b, n)`` float64.
-        takeover: ``(n, n)`` for all outputs, or ``(b, n, n)``; of it, what is above the diagonal.
+        lower: The Cholesky factor ``(n, n)`` for all outputs, or ``(b, n, n)``: of the error of
+            column ``k``, column ``j < k`` takes over ``lower[k, j] / lower[j, j]``.
         dtype: To round to.
         rounds: ``(b, n)``, which entries to round; the others only take over. All by default.
 
@@ -206,15 +240,16 @@ def _nearest_plane(
         ``(b, n)`` float64.
     """
     limit = torch.finfo(dtype).max
-    result, errors = target.clone(), torch.zeros_like(target)
+    result, errors, carried = (torch.zeros_like(target) for _ in range(3))
+    diagonal = lower.diagonal(dim1=-2, dim2=-1).expand_as(target)
     for stop in range(target.shape[1], 0, -_BLOCK):
         start = max(0, stop - _BLOCK)
         for k in reversed(range(start, stop)):
-            value = result[:, k].clamp(-limit, limit).to(dtype).double()
-            result[:, k] = value if rounds is None else value.where(rounds[:, k], result[:, k])
+            taken = target[:, k] + carried[:, k] / diagonal[:, k]
+            value = taken.clamp(-limit, limit).to(dtype).double()
+            result[:, k] = value if rounds is None else value.where(rounds[:, k], taken)
             errors[:, k] = target[:, k] - result[:, k]
-            result[:, start:k] += errors[:, k, None] * takeover[..., start:k, k]
+            carried[:, start:k] += errors[:, k, None] * lower[..., k, start:k]
         # To the columns before the block all at once.
-        carried = errors[:, None, start:stop] @ takeover[..., :start, start:stop].mT
-        result[:, :start] += carried[:, 0]
+        carried[:, :start] += (errors[:, None, start:stop] @ lower[..., start:stop, :start])[:, 0]
     return result

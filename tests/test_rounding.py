@@ -175,6 +175,17 @@ def test_what_the_packaged_base_protects_moves_ten_times_less_than_by_plain_roun
         assert residual(rounded, exact, concept) < 2 * residual(plain, exact, concept)
 
 
+def test_what_is_said_of_the_products_is_what_their_rows_show() -> None:
+    weight, rows = random_case(3, 60, 30, outputs=20)
+    reference = weight + 0.001 * weight.flip(0)
+    feedback = Feedback.of(rows, fine_entries=16)
+    found = feedback.rounded(weight, torch.float16, reference=reference)
+    plain = residual(weight.half(), reference, rows)
+    assert found.plain == pytest.approx(plain, rel=1e-6)
+    assert found.residual == pytest.approx(residual(found.value, reference, rows), rel=1e-3)
+    assert found.residual == feedback.residual(found.value, reference)
+
+
 def test_products_of_the_rounded_base_come_from_an_exact_weight_too() -> None:
     weight, rows = random_case(1, 120, 60, outputs=20)
     basis = null_space_basis(rows)

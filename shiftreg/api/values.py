@@ -26,6 +26,7 @@ __all__ = [
     "Observer",
     "Progress",
     "ReleaseFiles",
+    "RoundingResult",
     "State",
     "StepResult",
     "Verification",
@@ -190,10 +191,55 @@ class ReleaseFiles:
 
 
 @dataclass(frozen=True)
+class RoundingResult:
+    """What rounding to half precision does to protected prompts.
+
+    Their keys and values are compared with the base's in that precision, in the layer where they
+    move most: ``|e(p) (W_file - W).T| / |e(p) W.T|`` over all of the prompts.
+
+    Attributes:
+        dtype: "float16" or "bfloat16".
+        method: "feedback", or "plain".
+        plain: What plain rounding leaves.
+        feedback: What rounding with feedback leaves; None if that was not done.
+    """
+
+    dtype: str
+    method: str
+    plain: float
+    feedback: float | None
+
+    @property
+    def statement(self) -> str:
+        """In words."""
+        if self.feedback is None:
+            return (
+                f"Rounding to {self.dtype} moves the keys and values of protected prompts by "
+                f"{self.plain:.1e} of their size; rounding with feedback would move them less. "
+                "Export again: shiftreg compose --export"
+            )
+        times = f", {self.plain / self.feedback:.0f} times as much" if self.feedback else ""
+        return (
+            f"Rounding to {self.dtype} moves the keys and values of protected prompts by "
+            f"{self.feedback:.1e} of their size; plain rounding would by {self.plain:.1e}{times}."
+        )
+
+
+@dataclass(frozen=True)
 class ExportResult:
     """A checkpoint that was written and registered.
 
     Attributes:
+        plan: What is in it.
+        path: The file or folder.
+        format: "ckpt", "safetensors" or "folder".
+        digest: Of the file, or of the folder's files.
+        dtype: Of the UNet's weights.
+        recipe_path: The JSON file beside it.
+        recipe_digest: Its digest.
+        version: Number of the composition in the registry.
+        card_path: The model card.
+        rounding: How rounding was kept away from protected prompts; None where it was not.
         release: What lies beside it.
         overridden: Gates of the policy that it breaks, and was released against.
         passed: Whether its verification passed; None if it was not verified.
@@ -211,6 +257,7 @@ class ExportResult:
     release: ReleaseFiles = field(default_factory=ReleaseFiles)
     overridden: tuple[Check, ...] = ()
     passed: bool | None = None
+    rounding: RoundingResult | None = None
 
 
 @dataclass(frozen=True)
@@ -226,6 +273,7 @@ class Verification:
         gates: Name of a gate -> limit, as they were in force.
         judge: Digest of the classifier that looked for erased concepts, or "".
         report_path: The report as JSON, a local file.
+        rounding: What half precision does to protected prompts; None of other precisions.
     """
 
     plan: CompositionPlan
@@ -236,6 +284,7 @@ class Verification:
     gates: Mapping[str, float | None] = field(default_factory=dict)
     judge: str = ""
     report_path: Path | None = None
+    rounding: RoundingResult | None = None
 
 
 @dataclass(frozen=True)

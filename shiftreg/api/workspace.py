@@ -87,6 +87,13 @@ class Workspace:
 
         return load_pipeline(self.folder)
 
+    @cached_property
+    def prompt_reader(self) -> StableDiffusionPipeline:
+        """The base, of which all is loaded that reads prompts, if not the whole of it."""
+        from shiftreg.pipelines import load_prompt_reader
+
+        return self.__dict__.get("pipeline") or load_prompt_reader(self.folder)
+
     def known_names(self) -> tuple[str, ...]:
         """Every concept that has a shift or that the base protects, in that order."""
         names = (*self.registry.concepts(self.base.name), *self.base.protected)

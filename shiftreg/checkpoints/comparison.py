@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,12 @@ from torch import Tensor
 from shiftreg.checkpoints.base_folder import network_folder, stored_component, weight_files
 from shiftreg.checkpoints.ckpt_file import stored_ckpt
 from shiftreg.checkpoints.export import RECIPE_KEY, export_format
-from shiftreg.checkpoints.merged import check_layers, put_layers, single_file_tensors
+from shiftreg.checkpoints.merged import (
+    MergedTensor,
+    check_layers,
+    put_layers,
+    single_file_tensors,
+)
 from shiftreg.checkpoints.stored import TensorSource, whole
 from shiftreg.checkpoints.tensor_files import read_safetensors, stored_safetensors
 from shiftreg.checkpoints.torch_file import load_pickle_checkpoint
@@ -30,6 +35,7 @@ class Comparison:
     Attributes:
         equal: Whether every tensor is there and the same bit for bit.
         differing: Tensors of other dtype, shape or values.
+        accepted: Layers that differ, and were accepted all the same.
         missing: Tensors that the checkpoint lacks.
         extra: Tensors that it should not have.
         largest_difference: Of any two values; infinite where shapes differ or one is not a number.
@@ -40,6 +46,7 @@ class Comparison:
     missing: tuple[str, ...]
     extra: tuple[str, ...]
     largest_difference: float
+    accepted: tuple[str, ...] = ()
 
 
 def read_checkpoint(path: Path) -> dict[str, Tensor]:
@@ -86,6 +93,7 @@ def compare_checkpoint(
     base_folder: Path,
     layers: Mapping[str, Tensor],
     dtype: torch.dtype | None = None,
+    accepts: Callable[[str, Tensor], bool] | None = None,
 ) -> Comparison:
     """Compares a checkpoint with base and merged layers, bit for bit and a piece at a time.
 
@@ -94,6 +102,7 @@ def compare_checkpoint(
         base_folder: The base.
         layers: As given to the export.
         dtype: As given to the export.
+        accepts: Is asked for a layer that differs, and its value, whether that will do.
 
     Raises:
         NotFoundError: Checkpoint or base does not exist.
@@ -107,19 +116,32 @@ def compare_checkpoint(
     else:
         actual = _checkpoint_tensors(path)
         expected = single_file_tensors(base_folder, layers, dtype)
-    differing = {
-        name: _largest_difference(actual[name], source)
+    unequal = {
+        name: source
         for name, source in expected.items()
         if name in actual and not _same_bits(actual[name], source)
+    }
+    accepted = {
+        name: source.layer
+        for name, source in unequal.items()
+        if accepts
+        and isinstance(source, MergedTensor)
+        and accepts(source.layer, whole(actual[name]))
+    }
+    differing = {
+        name: _largest_difference(actual[name], source)
+        for name, source in unequal.items()
+        if name not in accepted
     }
     missing = tuple(sorted(expected.keys() - actual.keys()))
     extra = tuple(sorted(actual.keys() - expected.keys()))
     return Comparison(
-        equal=not (differing or missing or extra),
+        equal=not (unequal or missing or extra),
         differing=tuple(sorted(differing)),
         missing=missing,
         extra=extra,
         largest_difference=max(differing.values(), default=0.0),
+        accepted=tuple(sorted(accepted.values())),
     )
 
 

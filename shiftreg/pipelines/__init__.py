@@ -7,7 +7,7 @@ from shiftreg.pipelines.denoiser import Denoiser, applied_weights, noise_differe
 from shiftreg.pipelines.generate import generate
 from shiftreg.pipelines.layers import image_independent_layers, layer_weights, parameters
 from shiftreg.pipelines.live import LiveComposer
-from shiftreg.pipelines.load import load_pipeline, resolve_source
+from shiftreg.pipelines.load import load_pipeline, load_prompt_reader, resolve_source
 from shiftreg.pipelines.noise import picture_size, starting_noise
 from shiftreg.pipelines.prompts import (
     encode_prompts,
@@ -34,6 +34,7 @@ __all__ = [
     "last_positions",
     "layer_weights",
     "load_pipeline",
+    "load_prompt_reader",
     "name_ends",
     "name_positions",
     "noise_difference",

@@ -61,12 +61,24 @@ def _download(name: str) -> Path:
         raise missing from error
 
 
-def load_pipeline(folder: Path, dtype: torch.dtype = torch.float32) -> StableDiffusionPipeline:
+def load_prompt_reader(folder: Path) -> StableDiffusionPipeline:
+    """Loads of a base what reads prompts, for ``encode_prompts``; it cannot paint.
+
+    Raises:
+        IntegrityError: As :func:`load_pipeline`.
+    """
+    return load_pipeline(folder, unet=None, vae=None)
+
+
+def load_pipeline(
+    folder: Path, dtype: torch.dtype = torch.float32, **parts: None
+) -> StableDiffusionPipeline:
     """Loads a base from its folder; safetensors only, so that no pickle is ever executed.
 
     Args:
         folder: As :func:`resolve_source` returns it.
         dtype: Of the loaded weights.
+        parts: Names of parts that are not needed, each as None.
 
     Raises:
         IntegrityError: A file is missing, truncated or not what its config says.
@@ -84,6 +96,7 @@ def load_pipeline(folder: Path, dtype: torch.dtype = torch.float32) -> StableDif
             local_files_only=True,
             safety_checker=None,
             requires_safety_checker=False,
+            **parts,
         )
     # The libraries below raise everything from OSError to SafetensorError for a damaged folder.
     except Exception as error:
@@ -93,5 +106,6 @@ def load_pipeline(folder: Path, dtype: torch.dtype = torch.float32) -> StableDif
         ) from error
     pipeline.set_progress_bar_config(disable=True)
     for model in (pipeline.unet, pipeline.text_encoder, pipeline.vae):
-        model.requires_grad_(False).eval()
+        if model is not None:
+            model.requires_grad_(False).eval()
     return pipeline

@@ -19,7 +19,8 @@ class Gates:
         separability: Relative change of keys and values of what a shift does not own; a shift that
             was made to a tolerance is held to that.
         noise: Relative change of noise predictions of untouched prompts.
-        half_noise: The same where weights are in half precision, which rounds.
+        half_noise: The same in a file in half precision, beside the base in that precision.
+        plain_noise: The same where its weights were rounded plainly, without feedback.
         images: Worst LPIPS of an untouched prompt's pictures.
         ordinary: Mean LPIPS of ordinary prompts.
         watermark: Share of a trigger's pictures that no longer decode, of those that did.
@@ -30,7 +31,8 @@ class Gates:
 
     separability: float = 1e-5
     noise: float = 1e-4
-    half_noise: float = 1e-3
+    half_noise: float = 1e-4
+    plain_noise: float = 1e-3
     images: float = 1e-3
     ordinary: float = 0.03
     watermark: float = 0.0

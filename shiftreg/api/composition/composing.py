@@ -91,7 +91,7 @@ def plan_composition(
 def exact_weights(workspace: Workspace, composition: Composition) -> LazyWeights:
     """The weights that a composition changes, each computed from the base's file when needed.
 
-    In float64: a checkpoint reaches its own dtype by one cast, when it is written.
+    In float64: a checkpoint reaches its own dtype in one step, when it is written.
     """
     read = checkpoints.parameter_reader(workspace.folder)
     return LazyWeights(read, composition, torch.float64)

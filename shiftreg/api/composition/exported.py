@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from shiftreg import checkpoints
 from shiftreg.api.composition.composing import DTYPES, exact_weights
-from shiftreg.api.values import CompositionPlan
+from shiftreg.api.composition.half_precision import (
+    FeedbackRounding,
+    RoundedWeights,
+    is_rounded,
+    protected_prompts,
+)
+from shiftreg.api.values import CompositionPlan, Observer, RoundingResult, ignore_progress
 from shiftreg.api.workspace import Workspace
 from shiftreg.checkpoints.files import reading
 from shiftreg.checks import Check
@@ -18,13 +27,25 @@ from shiftreg.compose import Composition
 from shiftreg.errors import IntegrityError, NotFoundError
 
 
-def read_plan(
-    workspace: Workspace, file: Path
-) -> tuple[CompositionPlan, Composition, torch.dtype | None]:
-    """Reads what the recipe beside a file says is in it.
+@dataclass(frozen=True)
+class Recipe:
+    """What an exported file should hold.
 
-    Returns:
-        The plan, its shifts from the registry, and the dtype that the file was cast to.
+    Attributes:
+        plan: Which shifts, and what they mean.
+        composition: The shifts, from the registry.
+        dtype: What the file was cast to; None for the base's.
+        rounding: How its layers were rounded to half precision; None if plainly, or not at all.
+    """
+
+    plan: CompositionPlan
+    composition: Composition
+    dtype: torch.dtype | None
+    rounding: FeedbackRounding | None
+
+
+def read_recipe(workspace: Workspace, file: Path) -> Recipe:
+    """Reads what the recipe beside a file says is in it.
 
     Raises:
         NotFoundError: The file or its recipe does not exist.
@@ -72,7 +93,31 @@ def read_plan(
         statements=tuple(f"{name}: {state}" for name, state in recipe["states"].items()),
         warnings=(),
     )
-    return plan, composition, DTYPES.get(recipe["dtype"])
+    rounding = FeedbackRounding.of_recipe(recipe)
+    return Recipe(plan, composition, DTYPES.get(recipe["dtype"]), rounding)
+
+
+def expected_weights(
+    workspace: Workspace, recipe: Recipe, observe: Observer = ignore_progress
+) -> Mapping[str, Tensor]:
+    """The weights that a recipe asks for, each computed when it is looked up.
+
+    What was rounded with feedback is kept, since that takes long.
+    """
+    exact = exact_weights(workspace, recipe.composition)
+    if recipe.rounding is None:
+        return exact
+    return RoundedWeights(
+        workspace, exact, recipe.dtype, recipe.rounding, keep=True, observe=observe
+    )
+
+
+def deployed_weights(
+    workspace: Workspace, recipe: Recipe, weights: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """The same in the precision of the file."""
+    precision = recipe.dtype or checkpoints.unet_dtype(workspace.folder)
+    return {name: weight.to(precision) for name, weight in weights.items()}
 
 
 def _read_recipe(path: Path) -> dict[str, Any]:
@@ -94,16 +139,55 @@ def _read_recipe(path: Path) -> dict[str, Any]:
 
 
 def file_check(
-    workspace: Workspace, file: Path, composition: Composition, dtype: torch.dtype | None
+    workspace: Workspace, file: Path, recipe: Recipe, weights: Mapping[str, Tensor]
 ) -> Check:
-    """Compares every tensor of a file with base plus named shifts."""
-    layers = exact_weights(workspace, composition)
-    comparison = checkpoints.compare_checkpoint(file, workspace.folder, layers, dtype)
+    """Compares every tensor of a file with base plus named shifts.
+
+    Args:
+        workspace: Where.
+        file: The file.
+        recipe: What it should hold.
+        weights: As :func:`expected_weights` returns them.
+    """
+    accepts = weights.accepts if isinstance(weights, RoundedWeights) else None
+    comparison = checkpoints.compare_checkpoint(
+        file, workspace.folder, weights, recipe.dtype, accepts
+    )
     wrong = (*comparison.differing, *comparison.missing, *comparison.extra)
     explanation = "All tensors equal base plus named shifts, bit for bit."
+    if comparison.accepted:
+        explanation = (
+            "All tensors equal base plus named shifts, bit for bit or, in "
+            f"{len(comparison.accepted)} layers, as another machine rounds: near them, and as "
+            "close to what protected prompts see."
+        )
     if wrong:
         explanation = (
             f"{len(wrong)} tensors are not base plus named shifts, first {wrong[0]}; largest "
             f"difference {comparison.largest_difference:.1e}. Do not use the file; export again."
         )
     return Check.at_most("file", file.name, float(len(wrong)), 0.0, explanation)
+
+
+def rounding_effect(
+    workspace: Workspace, recipe: Recipe, weights: Mapping[str, Tensor]
+) -> RoundingResult | None:
+    """What half precision does to protected prompts; None where there is nothing to round.
+
+    Args:
+        workspace: Where.
+        recipe: What a file holds.
+        weights: As :func:`expected_weights` returns them, each of them looked up once.
+    """
+    if isinstance(weights, RoundedWeights):
+        return weights.effect()
+    if not is_rounded(workspace, recipe.composition, recipe.dtype):
+        return None
+    how = FeedbackRounding(protected_prompts(workspace, recipe.plan.states, recipe.composition))
+    return RoundedWeights(workspace, weights, recipe.dtype, how).effect_if_cast()
+
+
+def rounding_check(effect: RoundingResult) -> Check:
+    """Rounding does no more to protected prompts than it would plainly."""
+    value = effect.plain if effect.feedback is None else effect.feedback
+    return Check.at_most("rounding", "protected prompts", value, effect.plain, effect.statement)

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import platform
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import asdict, replace
 from importlib.metadata import version as library_version
 from pathlib import Path
 from typing import Any
+
+from torch import Tensor
 
 import shiftreg
 from shiftreg import checkpoints
 from shiftreg.api.composition.composing import DTYPES, exact_weights, plan_shifts
 from shiftreg.api.composition.describing import describe_model, export_date
+from shiftreg.api.composition.half_precision import (
+    METHODS,
+    FeedbackRounding,
+    RoundedWeights,
+    is_rounded,
+    protected_prompts,
+)
 from shiftreg.api.erasure.methods import require_recoverable
 from shiftreg.api.release.releasing import Release, family_of
 from shiftreg.api.values import (
@@ -31,6 +41,7 @@ def export_composition(
     target: Path,
     *,
     dtype: str | None = None,
+    rounding: str = "feedback",
     overwrite: bool = False,
     reason: str = "",
     verify: bool = False,
@@ -50,6 +61,8 @@ def export_composition(
         plan: What to compose.
         target: ``.ckpt`` or ``.safetensors`` (CompVis keys), or a folder (diffusers).
         dtype: "float32", "float16" or "bfloat16"; the base's by default.
+        rounding: To half precision: with "feedback", so that protected prompts hardly notice it,
+            or "plain", which takes no time and needs no text encoder.
         overwrite: Replace an existing file.
         reason: For the audit trail.
         verify: Refuse what does not pass the gates; a policy may ask for it anyway.
@@ -64,12 +77,14 @@ def export_composition(
         ReleaseRefusedError: It breaks the policy, or a gate; nothing was written.
         AlreadyExistsError: The target exists.
         StorageError: The disk is full or read-only.
-        InvalidInputError: Unknown suffix or dtype, a concept generates that must never return, no
-            key to sign with, or no reason to override.
+        InvalidInputError: Unknown suffix, dtype or rounding, a concept generates that must never
+            return, no key to sign with, or no reason to override.
         MissingExtraError: A library for signatures or bills is not installed.
     """
     if dtype is not None and dtype not in DTYPES:
         raise InvalidInputError(f"There is no dtype '{dtype}'. Dtypes: {', '.join(DTYPES)}.")
+    if rounding not in METHODS:
+        raise InvalidInputError(f"Rounding is {' or '.join(METHODS)}, and not '{rounding}'.")
     for active in workspace.registry.active(workspace.base.name):
         if plan.states.get(active.concept) == "generates":
             require_recoverable(active)
@@ -90,18 +105,24 @@ def export_composition(
     )
     observe(Progress("composing", 0, 2))
     composition = plan_shifts(workspace, plan)
+    target_dtype = DTYPES[dtype] if dtype else None
+    weights: Mapping[str, Tensor] = exact_weights(workspace, composition)
+    how = rounded = None
+    if rounding == "feedback" and is_rounded(workspace, composition, target_dtype):
+        how = FeedbackRounding(protected_prompts(workspace, plan.states, composition))
+        weights = rounded = RoundedWeights(workspace, weights, target_dtype, how, observe=observe)
     observe(Progress("writing", 1, 2))
     with checkpoints.placed_together(target, family_of(target), overwrite) as placement:
 
         def write() -> checkpoints.Export:
-            recipe = make_recipe(workspace, plan, dtype) | release.recipe_entry()
+            recipe = make_recipe(workspace, plan, dtype, how) | release.recipe_entry()
             said = describe_model(workspace, plan, recipe, target, form)
             made = checkpoints.export_checkpoint(
                 workspace.folder,
-                exact_weights(workspace, composition),
+                weights,
                 placement.path,
                 recipe,
-                dtype=DTYPES[dtype] if dtype else None,
+                dtype=target_dtype,
                 metadata=said.metadata,
                 card=said.card(""),
                 overwrite=True,
@@ -115,6 +136,7 @@ def export_composition(
         if release.examine(placement.path):
             made = write()  # its recipe has to name what was overridden
         files = release.complete(placement.path, made)
+        effect = rounded.effect() if rounded is not None else None
         export = replace(made, path=target, recipe_path=recipe_path)
         placement.place()
         # Without its record no file stays: what fails from here on takes it away again.
@@ -147,7 +169,8 @@ def export_composition(
                 "form": export.format,
                 "states": dict(plan.states),
                 **release.details(files),
-            },
+            }
+            | ({"rounding": asdict(effect)} if effect else {}),
         )
         release.record(export.digest)
     observe(Progress("writing", 2, 2))
@@ -164,10 +187,16 @@ def export_composition(
         release=files,
         overridden=release.overridden,
         passed=release.verification.passed if release.verification else None,
+        rounding=effect,
     )
 
 
-def make_recipe(workspace: Workspace, plan: CompositionPlan, dtype: str | None) -> dict[str, Any]:
+def make_recipe(
+    workspace: Workspace,
+    plan: CompositionPlan,
+    dtype: str | None,
+    rounding: FeedbackRounding | None = None,
+) -> dict[str, Any]:
     """All that is needed to make the same file again."""
     return {
         "format": "shiftreg-recipe-1",
@@ -177,7 +206,9 @@ def make_recipe(workspace: Workspace, plan: CompositionPlan, dtype: str | None) 
             {"concept": concept, "version": version, "digest": digest}
             for concept, version, digest in plan.shifts
         ],
-        "order": "ascending digest, summed in float64, cast once",
+        "order": "ascending digest, summed in float64",
+        "cast": "by torch, to half precision by way of float32"
+        + ("; layers that read the text alone as 'rounding' says" if rounding else ""),
         "states": dict(plan.states),
         "dtype": dtype or "base",
         "date": export_date(workspace, plan),
@@ -186,4 +217,4 @@ def make_recipe(workspace: Workspace, plan: CompositionPlan, dtype: str | None) 
             "python": platform.python_version(),
         }
         | {name: library_version(name) for name in ("torch", "diffusers", "safetensors")},
-    }
+    } | ({"rounding": rounding.as_recipe()} if rounding else {})

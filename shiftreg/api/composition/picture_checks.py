@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from shiftreg import pipelines
@@ -33,7 +32,7 @@ def _untouched_prompts(workspace: Workspace, plan: CompositionPlan) -> list[str]
 
 
 def noise(
-    workspace: Workspace, plan: CompositionPlan, weights: Mapping[str, Tensor], limits: Gates
+    workspace: Workspace, plan: CompositionPlan, weights: Mapping[str, Tensor], limit: float
 ) -> list[Check]:
     """Compares the noise predictions of prompts that must not notice.
 
@@ -41,13 +40,11 @@ def noise(
         workspace: Where.
         plan: The composition.
         weights: Its weights, in the precision that is deployed.
-        limits: The gates.
+        limit: The gate, which depends on that.
     """
     prompts = _untouched_prompts(workspace, plan)
     embeds = pipelines.encode_prompts(workspace.pipeline, prompts)
     differences = pipelines.noise_difference(workspace.pipeline, weights, embeds)
-    halved = any(weight.dtype.itemsize < torch.float32.itemsize for weight in weights.values())
-    limit = limits.half_noise if halved else limits.noise
     return noise_checks(dict(zip(prompts, differences.tolist(), strict=True)), limit)
 
 

@@ -8,16 +8,9 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-import torch
-
 from shiftreg import checkpoints, pipelines
-from shiftreg.api.composition.adapter_checks import (
-    adapter_check,
-    adapter_recipe,
-    adapter_weights,
-)
-from shiftreg.api.composition.composing import plan_composition, plan_shifts
-from shiftreg.api.composition.exported import file_check, read_plan
+from shiftreg.api.composition.composing import plan_composition
+from shiftreg.api.composition.held import held_by_file, held_by_plan
 from shiftreg.api.composition.picture_checks import noise, painted
 from shiftreg.api.erasure.registering import disturbance
 from shiftreg.api.evaluation.judging import find_judge
@@ -33,7 +26,7 @@ from shiftreg.api.values import (
 )
 from shiftreg.api.workspace import Workspace
 from shiftreg.attacks.results import above_control
-from shiftreg.compose import Composition, merged_weights
+from shiftreg.compose import Composition
 from shiftreg.errors import InvalidInputError
 from shiftreg.settings import PROJECT_FILE
 from shiftreg.verification import (
@@ -124,35 +117,24 @@ def examine(
     limits = Gates().updated(workspace.settings.gates, str(PROJECT_FILE))
     limits = limits.updated(gates or {}, "This verification")
     judge = find_judge(workspace, classifier)
-    checks: list[Check] = []
-    adapter = None
     if file is None:
         plan = plan_composition(workspace, only=only, without=without)
-        composition, precision = plan_shifts(workspace, plan), torch.float32
+        held = held_by_plan(workspace, plan)
     else:
         observe(Progress("comparing the file", 0, 1))
-        plan, composition, dtype = read_plan(workspace, file)
-        # Rounding to half precision moves protected prompts a little: look at what is deployed.
-        precision = dtype or checkpoints.unet_dtype(workspace.folder)
-        if adapter := adapter_recipe(file):
-            precision = torch.float32  # an adapter is added in the precision of what it meets
-            checks.append(adapter_check(workspace, file, composition, adapter, dtype or precision))
-        else:
-            checks.append(file_check(workspace, file, composition, dtype))
+        held = held_by_file(workspace, file, observe)
+        plan = held.plan
         observe(Progress("comparing the file", 1, 1))
-    if file is not None and adapter:
-        weights = adapter_weights(workspace, file)
-    else:
-        own = pipelines.parameters(workspace.pipeline.unet)
-        weights = merged_weights(own, composition, precision)
+    composition, weights = held.composition, held.weights
     matrix = _separability_matrix(workspace, composition)
-    checks = [
-        *separability_checks(matrix, composition.shifts, limits.separability),
-        *noise(workspace, plan, weights, limits),
-        *painted(workspace, plan, weights, images, limits, judge, observe),
-        *attack_checks(workspace, plan, limits),
-        *checks,
-    ]
+    with pipelines.applied_weights(workspace.pipeline.unet, held.reference):
+        checks = [
+            *separability_checks(matrix, composition.shifts, limits.separability),
+            *noise(workspace, plan, weights, held.noise_limit(limits)),
+            *painted(workspace, plan, weights, images, limits, judge, observe),
+            *attack_checks(workspace, plan, limits),
+            *held.checks,
+        ]
     return Verification(
         plan=plan,
         file=file,
@@ -161,6 +143,7 @@ def examine(
         passed=all(check.passed for check in checks),
         gates=limits.limits(),
         judge=judge.digest if judge else "",
+        rounding=held.rounding,
     )
 
 

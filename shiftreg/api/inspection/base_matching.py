@@ -37,14 +37,19 @@ class Recomposition:
     """How a file compares with base and shifts that were put together anew.
 
     Attributes:
-        exact: Whether all that the file holds of the UNet is the same bit for bit.
-        misfits: Parameters that differ by more than rounding.
+        inexact: Parameters that are not the same bit for bit.
+        misfits: Those of them that differ by more than rounding.
         compared: How many parameters were.
     """
 
-    exact: bool
+    inexact: tuple[str, ...]
     misfits: tuple[str, ...]
     compared: int
+
+    @property
+    def exact(self) -> bool:
+        """Whether all that the file holds of the UNet is the same bit for bit."""
+        return not self.inexact
 
 
 @dataclass
@@ -128,7 +133,7 @@ class BaseMatch:
 
     def recomposed(self, terms: Sequence[Term]) -> Recomposition:
         """Compares the file with the base and shifts at their strengths, value by value."""
-        exact, misfits = True, []
+        inexact, misfits = [], []
         reached = {name for term in terms for name in term.shift.layers}
         names = sorted((reached & self.values.keys()) | self.deltas.keys())
         for name in names:
@@ -144,10 +149,10 @@ class BaseMatch:
             places = 1 + len(touching) if rounds else 0
             if torch.equal(expected.to(value.dtype), value):
                 continue
-            exact = False
+            inexact.append(name)
             if not differs_by_rounding(value, expected, places, slack):
                 misfits.append(name)
-        return Recomposition(exact, tuple(misfits), len(names))
+        return Recomposition(tuple(inexact), tuple(misfits), len(names))
 
 
 def compare_with_bases(

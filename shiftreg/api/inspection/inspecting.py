@@ -17,6 +17,7 @@ from shiftreg.api.inspection.base_matching import (
     best_match,
     compare_with_bases,
 )
+from shiftreg.api.inspection.rounded import rounded_anew
 from shiftreg.api.inspection.words import (
     limits,
     statement,
@@ -129,7 +130,7 @@ def inspect_file(
         match = best_match(matches)
         untouched = match.equal or not match.deltas
         if untouched or match.explanation.explained >= LEAST_EXPLAINED:
-            result = _inspected(match, file, digest, dtype)
+            result = _inspected(match, file, digest, dtype, observe)
             observe(Progress("looking for shifts", 1, 1))
             return result
         notes = (*(unlike(match) for match in matches), *notes)
@@ -157,9 +158,11 @@ def _name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def _inspected(match: BaseMatch, file: Path, digest: str, dtype: str) -> Inspection:
+def _inspected(
+    match: BaseMatch, file: Path, digest: str, dtype: str, observe: Observer
+) -> Inspection:
     """All about a file whose base is known."""
-    shifts, recomposition = _found(match)
+    shifts, recomposition = _found(match, file, observe)
     if recomposition is None:  # A LoRA has no values to compare: what is left must do.
         unexplained, exact = match.explanation.unexplained, False
     else:
@@ -195,7 +198,9 @@ def _inspected(match: BaseMatch, file: Path, digest: str, dtype: str) -> Inspect
     )
 
 
-def _found(match: BaseMatch) -> tuple[tuple[FoundShift, ...], Recomposition | None]:
+def _found(
+    match: BaseMatch, file: Path, observe: Observer
+) -> tuple[tuple[FoundShift, ...], Recomposition | None]:
     """The shifts that are inside; exactly as registered, where that fits the file as well."""
     found = match.explanation.found
     # Added in the order of compositions, so that the sum is the same bit for bit.
@@ -205,6 +210,7 @@ def _found(match: BaseMatch) -> tuple[tuple[FoundShift, ...], Recomposition | No
     registered = exact = False
     if recomposition and found and all(abs(one.strength - 1) <= NEAR_ONE for one in found):
         ones = match.recomposed([replace(term, strength=1.0, error=0.0) for term in terms])
+        ones = rounded_anew(match, [term.shift for term in terms], ones, file, observe)
         registered = len(ones.misfits) <= min(len(recomposition.misfits), ones.compared - 1)
         if registered:
             recomposition, exact = ones, ones.exact

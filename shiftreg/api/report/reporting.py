@@ -14,7 +14,7 @@ from torch import Tensor
 
 from shiftreg import __version__, checkpoints, pipelines
 from shiftreg.api.composition.composing import plan_shifts
-from shiftreg.api.composition.exported import read_plan
+from shiftreg.api.composition.exported import deployed_weights, expected_weights, read_recipe
 from shiftreg.api.composition.verifying import verify
 from shiftreg.api.front_end import to_json
 from shiftreg.api.report.pictures import Painted, paint_groups
@@ -143,12 +143,11 @@ def _weights(
     workspace: Workspace, plan: CompositionPlan, file: Path | None
 ) -> Mapping[str, Tensor]:
     """What paints "after": of a file, in its precision."""
-    precision = torch.float32
     if file is not None:
-        _, _, dtype = read_plan(workspace, file)
-        precision = dtype or checkpoints.unet_dtype(workspace.folder)
+        recipe = read_recipe(workspace, file)
+        return deployed_weights(workspace, recipe, expected_weights(workspace, recipe))
     own = pipelines.parameters(workspace.pipeline.unet)
-    return merged_weights(own, plan_shifts(workspace, plan), precision)
+    return merged_weights(own, plan_shifts(workspace, plan), torch.float32)
 
 
 def _page(workspace: Workspace, verification: Verification, painted: Painted) -> ReportPage:
