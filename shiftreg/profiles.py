@@ -112,15 +112,19 @@ def profile_null_basis(
     rest = embeds[~kept].double()  # (n, d_in)
     if not len(outside) or not len(rest):
         return outside
-    left, values, right = torch.linalg.svd(rest @ outside.T, full_matrices=False)
+    coordinates = rest @ outside.T
+    # Of very many rows, the vectors on the left would take most of the time.
+    tall = len(rest) > len(outside)
+    few = torch.linalg.qr(coordinates, mode="r").R if tall else coordinates
+    _, values, right = torch.linalg.svd(few)
     if profile.name == "svd":
-        scale = torch.linalg.matrix_norm(rest, ord=2)
+        scale = torch.linalg.eigvalsh(rest.T @ rest)[-1].sqrt()
         directions = int((values > profile.tolerance * scale).sum())
     else:
         owners = torch.arange(prompts)[:, None].expand(prompts, length)[~kept]
-        energies = (left * values).square()  # (n, k): of each row and direction
+        energies = (coordinates @ right.T).square()  # (n, k): of each row and direction
         directions = _directions_for_shares(energies, rest, owners, prompts, profile.tolerance)
-    return null_space_basis(right[:directions]) @ outside
+    return right[directions:] @ outside
 
 
 def _directions_for_shares(

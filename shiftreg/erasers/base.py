@@ -33,16 +33,20 @@ class Erasure:
     metrics: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
-    def of_map(cls, embedding_map: Tensor, weights: Mapping[str, Tensor]) -> Erasure:
+    def of_map(
+        cls, embedding_map: Tensor, weights: Mapping[str, Tensor], basis: Tensor | None = None
+    ) -> Erasure:
         """The change ``delta_l = W_l @ map`` in factors of the lowest rank.
 
         Args:
-            embedding_map: ``(d_in, d_in)``, one for all layers.
+            embedding_map: ``(d_in, d_in)``, one for all layers; with a basis, ``(d_in, m)``.
             weights: Layer name -> ``W_l (d_out, d_in)``.
+            basis: ``S (m, d_in)``, orthonormal: what the columns of the map stand for.
         """
-        _, values, right = torch.linalg.svd(embedding_map.double())
-        support = right[values > SUPPORT_RTOL * values[0]]  # (q, d_in)
-        factor = embedding_map.double() @ support.T  # (d_in, q)
+        _, values, right = torch.linalg.svd(embedding_map.double(), full_matrices=False)
+        used = right[values > SUPPORT_RTOL * values[:1]]  # (q, m)
+        support = used if basis is None else used @ basis  # (q, d_in)
+        factor = embedding_map.double() @ used.T  # (d_in, q)
         factors = {name: (weight.double() @ factor).float() for name, weight in weights.items()}
         return cls(support.float().contiguous(), factors)
 

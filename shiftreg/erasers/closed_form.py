@@ -72,10 +72,14 @@ class ClosedForm:
         Returns:
             The change, its support narrowed to the directions that it uses.
         """
-        return Erasure.of_map(self.embedding_map(problem), weights)
+        return Erasure.of_map(self._coordinates(problem), weights, problem.null_basis)
 
     def embedding_map(self, problem: ErasureProblem) -> Tensor:
         """``(A - C)' c M^-1 S``, ``(d_in, d_in)`` float64: ``delta_l`` is ``W_l`` times it."""
+        return self._coordinates(problem) @ problem.null_basis
+
+    def _coordinates(self, problem: ErasureProblem) -> Tensor:
+        """``(A - C)' c M^-1``, ``(d_in, m)``: the map in coordinates of the null space."""
         concept, anchor = problem.suffix_rows()
         basis = problem.null_basis
         c = concept @ basis.T  # (n, m)
@@ -86,7 +90,7 @@ class ClosedForm:
             n = name @ basis.T
             system += self.naming * (n.T @ n) / len(n)
             target += self.naming * (name_anchor - name).T @ n / len(n)
-        return torch.linalg.solve(system, target.T).T @ basis
+        return torch.linalg.solve(system, target.T).T
 
 
 def imitate(
