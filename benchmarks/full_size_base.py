@@ -4,9 +4,9 @@
     python benchmarks/full_size_base.py sdxl /tmp/sdxl --single-file /tmp/sdxl.safetensors
 
 The configurations are those of Stable Diffusion 1.4 and 1.5, 2.1, and XL base. Nothing is
-downloaded, and the weights are written a piece at a time: XL in half precision takes 7 GB of disk and
-little memory. The tokenizer is the miniature's, whose words are within the real vocabulary; norms are
-near 1 and everything else small, so that the networks compute numbers, and paint nothing.
+downloaded, and the weights are written a piece at a time: XL in half precision takes 7 GB of disk
+and little memory. The tokenizer is the miniature's, whose words are within the real vocabulary;
+norms are near 1 and everything else small, so that the networks compute numbers, and paint nothing.
 """
 
 from __future__ import annotations
@@ -112,10 +112,10 @@ FAMILIES: dict[str, dict[str, Config]] = {
     # The structure of sd14 with little in it: for trying what is to be measured.
     "toy": {
         "unet": SD_UNET
-        | {"block_out_channels": [8, 8, 8, 8], "norm_num_groups": 4, "cross_attention_dim": 64}
+        | {"block_out_channels": [8, 8, 8, 8], "norm_num_groups": 4, "cross_attention_dim": 256}
         | {"attention_head_dim": 2, "sample_size": 8},
         "vae": VAE | {"block_out_channels": [4, 4, 4, 4], "norm_num_groups": 2},
-        "text_encoder": clip(64, 1, 2, "quick_gelu"),
+        "text_encoder": clip(256, 1, 4, "quick_gelu"),
     },
 }
 PIPELINES = {True: "StableDiffusionXLPipeline", False: "StableDiffusionPipeline"}
@@ -182,7 +182,7 @@ def write_base(folder: Path, family: str, dtype: torch.dtype = torch.float16) ->
         index["force_zeros_for_empty_prompt"] = True
     else:
         absent = ("safety_checker", "feature_extractor", "image_encoder")
-        index |= dict.fromkeys(absent, [None, None]) | {"requires_safety_checker": False}
+        index |= {key: [None, None] for key in absent} | {"requires_safety_checker": False}
     _write_json(folder / "model_index.json", index)
     for part, shapes in weight_shapes(folder).items():
         stem = "model" if part.startswith("text_encoder") else "diffusion_pytorch_model"
