@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from . import render_adapters
 from .options import (
     DryRunOption,
     ForceOption,
@@ -74,6 +73,8 @@ def adapter(
         raise typer.BadParameter("Name what to erase, or what to leave out: not both.")
     workspace = common.workspace()
     from shiftreg import api
+
+    from . import render_adapters
 
     plan = api.plan_adapter(
         workspace, file, concepts or (), without=left_out, form=form, dtype=dtype, rank=rank

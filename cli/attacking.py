@@ -7,7 +7,6 @@ from typing import Annotated, Any
 
 import typer
 
-from . import render_attacks
 from .failures import CHECK_FAILED
 from .options import DryRunOption, OnlyOption, WithoutOption, Writing, examples, with_common
 from .parsing import choose, read_value, split_pair
@@ -85,6 +84,8 @@ def attack(
 
     Exit code 0 whatever the attacks reach; with --at-most, 1 if one reaches more.
     """
+    from . import render_attacks
+
     if listed:
         from shiftreg import api
 

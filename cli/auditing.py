@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from . import render_audit
 from .console import data_console, print_line
 from .failures import CHECK_FAILED
 from .options import Common, ForceOption, examples, with_common
@@ -68,6 +67,8 @@ def audit(
         return
     workspace = common.workspace()
     from shiftreg import api
+
+    from . import render_audit
 
     events = api.list_events(
         workspace,
@@ -131,6 +132,8 @@ def verify(
     workspace = common.workspace()
     from shiftreg import api
 
+    from . import render_audit
+
     report = api.verify_trail(
         workspace, head=head, checkpoint=checkpoint, keys=key or (), all_signed=signed
     )
@@ -158,6 +161,8 @@ def checkpoint(
     """
     workspace = common.workspace()
     from shiftreg import api
+
+    from . import render_audit
 
     made = api.write_checkpoint(workspace, file, overwrite=force)
     common.show(made, render_audit.checkpoint(made, file))

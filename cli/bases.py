@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from . import render
 from .options import DryRunOption, Writing, examples, with_common
 from .parsing import read_lines, read_triggers
 
@@ -112,6 +111,8 @@ def init(
         )
     workspace = common.workspace()
     from shiftreg import api
+
+    from . import render
 
     if single:
         with common.progress() as observe:

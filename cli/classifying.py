@@ -7,7 +7,6 @@ from typing import Annotated, Literal
 
 import typer
 
-from . import render_classifiers as render
 from .options import Common, ForceOption, Writing, examples, with_common
 from .parsing import split_names
 
@@ -93,6 +92,8 @@ def train(
     workspace = common.workspace()
     from shiftreg import api
 
+    from . import render_classifiers as render
+
     with common.progress() as observe:
         result = api.train_classifier(
             workspace,
@@ -147,6 +148,8 @@ def examine(
     workspace = common.workspace()
     from shiftreg import api
 
+    from . import render_classifiers as render
+
     result = api.test_classifier(workspace, folder, file)
     common.show(result, render.tested(result))
 
@@ -179,6 +182,8 @@ def imagenet(
     Its labels are torchvision's categories, such as "church" and "golf ball": name concepts so.
     """
     from shiftreg import api
+
+    from . import render_classifiers as render
 
     result = api.imagenet_classifier(weights, out, overwrite=force)
     common.show(result, render.imagenet(result))

@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from . import render, render_checks, render_release
 from .failures import CHECK_FAILED
 from .options import (
     ClassifierOption,
@@ -108,6 +107,8 @@ def compose(
     workspace = common.workspace(signing_key=signing_key)
     from shiftreg import api
 
+    from . import render, render_release
+
     plan = api.plan_composition(workspace, **chosen)
     if export is None or dry_run:
         common.show(plan, render.composition(plan))
@@ -205,6 +206,8 @@ def verify(
         raise typer.BadParameter("--key and --signature-only belong to a FILE.")
     from shiftreg import api
 
+    from . import render_checks, render_release
+
     if file is not None and signature_only:
         signed = api.check_signature(common.settings(), file, key)
         common.show(signed, render_release.signature(signed))
@@ -268,6 +271,8 @@ def generate(
     numbers = read_seeds(seeds, seed, count)
     workspace = common.workspace()
     from shiftreg import api
+
+    from . import render
 
     with common.progress() as observe:
         result = api.generate_grid(

@@ -8,7 +8,6 @@ import typer
 
 from shiftreg.concepts import Kind
 
-from . import render, render_plans
 from .options import (
     DryRunOption,
     Writing,
@@ -77,6 +76,8 @@ def erase(
     workspace = common.workspace()
     from shiftreg import api
 
+    from . import render, render_plans
+
     request: dict[str, Any] = {
         "aliases": alias or (),
         "kind": kind,
@@ -126,6 +127,8 @@ def restore(
     workspace = common.workspace()
     from shiftreg import api
 
+    from . import render
+
     states = tuple(api.show_concept(workspace, name).state for name in concept)
     erased = ", ".join(state.concept for state in states if state.state == "erased")
     if dry_run:
@@ -164,6 +167,8 @@ def refresh(
     """
     workspace = common.workspace()
     from shiftreg import api
+
+    from . import render, render_plans
 
     stale = api.plan_refresh(workspace, concept)
     if dry_run:

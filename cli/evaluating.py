@@ -7,7 +7,6 @@ from typing import Annotated, Literal
 
 import typer
 
-from . import render_evaluation
 from .failures import CHECK_FAILED
 from .options import (
     ClassifierOption,
@@ -74,6 +73,8 @@ def evaluate(
     options = {k: read_value(v) for k, v in (split_pair(s, "--set") for s in setting or ())}
     workspace = common.workspace()
     from shiftreg import api
+
+    from . import render_evaluation
 
     read = api.read_scene(scene) if scene else None
     with common.progress() as observe:

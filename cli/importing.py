@@ -9,7 +9,6 @@ import typer
 
 from shiftreg.concepts import Kind
 
-from . import render, render_plans
 from .options import DryRunOption, Writing, examples, with_common
 
 commands = typer.Typer()
@@ -70,6 +69,8 @@ def import_shift(
     workspace = common.workspace()
     from shiftreg import api
 
+    from . import render, render_plans
+
     foreign = api.read_import(
         workspace,
         file,
@@ -115,6 +116,8 @@ def decouple(
     """
     workspace = common.workspace()
     from shiftreg import api
+
+    from . import render
 
     with common.progress() as observe:
         result = api.decouple(

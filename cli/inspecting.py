@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from . import render_inspection
 from .failures import CHECK_FAILED
 from .options import Common, examples, with_common
 
@@ -43,6 +42,8 @@ def inspect_file(
     """
     workspace = common.workspace()
     from shiftreg import api
+
+    from . import render_inspection
 
     with common.progress() as observe:
         result = api.inspect_file(workspace, file, observe=observe)

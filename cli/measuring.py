@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from . import render_measuring
 from .options import Common, examples, with_common
 
 commands = typer.Typer()
@@ -76,6 +75,8 @@ def measure(
     """
     workspace = common.workspace()
     from shiftreg import api
+
+    from . import render_measuring
 
     with common.progress() as observe:
         found = api.measure_folders(

@@ -7,7 +7,6 @@ from typing import Annotated, Any
 
 import typer
 
-from . import render_painting
 from .options import Common, DryRunOption, examples, with_common
 
 commands = typer.Typer()
@@ -71,6 +70,8 @@ def paint(
     """
     workspace = common.workspace()
     from shiftreg import api
+
+    from . import render_painting
 
     settings: dict[str, Any] = {
         "compositions": composition or ("active",),

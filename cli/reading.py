@@ -9,7 +9,6 @@ import typer
 
 from shiftreg.concepts import Kind
 
-from . import render, render_plans
 from .options import Common, ForceOption, examples, with_common
 
 commands = typer.Typer()
@@ -21,6 +20,8 @@ def list_concepts(common: Common) -> None:
     """List the concepts of a base: which are erased, which generate."""
     workspace = common.workspace()
     from shiftreg import api
+
+    from . import render
 
     states = api.list_concepts(workspace)
     common.show(states, render.concepts(states))
@@ -35,6 +36,8 @@ def show(
     """Show a concept: its state, versions, metrics and history."""
     workspace = common.workspace()
     from shiftreg import api
+
+    from . import render
 
     detail = api.show_concept(workspace, concept)
     common.show(detail, render.concept(detail))
@@ -81,6 +84,8 @@ def capacity(
     workspace = common.workspace()
     from shiftreg import api
 
+    from . import render_plans
+
     request = {"profiles": tuple(profile)} if profile else {}
     with common.progress() as observe:
         rows = api.plan_capacity(
@@ -108,6 +113,8 @@ def methods(
 ) -> None:
     """List the methods of erasing; those that are named with what --set takes, too."""
     from shiftreg import api
+
+    from . import render_plans
 
     described = api.list_methods(method)
     common.show(described, render_plans.methods(described, with_options=bool(method)))

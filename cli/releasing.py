@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import typer
 
-from . import render_release
 from .failures import CHECK_FAILED
 from .options import Common, OnlyOption, WithoutOption, examples, with_common
 from .parsing import choose
@@ -36,6 +35,8 @@ def policy(
     chosen = choose(only, without)
     workspace = common.workspace()
     from shiftreg import api
+
+    from . import render_release
 
     standing = api.policy_standing(workspace, **chosen)
     common.show(standing, render_release.policy(standing))

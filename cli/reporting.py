@@ -9,7 +9,6 @@ import typer
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from . import render
 from .failures import CHECK_FAILED
 from .options import (
     ClassifierOption,
@@ -83,6 +82,8 @@ def report(
 
 
 def _rendered(result: ReportResult) -> RenderableType:
+    from . import render
+
     verdict = (
         f"All {result.checks} checks passed"
         if result.passed

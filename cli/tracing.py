@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from . import render_audit
 from .options import Common, ForceOption, Writing, examples, with_common
 
 commands = typer.Typer()
@@ -27,6 +26,8 @@ def where(common: Common, concept: ConceptArgument, *, no_files: LookOption = Fa
     """
     workspace = common.workspace()
     from shiftreg import api
+
+    from . import render_audit
 
     with common.progress() as observe:
         found = api.find_shift(workspace, concept, look=not no_files, observe=observe)
@@ -54,6 +55,8 @@ def evidence(
     """
     workspace = common.workspace()
     from shiftreg import api
+
+    from . import render_audit
 
     with common.progress() as observe:
         result = api.write_evidence(
