@@ -66,7 +66,7 @@ def made(
 
         return use_case
 
-    monkeypatch.setattr(api, "open_workspace", lambda settings: "workspace")
+    monkeypatch.setattr(api, "open_workspace", lambda settings, **event: "workspace")
     monkeypatch.setattr(api, "plan_adapter", answering(plan))
     monkeypatch.setattr(api, "export_adapter", answering(result))
     return calls
