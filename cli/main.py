@@ -21,6 +21,7 @@ from . import (
     bases,
     classifying,
     composing,
+    doctoring,
     erasing,
     evaluating,
     importing,
@@ -58,6 +59,7 @@ for group in (
     reporting,
     auditing,
     tracing,
+    doctoring,
     bases,
     ui,
 ):

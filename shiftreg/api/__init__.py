@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from shiftreg.api.composition.exporting import export_composition as export_composition
     from shiftreg.api.composition.samples import generate_grid as generate_grid
     from shiftreg.api.composition.verifying import verify as verify
+    from shiftreg.api.doctor.examining import doctor as doctor
     from shiftreg.api.erasure.capacity import plan_capacity as plan_capacity
     from shiftreg.api.erasure.decoupling import decouple as decouple
     from shiftreg.api.erasure.erasing import erase as erase
@@ -79,6 +80,7 @@ _HOMES = {
     "check_signature": "shiftreg.api.release.checking",
     "convert_base": "shiftreg.api.bases.single_files",
     "decouple": "shiftreg.api.erasure.decoupling",
+    "doctor": "shiftreg.api.doctor.examining",
     "erase": "shiftreg.api.erasure.erasing",
     "evaluate": "shiftreg.api.evaluation.evaluating",
     "events_csv": "shiftreg.api.trail.timeline",

@@ -12,7 +12,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from shiftreg.errors import AlreadyExistsError, InvalidInputError, ShiftregError, StorageError
+from shiftreg.processes import is_gone, this_process
 
+PARTIAL = re.compile(r"\..*\.([0-9a-f]+-\d+)-[0-9a-f]{8}\.partial(?:\.previous)?", re.DOTALL)
 REMEDIES = {
     errno.ENOSPC: "Free some space, or choose another place.",
     errno.EDQUOT: "Free some space, or choose another place.",
@@ -105,9 +107,16 @@ def already_exists(target: Path) -> AlreadyExistsError:
     )
 
 
+def is_left(path: Path) -> bool:
+    """Whether it was to become a file or folder, and the process that wrote it is gone."""
+    match = PARTIAL.fullmatch(path.name)
+    return match is not None and is_gone(match[1])
+
+
 def partial_path(target: Path) -> Path:
     """A hidden name beside the target that no other writer uses."""
-    return target.with_name(f".{target.name[:40]}.{os.getpid()}-{secrets.token_hex(4)}.partial")
+    owner = f"{this_process()}-{secrets.token_hex(4)}"
+    return target.with_name(f".{target.name[:40]}.{owner}.partial")
 
 
 def check_vacant(target: Path, overwrite: bool) -> None:

@@ -9,6 +9,7 @@ from shiftreg.errors import AlreadyExistsError, InvalidInputError, NotFoundError
 from shiftreg.registry.artifacts import fetch, local_folder, log_text, refuse_moved
 from shiftreg.registry.failures import is_taken
 from shiftreg.registry.records import BaseRecord
+from shiftreg.registry.runs import start_run
 from shiftreg.registry.server import require_proxied_artifacts
 from shiftreg.registry.store import Store, translates_errors
 
@@ -38,10 +39,11 @@ def save_base(store: Store, record: BaseRecord) -> None:
             f"{experiment.tags['shiftreg.digest'][:12]}, and this one has {record.digest[:12]}. "
             "Its shifts would not fit: register this base under another name (--name)."
         )
-    run = client.create_run(
+    run = start_run(
+        store,
         experiment.experiment_id,
-        run_name=f"base {record.name}",
-        tags={
+        f"base {record.name}",
+        {
             "shiftreg.kind": "base",
             "shiftreg.digest": record.digest,
             "mlflow.note.content": f"The base model `{record.name}`, from {record.source}.",

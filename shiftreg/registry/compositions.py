@@ -21,6 +21,7 @@ from shiftreg.registry.models import (
     utc,
 )
 from shiftreg.registry.records import CompositionVersion, ShiftVersion
+from shiftreg.registry.runs import start_run
 from shiftreg.registry.shifts import list_concepts
 from shiftreg.registry.store import Store, translates_errors
 
@@ -71,10 +72,11 @@ def register_composition(
     }
     text = canonical_json(values)
     title = "Without " + ", ".join(erased) if erased else "The base, unchanged"
-    run = store.client.create_run(
+    run = start_run(
+        store,
         experiment.experiment_id,
-        run_name=f"compose {digest[:12]}",
-        tags={
+        f"compose {digest[:12]}",
+        {
             "shiftreg.kind": "composition",
             "shiftreg.digest": digest,
             "mlflow.note.content": f"{title}. {reason}".strip(),
@@ -103,17 +105,22 @@ def register_composition(
             store.client.delete_run(run_id)
         raise
     store.client.set_terminated(run_id)
-    return _composition_version(store, entry)
+    return composition_version(store, entry)
 
 
 @translates_errors
 def list_compositions(store: Store, base: str) -> list[CompositionVersion]:
     """All compositions of a base, oldest first."""
     entries = search_versions(store, tag_filter(base, "composition"))
-    return [_composition_version(store, entry) for entry in entries]
+    return [composition_version(store, entry) for entry in entries]
 
 
-def _composition_version(store: Store, entry: ModelVersion) -> CompositionVersion:
+def composition_version(store: Store, entry: ModelVersion) -> CompositionVersion:
+    """What a version in MLflow says.
+
+    Raises:
+        IntegrityError: A tag is missing, or what it stands for was changed.
+    """
     tags, run_id = entry.tags, entry.run_id or ""
     try:
         values = {

@@ -14,6 +14,7 @@ from shiftreg.registry.bases import find_experiment
 from shiftreg.registry.compositions import list_compositions
 from shiftreg.registry.models import COMPOSITIONS, utc
 from shiftreg.registry.records import Measurement
+from shiftreg.registry.runs import start_run
 from shiftreg.registry.store import Store, translates_errors
 from shiftreg.registry.training import log_metrics
 
@@ -41,10 +42,11 @@ def record_measurement(
     experiment = find_experiment(store, base)
     outcome = {True: ": passed", False: ": failed", None: ""}[passed]
     of = f" of `{concept}`" if concept else ""
-    run = store.client.create_run(
+    run = start_run(
+        store,
         experiment.experiment_id,
-        run_name=f"{kind} {concept or digest[:12]}"[:250],
-        tags={
+        f"{kind} {concept or digest[:12]}",
+        {
             "shiftreg.kind": kind,
             "shiftreg.digest": digest,
             "shiftreg.export_digest": export_digest,

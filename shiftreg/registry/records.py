@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -48,6 +49,11 @@ class BaseRecord:
     def to_json(self) -> str:
         """The record as canonical JSON."""
         return canonical_json(asdict(self))
+
+    @property
+    def seal(self) -> str:
+        """SHA-256 of the whole record: the audit trail keeps it, so that an edit is noticed."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
 
     @classmethod
     def from_json(cls, text: str) -> BaseRecord:
@@ -111,6 +117,11 @@ class ShiftVersion:
         """The version as commands take it, ``name@version``."""
         return f"{self.concept}@{self.version}"
 
+    @property
+    def seal(self) -> str:
+        """SHA-256 of all that never changes; the audit trail has it, so that edits show."""
+        return _seal(self, "active")
+
 
 @dataclass(frozen=True)
 class CompositionVersion:
@@ -151,6 +162,11 @@ class CompositionVersion:
     actor: str
     form: str = ""
 
+    @property
+    def seal(self) -> str:
+        """SHA-256 of all that never changes; the audit trail has it, so that edits show."""
+        return _seal(self, "verification")
+
 
 @dataclass(frozen=True)
 class Measurement:
@@ -177,3 +193,9 @@ class Measurement:
     created: str
     report: str
     report_digest: str
+
+
+def _seal(record: ShiftVersion | CompositionVersion, changing: str) -> str:
+    values = asdict(record)
+    del values[changing]
+    return hashlib.sha256(canonical_json(values).encode()).hexdigest()

@@ -17,6 +17,7 @@ from shiftreg.registry import (
     training,
     turns,
 )
+from shiftreg.registry.examination import Examination
 from shiftreg.registry.records import BaseRecord, CompositionVersion, Measurement, ShiftVersion
 from shiftreg.registry.server_events import ServerEvents
 from shiftreg.registry.store import Store, connect
@@ -70,6 +71,11 @@ class Registry:
             StorageError: Others took too long, or this turn did and was ended by another client.
         """
         return turns.turn(self._store)
+
+    @property
+    def examination(self) -> Examination:
+        """Reads it as it is, for whoever looks for damage."""
+        return Examination(self._store)
 
     def save_base(self, record: BaseRecord) -> None:
         """Keeps a base's record; the same base again replaces its lists and settings.

@@ -100,7 +100,7 @@ def register_shift(
     # Last: whoever reads the alias finds a version that is whole.
     if activate:
         store.client.set_registered_model_alias(name, ACTIVE, str(entry.version))
-    return _shift_version(store, entry, activate)
+    return shift_version(store, entry, activate)
 
 
 @translates_errors
@@ -165,12 +165,17 @@ def read_version(
 @translates_errors
 def list_active(store: Store, base: str) -> list[ShiftVersion]:
     """The active versions of all concepts, by concept."""
-    active = {model.name: str(model.aliases.get(ACTIVE)) for model in list_models(store, base)}
+    active = active_numbers(store, base)
     entries = search_versions(store, tag_filter(base, "shift"))
     return sorted(
-        (_shift_version(store, e, True) for e in entries if str(e.version) == active.get(e.name)),
+        (shift_version(store, e, True) for e in entries if str(e.version) == active.get(e.name)),
         key=lambda version: version.concept,
     )
+
+
+def active_numbers(store: Store, base: str) -> dict[str, str]:
+    """Registered model -> number of its active version, "None" where there is none."""
+    return {model.name: str(model.aliases.get(ACTIVE)) for model in list_models(store, base)}
 
 
 @translates_errors
@@ -247,10 +252,15 @@ def unprotected(
 def _versions(store: Store, model: RegisteredModel) -> list[ShiftVersion]:
     active = str(model.aliases.get(ACTIVE))
     entries = search_versions(store, f"name = '{model.name}'")
-    return [_shift_version(store, entry, str(entry.version) == active) for entry in entries]
+    return [shift_version(store, entry, str(entry.version) == active) for entry in entries]
 
 
-def _shift_version(store: Store, entry: ModelVersion, active: bool) -> ShiftVersion:
+def shift_version(store: Store, entry: ModelVersion, active: bool) -> ShiftVersion:
+    """What a version in MLflow says.
+
+    Raises:
+        IntegrityError: A tag is missing, or what it stands for was changed.
+    """
     tags, run_id = entry.tags, entry.run_id or ""
     try:
         return ShiftVersion(

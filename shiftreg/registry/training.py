@@ -13,6 +13,7 @@ from shiftreg.canonical import canonical_json
 from shiftreg.registry.artifacts import log_file, log_text
 from shiftreg.registry.bases import find_experiment
 from shiftreg.registry.failures import translated_errors
+from shiftreg.registry.runs import start_run
 from shiftreg.registry.store import Store, translates_errors
 
 if TYPE_CHECKING:
@@ -124,10 +125,11 @@ def training_run(
     """
     with translated_errors(store.uri):
         experiment = find_experiment(store, base)
-        run = store.client.create_run(
+        run = start_run(
+            store,
             experiment.experiment_id,
-            run_name=concept[:250],
-            tags={
+            concept,
+            {
                 "shiftreg.kind": "training",
                 "shiftreg.concept": concept,
                 "mlflow.note.content": f"Training of the shift that erases `{concept}`.",

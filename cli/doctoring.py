@@ -1,0 +1,51 @@
+"""The command that examines the whole registry: ``doctor``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from . import render_doctor
+from .failures import CHECK_FAILED
+from .options import Common, ReasonOption, examples, with_common
+
+commands = typer.Typer()
+
+
+@commands.command(
+    epilog=examples(
+        "shiftreg doctor",
+        "shiftreg doctor --json",
+        'shiftreg doctor --repair --reason "the power failed during an export"',
+    )
+)
+@with_common
+def doctor(
+    common: Common,
+    repair: Annotated[
+        bool,
+        typer.Option(
+            "--repair",
+            help="Take away what interrupted commands left, and tell the audit trail of what it "
+            "does not know.",
+        ),
+    ] = False,
+    reason: ReasonOption = "",
+) -> None:
+    """Examine everything that is registered, and say how to repair what is damaged.
+
+    Every stored shift, base and exported file is compared with its digest, every record with the
+    audit trail: replaced files, edited tags, deleted versions and models that were deleted and made
+    again are noticed.
+
+    Exit code 0 if nothing is damaged, else 1. Leftovers of interrupted commands are no damage.
+    """
+    workspace = common.workspace()
+    from shiftreg import api
+
+    with common.progress() as observe:
+        result = api.doctor(workspace, repair=repair, reason=reason, observe=observe)
+    common.show(result, render_doctor.diagnosis(result))
+    if not result.healthy:
+        raise typer.Exit(CHECK_FAILED)

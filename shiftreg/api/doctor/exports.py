@@ -1,0 +1,130 @@
+"""Are the exported files what was registered, and does the audit trail know them?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from shiftreg.api.doctor.findings import Finding
+from shiftreg.audit import AuditEvent
+from shiftreg.checkpoints import checkpoint_digest, file_digest, recipe_path_of
+from shiftreg.errors import ShiftregError
+from shiftreg.registry import CompositionVersion, Registry, ShiftVersion
+from shiftreg.registry.examination import Entry
+
+
+def export_findings(
+    registry: Registry, base: str, events: Sequence[AuditEvent]
+) -> Iterator[Finding]:
+    """Examines every composition of a base, and the files on this machine.
+
+    Args:
+        registry: Where they are.
+        base: Name of the base.
+        events: The audit trail.
+    """
+    examination = registry.examination
+    shifts = {(e.record.concept, e.record.version): e for e in examination.shifts(base) if e.record}
+    entries = examination.compositions(base)
+    told = {
+        event.digests["export"]: event
+        for event in events
+        if event.base == base and event.action == "export" and "export" in event.digests
+    }
+    newest: dict[str, CompositionVersion] = {}
+    for entry in entries:
+        if (composition := entry.record) is None:
+            yield Finding(
+                "damage",
+                f"{entry.name} version {entry.number}",
+                entry.problem,
+                "Undo the change in MLflow, or restore the registry from a backup.",
+            )
+            continue
+        subject = _name(composition)
+        yield from _parts(composition, shifts)
+        if composition.export_path:
+            newest[composition.export_path] = composition
+        event = told.pop(composition.export_digest, None)
+        if event is None and composition.export_digest not in {
+            e.record.export_digest for e in entries if e.record and e.number < entry.number
+        }:
+            yield Finding(
+                "damage",
+                subject,
+                "The audit trail does not know this export: it was registered past shiftreg, or "
+                "the trail was cut.",
+                "Compare the trail with a checkpoint of it: shiftreg audit verify. If the export "
+                "is yours, say so: shiftreg doctor --repair",
+            )
+        elif event and event.digests.get("record", composition.seal) != composition.seal:
+            yield Finding(
+                "damage",
+                subject,
+                "What MLflow says of it was edited since it was registered.",
+                "Undo the change of its tags in MLflow.",
+            )
+    for digest, event in told.items():
+        yield Finding(
+            "damage",
+            str(event.details.get("path", digest[:12])),
+            f"The audit trail says that it was exported (event {event.sequence}), and the registry "
+            "does not know it: its record was deleted.",
+            "Restore the registry from a backup.",
+        )
+    # A file that was written anew belongs to its last export alone.
+    for composition in newest.values():
+        yield from _file(composition)
+
+
+def _parts(
+    composition: CompositionVersion, shifts: dict[tuple[str, int], Entry[ShiftVersion]]
+) -> Iterator[Finding]:
+    for concept, number, digest in composition.shifts:
+        entry = shifts.get((concept, number))
+        if entry is None or entry.record is None or entry.record.digest != digest:
+            yield Finding(
+                "damage",
+                _name(composition),
+                f"It holds shift {digest[:12]} as {concept}@{number}, which the registry no longer "
+                "has.",
+                "Restore the registry from a backup; until then the file cannot be verified.",
+            )
+
+
+def _file(composition: CompositionVersion) -> Iterator[Finding]:
+    path = Path(composition.export_path)
+    if not path.exists():
+        yield Finding(
+            "note",
+            str(path),
+            "The exported file is not on this machine (any more).",
+            "Nothing, if it was moved or deleted on purpose.",
+        )
+        return
+    again = "Do not use it; export again: shiftreg compose --export --force"
+    try:
+        digest = checkpoint_digest(path)
+    except (ShiftregError, OSError) as error:
+        yield Finding("damage", str(path), f"It cannot be read: {error}", again)
+        return
+    if digest != composition.export_digest:
+        yield Finding(
+            "damage",
+            str(path),
+            f"Its digest is {digest[:12]}, and {composition.export_digest[:12]} was exported: it "
+            "was changed or replaced.",
+            again,
+        )
+    recipe = recipe_path_of(path)
+    if not recipe.is_file() or file_digest(recipe) != composition.recipe_digest:
+        yield Finding(
+            "damage",
+            str(recipe),
+            "The recipe beside the export is missing or was changed.",
+            f"Take it from run {composition.run_id} in MLflow, or export again.",
+        )
+
+
+def _name(composition: CompositionVersion) -> str:
+    return composition.export_path or f"composition {composition.version}"

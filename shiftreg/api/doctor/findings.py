@@ -1,0 +1,45 @@
+"""What the doctor says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Severity = Literal["damage", "leftover", "note"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is not as it should be.
+
+    Attributes:
+        severity: "damage" is wrong, "leftover" is of an interrupted command and in nobody's way,
+            "note" is worth knowing.
+        subject: What it is about: a version, a file, the audit trail.
+        problem: One sentence.
+        remedy: What to do about it.
+    """
+
+    severity: Severity
+    subject: str
+    problem: str
+    remedy: str
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What an examination found.
+
+    Attributes:
+        healthy: No damage was found.
+        bases: Names of the bases that were examined.
+        examined: What was looked at -> how many: "versions", "exports", "events", ...
+        findings: Damage first.
+        repaired: What was put in order, one sentence each.
+    """
+
+    healthy: bool
+    bases: tuple[str, ...]
+    examined: dict[str, int]
+    findings: tuple[Finding, ...]
+    repaired: tuple[str, ...] = ()

@@ -1,0 +1,154 @@
+"""Are the shifts what they were registered as, and does the audit trail tell their story?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from shiftreg.api.doctor.findings import Finding
+from shiftreg.audit import AuditEvent
+from shiftreg.checkpoints import load_shift
+from shiftreg.errors import ShiftregError
+from shiftreg.registry import Registry, ShiftVersion
+from shiftreg.registry.examination import Entry
+
+MADE = ("erase", "refresh", "import", "decouple")
+"""Actions whose event says that a version was made."""
+
+
+def shift_findings(
+    registry: Registry, base: str, events: Sequence[AuditEvent]
+) -> Iterator[Finding]:
+    """Examines every version of every shift of a base.
+
+    Args:
+        registry: Where they are.
+        base: Name of the base.
+        events: The audit trail.
+    """
+    examination = registry.examination
+    entries = examination.shifts(base)
+    own = [event for event in events if event.base == base]
+    made = {
+        (event.concepts[0], event.details.get("version")): event
+        for event in own
+        if "shift" in event.digests and event.action in MADE
+    }
+    for entry in entries:
+        if (version := entry.record) is None:
+            yield Finding(
+                "damage",
+                f"{entry.name} version {entry.number}",
+                entry.problem,
+                "Undo the change in MLflow, or restore the registry from a backup.",
+            )
+            continue
+        yield from _content(registry, version)
+        if not examination.is_run_kept(version.run_id):
+            yield Finding(
+                "damage",
+                version.reference,
+                "Its run was deleted in MLflow, and a cleanup there would take its file.",
+                f"Restore the run {version.run_id} in MLflow.",
+            )
+        yield from _story(version, made.get((version.concept, version.version)))
+    yield from _missing(entries, made)
+    yield from _activity([e.record for e in entries if e.record], own)
+
+
+def _content(registry: Registry, version: ShiftVersion) -> Iterator[Finding]:
+    """Is the file the one that was registered, and do the tags say what it says?"""
+    again = f"Put the file back from a backup, or erase '{version.concept}' again."
+    try:
+        shift = load_shift(registry.download_shift(version))
+    except ShiftregError as error:
+        yield Finding("damage", version.reference, str(error), again)
+        return
+    if shift.digest != version.digest:
+        yield Finding(
+            "damage",
+            version.reference,
+            f"Its file holds shift {shift.digest[:12]}, and {version.digest[:12]} was registered.",
+            again,
+        )
+        return
+    said = (version.concept, version.method, set(version.aliases), set(version.protected))
+    held = (shift.concept, shift.method, set(shift.aliases), set(shift.protected))
+    names = ("concept", "method", "aliases", "protected prompts")
+    for name, tag, value in zip(names, said, held, strict=True):
+        if tag != value:
+            yield Finding(
+                "damage",
+                version.reference,
+                f"Its {name} in MLflow are not those of its file.",
+                f"Undo the change of the version's tags in MLflow, or erase '{version.concept}' "
+                "again.",
+            )
+
+
+def _story(version: ShiftVersion, event: AuditEvent | None) -> Iterator[Finding]:
+    if event is None:
+        yield Finding(
+            "damage",
+            version.reference,
+            "The audit trail does not know it: it was made past shiftreg, or the trail was cut.",
+            "Compare the trail with a checkpoint of it: shiftreg audit verify. If the version is "
+            "yours, say so: shiftreg doctor --repair",
+        )
+    elif event.digests["shift"] != version.digest:
+        yield Finding(
+            "damage",
+            version.reference,
+            f"It is shift {version.digest[:12]}, and the audit trail says that "
+            f"{event.digests['shift'][:12]} was registered: it was deleted and made again.",
+            "Restore the registry from a backup.",
+        )
+    elif event.digests.get("record", version.seal) != version.seal:
+        yield Finding(
+            "damage",
+            version.reference,
+            "What MLflow says of it was edited since it was registered (reason, actor, metrics, "
+            "time or another tag).",
+            f"Undo the change of its tags in MLflow; event {event.sequence} of the audit trail "
+            "has the reason.",
+        )
+
+
+def _missing(
+    entries: Sequence[Entry[ShiftVersion]], made: dict[tuple[str, object], AuditEvent]
+) -> Iterator[Finding]:
+    known = {(e.record.concept, e.record.version) for e in entries if e.record}
+    unreadable = any(entry.record is None for entry in entries)
+    for (concept, number), event in made.items():
+        if (concept, number) not in known and not unreadable:
+            yield Finding(
+                "damage",
+                f"{concept}@{number}",
+                f"The audit trail says that it was registered (event {event.sequence}), and it is "
+                "gone: it was deleted in MLflow.",
+                "Restore the registry from a backup; exports that hold it can no longer be "
+                "verified.",
+            )
+
+
+def _activity(versions: Sequence[ShiftVersion], events: Sequence[AuditEvent]) -> Iterator[Finding]:
+    """Is active what was made active last?"""
+    last: dict[str, object] = {}
+    for event in events:
+        if event.action in (*MADE, "activate") and event.details.get("active", True):
+            last |= dict.fromkeys(event.concepts, event.details.get("version"))
+        elif event.action == "restore":
+            last |= dict.fromkeys(event.concepts, None)
+    active = {version.concept: version.version for version in versions if version.active}
+    for concept in sorted({version.concept for version in versions} & last.keys()):
+        if active.get(concept) != last[concept]:
+            now, then = (
+                f"version {number} is active" if number else "no version is active"
+                for number in (active.get(concept), last[concept])
+            )
+            yield Finding(
+                "damage",
+                concept,
+                f"In the registry {now}, and by the audit trail {then}.",
+                f"Decide which is right: shiftreg erase '{concept}@VERSION' makes one active, "
+                f"shiftreg restore '{concept}' none.",
+            )

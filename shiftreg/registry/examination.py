@@ -1,0 +1,167 @@
+"""Everything that a base has in MLflow, read one by one, so that one damaged entry hides no other.
+
+Also what no other reader looks at: runs that were left or deleted, and the database itself.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from shiftreg.errors import ShiftregError, StorageError
+from shiftreg.registry.bases import find_experiment
+from shiftreg.registry.compositions import composition_version
+from shiftreg.registry.models import search_versions, tag_filter
+from shiftreg.registry.records import CompositionVersion, ShiftVersion
+from shiftreg.registry.runs import is_left
+from shiftreg.registry.shifts import active_numbers, shift_version
+from shiftreg.registry.store import Store, translated_errors
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from mlflow.entities import Run
+    from mlflow.entities.model_registry import ModelVersion
+
+PAGE = 1000
+Record = TypeVar("Record", ShiftVersion, CompositionVersion)
+
+
+@dataclass(frozen=True)
+class Entry(Generic[Record]):
+    """One version in MLflow, as far as it can be read.
+
+    Attributes:
+        name: Of the registered model.
+        number: Of the version.
+        record: The version; None if it cannot be read.
+        problem: Why it cannot.
+    """
+
+    name: str
+    number: int
+    record: Record | None
+    problem: str
+
+
+@dataclass(frozen=True)
+class OpenRun:
+    """A run that has not ended.
+
+    Attributes:
+        run_id: The run in MLflow.
+        name: What it is called there.
+        kind: "training", "composition", "verification", ...
+        is_left: Its process ran on this machine and is gone, so that nobody will end it.
+    """
+
+    run_id: str
+    name: str
+    kind: str
+    is_left: bool
+
+
+class Examination:
+    """Reads a registry as it is, for whoever looks for damage.
+
+    Every method raises :class:`~shiftreg.errors.StorageError` when the database or the server
+    refuses, and :class:`~shiftreg.errors.NotFoundError` for an unknown base.
+    """
+
+    def __init__(self, store: Store) -> None:
+        """See ``Registry.examination``."""
+        self._store = store
+
+    def shifts(self, base: str) -> tuple[Entry[ShiftVersion], ...]:
+        """Every version of every shift of a base, oldest first."""
+        store = self._store
+        with translated_errors(store.uri):
+            find_experiment(store, base)
+            active = active_numbers(store, base)
+
+            def read(entry: ModelVersion) -> ShiftVersion:
+                return shift_version(store, entry, str(entry.version) == active.get(entry.name))
+
+            return _examined(search_versions(store, tag_filter(base, "shift")), read)
+
+    def compositions(self, base: str) -> tuple[Entry[CompositionVersion], ...]:
+        """Every composition of a base, oldest first."""
+        store = self._store
+        with translated_errors(store.uri):
+            find_experiment(store, base)
+            entries = search_versions(store, tag_filter(base, "composition"))
+            return _examined(entries, lambda entry: composition_version(store, entry))
+
+    def is_run_kept(self, run_id: str) -> bool:
+        """Whether a run is there and not deleted: a cleanup of MLflow takes a deleted one's files.
+
+        Args:
+            run_id: The run in MLflow.
+        """
+        try:
+            with translated_errors(self._store.uri):
+                return self._store.client.get_run(run_id).info.lifecycle_stage == "active"
+        except StorageError as error:
+            if "not found" in str(error):
+                return False
+            raise
+
+    def open_runs(self, base: str) -> tuple[OpenRun, ...]:
+        """The runs of a base that have not ended: those of living processes, and leftovers."""
+        client, token = self._store.client, None
+        runs: list[Run] = []
+        with translated_errors(self._store.uri):
+            experiment = find_experiment(self._store, base)
+            while True:
+                page = client.search_runs(
+                    [experiment.experiment_id],
+                    "attributes.status = 'RUNNING'",
+                    max_results=PAGE,
+                    page_token=token,
+                )
+                runs += [run for run in page if "shiftreg.kind" in run.data.tags]
+                if not (token := page.token):
+                    return tuple(map(_open_run, runs))
+
+    def remove_run(self, run_id: str) -> None:
+        """Ends a run that its process left, and deletes it; MLflow can bring it back."""
+        with translated_errors(self._store.uri):
+            self._store.client.set_terminated(run_id, "KILLED")
+            self._store.client.delete_run(run_id)
+
+    def end_run(self, run_id: str) -> None:
+        """Ends a run that its process left, and that is needed."""
+        with translated_errors(self._store.uri):
+            self._store.client.set_terminated(run_id)
+
+    def database_damage(self) -> str:
+        """What SQLite finds wrong with the database; empty if nothing, or for a server."""
+        if not self._store.is_own:
+            return ""
+        with closing(sqlite3.connect(self._store.home / "registry.db")) as connection:
+            try:
+                lines = [row[0] for row in connection.execute("PRAGMA quick_check(3)")]
+            except sqlite3.DatabaseError as error:
+                return str(error)
+        return "" if lines == ["ok"] else "; ".join(lines)
+
+
+def _examined(
+    entries: Iterable[ModelVersion], read: Callable[[ModelVersion], Record]
+) -> tuple[Entry[Record], ...]:
+    examined = []
+    for entry in entries:
+        record, problem = None, ""
+        try:
+            record = read(entry)
+        except ShiftregError as error:
+            problem = str(error)
+        examined.append(Entry(entry.name, int(entry.version), record, problem))
+    return tuple(examined)
+
+
+def _open_run(run: Run) -> OpenRun:
+    name, kind = run.info.run_name or "", run.data.tags["shiftreg.kind"]
+    return OpenRun(run.info.run_id, name, kind, is_left(run))
