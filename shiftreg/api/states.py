@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 
+from shiftreg.api.changes import change
 from shiftreg.api.values import ConceptDetail, ConceptState
 from shiftreg.api.workspace import Workspace
 from shiftreg.errors import InvalidInputError, NotFoundError
@@ -106,13 +107,15 @@ def restore(workspace: Workspace, names: Sequence[str], *, reason: str) -> tuple
                 raise NotFoundError(f"'{name}' is not erased, so there is nothing to restore.")
             require_recoverable(active[name])
         for name in found:
-            registry.deactivate(base.name, name)
-            workspace.audit.append(
+            with change(
+                workspace,
                 "restore",
                 base=base.name,
                 concepts=(name,),
                 reason=reason,
                 digests={"base": base.digest, "shift": active[name].digest},
                 details={"version": active[name].version},
-            )
+                recovery={"active": None},
+            ):
+                registry.deactivate(base.name, name)
     return tuple(state for state in list_concepts(workspace) if state.concept in found)

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shiftreg import miniature
+from shiftreg.api.changes import change
 from shiftreg.api.values import Observer, ignore_progress
-from shiftreg.audit import AuditLog, Cause, FileEvents, Signer, current_actor
+from shiftreg.audit import AuditLog, Cause, FileEvents, Intents, Signer, current_actor
 from shiftreg.concepts import fill, find_name
 from shiftreg.errors import IntegrityError, NotFoundError
 from shiftreg.keys import load_signing_key
@@ -44,6 +45,7 @@ class Workspace:
     settings: Settings
     registry: Registry
     audit: AuditLog
+    intents: Intents
     _shifts: dict[str, ConceptShift] = field(default_factory=dict)
 
     @cached_property
@@ -142,6 +144,8 @@ def open_workspace(
 ) -> Workspace:
     """Opens the registry and the audit trail, creating them at first use.
 
+    What a killed command left half-done is completed or taken back first.
+
     Args:
         settings: Where they are.
         reason: Why things are done in this workspace, for the audit trail.
@@ -153,6 +157,8 @@ def open_workspace(
         NotFoundError: There is no such signing key.
         InvalidInputError: The signing key cannot be used.
     """
+    from shiftreg.api.recovery import recover
+
     signer = None
     if settings.signing_key:
         signer = Signer(load_signing_key(settings.signing_key))
@@ -164,7 +170,9 @@ def open_workspace(
         signer,
         cache(lambda: registry.account() or current_actor()),
     )
-    return Workspace(settings, registry, audit)
+    workspace = Workspace(settings, registry, audit, Intents(settings.home / "intents"))
+    recover(workspace)
+    return workspace
 
 
 def register_base(
@@ -246,11 +254,17 @@ def register_base(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
     pipelines.encode_prompts(pipeline, [*triggers, *record.protected, *record.preserved])
-    details = {"source": record.source} | ({"single_file": origin} if origin else {})
-    digests = {"base": record.digest}
-    with workspace.registry.turn():
+    with (
+        workspace.registry.turn(),
+        change(
+            workspace,
+            "init",
+            base=record.name,
+            digests={"base": record.digest, "record": record.seal},
+            details={"source": record.source} | ({"single_file": origin} if origin else {}),
+        ),
+    ):
         workspace.registry.save_base(record)
-        workspace.audit.append("init", base=record.name, digests=digests, details=details)
     return record
 
 

@@ -3,6 +3,7 @@
 from shiftreg.audit.checkpoint import Checkpoint
 from shiftreg.audit.events import GENESIS, AuditEvent, Draft
 from shiftreg.audit.file_events import FileEvents
+from shiftreg.audit.intents import Intent, Intents
 from shiftreg.audit.log import AuditLog, Cause, current_actor
 from shiftreg.audit.signatures import PublicKeys, Signer
 from shiftreg.audit.stores import Contents, Entry, EventStore
@@ -20,6 +21,8 @@ __all__ = [
     "Entry",
     "EventStore",
     "FileEvents",
+    "Intent",
+    "Intents",
     "PublicKeys",
     "Signer",
     "current_actor",

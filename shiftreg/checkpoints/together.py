@@ -11,6 +11,7 @@ from pathlib import Path
 from shiftreg.checkpoints.atomic import (
     already_exists,
     check_vacant,
+    is_left,
     partial_path,
     place_file,
     place_folder,
@@ -18,6 +19,8 @@ from shiftreg.checkpoints.atomic import (
     sync,
     sync_entry,
 )
+
+PREVIOUS = ".previous"
 
 
 class Placement:
@@ -42,7 +45,7 @@ class Placement:
         self.path = folder / target.name
         self._target = target
         self._folder = folder
-        self._previous = folder.with_name(f"{folder.name}.previous")
+        self._previous = folder.with_name(f"{folder.name}{PREVIOUS}")
         self._family = (target, *family)
         self._overwrite = overwrite
         self._placed: list[Path] = []
@@ -125,6 +128,37 @@ def placed_together(
         placement.forget()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def take_back(target: Path, appeared: Iterable[Path]) -> None:
+    """Undoes a placement whose process is gone, wherever it stopped.
+
+    Args:
+        target: What was to appear.
+        appeared: What of the target and its family was not there before.
+    """
+    for path in appeared:
+        _remove(path)
+    for folder in _left_beside(target):
+        if folder.name.endswith(PREVIOUS):
+            for path in folder.iterdir():
+                place = target.with_name(path.name)
+                _remove(place)
+                os.rename(path, place)
+    forget_replaced(target)
+
+
+def forget_replaced(target: Path) -> None:
+    """Removes what a placement whose process is gone had made and set aside."""
+    for folder in _left_beside(target):
+        _remove(folder)
+
+
+def _left_beside(target: Path) -> list[Path]:
+    beside = target.parent.iterdir() if target.parent.is_dir() else ()
+    return [
+        path for path in beside if is_left(path) and path.name.startswith(f".{target.name[:40]}.")
+    ]
 
 
 def _remove(path: Path) -> None:

@@ -12,11 +12,12 @@ from typing import Any
 from shiftreg.api.attacks.campaign import Campaign
 from shiftreg.api.attacks.pictures import paint_evidence
 from shiftreg.api.attacks.planning import ALL, IMAGES, PreparedAttacks, prepare_attacks
+from shiftreg.api.changes import change
 from shiftreg.api.front_end import to_json
 from shiftreg.api.values import Observer, ignore_progress
 from shiftreg.api.workspace import Workspace
 from shiftreg.attacks.results import BASE, COMPOSITION, AttackReport, AttackScore
-from shiftreg.checkpoints import atomic_file
+from shiftreg.checkpoints import atomic_file, file_digest
 from shiftreg.concepts import slug
 from shiftreg.reports import GridRow, picture_grid, save_picture
 
@@ -113,46 +114,48 @@ def _keep(
     picture, path = stem.with_suffix(".png"), stem.with_suffix(".json")
     report = replace(report, picture=picture, report_path=path)
     at_last = {s.attack: s.success.value for s in report.scores if s.target == COMPOSITION}
+    success: dict[str, dict[str, float]] = {}
+    for score in report.scores:
+        success.setdefault(score.attack, {})[score.target] = score.success.value
     try:
         with atomic_file(picture) as partial:
             save_picture(picture_grid(rows), partial)
         with atomic_file(path) as partial:
             partial.write_text(json.dumps(to_json(report), indent=2), encoding="utf-8")
-        kept = workspace.registry.record_measurement(
-            plan.base,
+        with change(
+            workspace,
             "attack",
-            plan.digest,
-            path,
-            metrics={
-                "unattacked": report.unattacked[COMPOSITION].value,
-                "unattacked.base": report.unattacked[BASE].value,
-                **{f"success.{name}": value for name, value in at_last.items()},
+            base=plan.base,
+            concepts=(plan.concept,),
+            digests={
+                "base": prepared.composed.base_digest,
+                "composition": plan.digest,
+                "classifier": judge.digest,
+                "report": file_digest(path),
             },
-            concept=plan.concept,
-            files=[picture],
-        )
+            recovery={"kind": "attack"},
+            details={
+                "success": success,
+                "budgets": dict(plan.budgets),
+                "images": plan.images,
+                "seed": plan.seed,
+            },
+        ):
+            workspace.registry.record_measurement(
+                plan.base,
+                "attack",
+                plan.digest,
+                path,
+                metrics={
+                    "unattacked": report.unattacked[COMPOSITION].value,
+                    "unattacked.base": report.unattacked[BASE].value,
+                    **{f"success.{name}": value for name, value in at_last.items()},
+                },
+                concept=plan.concept,
+                files=[picture],
+            )
     except BaseException:
         picture.unlink(missing_ok=True)
         path.unlink(missing_ok=True)
         raise
-    success: dict[str, dict[str, float]] = {}
-    for score in report.scores:
-        success.setdefault(score.attack, {})[score.target] = score.success.value
-    workspace.audit.append(
-        "attack",
-        base=plan.base,
-        concepts=(plan.concept,),
-        digests={
-            "base": prepared.composed.base_digest,
-            "composition": plan.digest,
-            "classifier": judge.digest,
-            "report": kept.report_digest,
-        },
-        details={
-            "success": success,
-            "budgets": dict(plan.budgets),
-            "images": plan.images,
-            "seed": plan.seed,
-        },
-    )
     return report

@@ -13,6 +13,7 @@ from torch import Tensor
 
 import shiftreg
 from shiftreg import checkpoints
+from shiftreg.api.changes import change
 from shiftreg.api.composition.composing import DTYPES, exact_weights, plan_shifts
 from shiftreg.api.composition.describing import describe_model, export_date
 from shiftreg.api.composition.half_precision import (
@@ -23,6 +24,7 @@ from shiftreg.api.composition.half_precision import (
     protected_prompts,
 )
 from shiftreg.api.erasure.methods import require_recoverable
+from shiftreg.api.recovery import placing
 from shiftreg.api.release.releasing import Release, family_of
 from shiftreg.api.values import (
     CompositionPlan,
@@ -112,7 +114,20 @@ def export_composition(
         how = FeedbackRounding(protected_prompts(workspace, plan.states, composition))
         weights = rounded = RoundedWeights(workspace, weights, target_dtype, how, observe=observe)
     observe(Progress("writing", 1, 2))
-    with checkpoints.placed_together(target, family_of(target), overwrite) as placement:
+    family = family_of(target)
+    with (
+        change(
+            workspace,
+            "export",
+            base=plan.base,
+            concepts=tuple(name for name, state in plan.states.items() if state == "erased"),
+            reason=reason,
+            digests={"base": plan.base_digest, "composition": plan.digest},
+            details={"path": str(target), "form": form, "states": dict(plan.states)},
+            recovery=placing(target, family),
+        ) as announced,
+        checkpoints.placed_together(target, family, overwrite) as placement,
+    ):
 
         def write() -> checkpoints.Export:
             recipe = make_recipe(workspace, plan, dtype, how) | release.recipe_entry()
@@ -153,26 +168,15 @@ def export_composition(
             files=[path for path in family_of(target) if path.is_file()],
             reason=reason,
         )
-        workspace.audit.append(
-            "export",
-            base=plan.base,
-            concepts=tuple(name for name, state in plan.states.items() if state == "erased"),
-            reason=reason,
-            digests={
-                "base": plan.base_digest,
-                "composition": plan.digest,
-                "export": export.digest,
-                "recipe": export.recipe_digest,
-            },
-            details={
-                "path": str(export.path),
-                "form": export.format,
-                "states": dict(plan.states),
-                **release.details(files),
-            }
-            | ({"rounding": asdict(effect)} if effect else {}),
-        )
-        release.record(export.digest)
+        announced.digests |= {
+            "export": export.digest,
+            "recipe": export.recipe_digest,
+            "record": version.seal,
+        }
+        announced.details |= release.details(files)
+        if effect:
+            announced.details["rounding"] = asdict(effect)
+    release.record(export.digest)
     observe(Progress("writing", 2, 2))
     return ExportResult(
         plan=plan,

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from shiftreg import checkpoints, pipelines
+from shiftreg.api.changes import change
 from shiftreg.api.composition.composing import plan_composition
 from shiftreg.api.composition.held import held_by_file, held_by_plan
 from shiftreg.api.composition.picture_checks import noise, painted
@@ -165,27 +166,29 @@ def keep_verification(
     digests = {"base": plan.base_digest, "composition": plan.digest}
     if export_digest:
         digests["export"] = export_digest
-    kept = workspace.registry.record_measurement(
-        plan.base,
-        "verification",
-        plan.digest,
-        path,
-        passed=verification.passed,
-        metrics=_worst(checks),
-        export_digest=export_digest,
-    )
-    workspace.audit.append(
+    with change(
+        workspace,
         "verify",
         base=plan.base,
         concepts=tuple(name for name, state in plan.states.items() if state == "erased"),
-        digests=digests | {"report": kept.report_digest},
+        digests=digests | {"report": checkpoints.file_digest(path)},
+        recovery={"kind": "verification"},
         details={
             "passed": verification.passed,
             "checks": len(checks),
             "gates": dict(verification.gates),
             "classifier": verification.judge,
         },
-    )
+    ):
+        workspace.registry.record_measurement(
+            plan.base,
+            "verification",
+            plan.digest,
+            path,
+            passed=verification.passed,
+            metrics=_worst(checks),
+            export_digest=export_digest,
+        )
     return replace(verification, report_path=path)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from shiftreg.api.changes import change
 from shiftreg.api.erasure.decoupling import DECOUPLED, decouple_again, shift_plan
 from shiftreg.api.erasure.methods import build_eraser
 from shiftreg.api.erasure.planning import (
@@ -118,16 +119,20 @@ def _activate(workspace: Workspace, name: str, reference: str, reason: str) -> E
     base = workspace.base
     version = workspace.registry.version(base.name, name, reference)
     shift = workspace.shift(version)
-    with workspace.registry.turn():
-        workspace.registry.activate(base.name, name, version)
-        workspace.audit.append(
+    with (
+        workspace.registry.turn(),
+        change(
+            workspace,
             "activate",
             base=base.name,
             concepts=(name,),
             reason=reason,
             digests={"base": base.digest, "shift": shift.digest},
             details={"version": version.version},
-        )
+            recovery={"active": version.version},
+        ),
+    ):
+        workspace.registry.activate(base.name, name, version)
     plan = shift_plan(workspace, shift)
     statement = f"{name}: erased (version {version.version}, made active again)"
     return ErasureResult(plan, version.version, version.digest, {}, (), None, statement)

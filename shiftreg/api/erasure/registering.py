@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from shiftreg import pipelines
+from shiftreg.api.changes import change
 from shiftreg.api.workspace import Workspace
 from shiftreg.checkpoints import save_shift
 from shiftreg.compose import Composition, merged_weights
@@ -48,7 +49,21 @@ def register_shift(
         activate: Whether it becomes the active version.
     """
     base = workspace.base
-    with tempfile.TemporaryDirectory() as scratch:
+    known = {"base": base.digest, "shift": shift.digest}
+    if predecessor:
+        known["predecessor"] = predecessor
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        change(
+            workspace,
+            action,
+            base=base.name,
+            concepts=(shift.concept,),
+            reason=reason,
+            digests=known | dict(digests or {}),
+            details={"method": shift.method, "active": activate, **(details or {})},
+        ) as made,
+    ):
         shift_file = Path(scratch) / "shift.safetensors"
         save_shift(shift, shift_file)
         version = workspace.registry.register_shift(
@@ -61,20 +76,13 @@ def register_shift(
             reason=reason,
             activate=False,
         )
-    # The file is kept by now: a turn is for what others must not come between.
-    with workspace.registry.turn():
-        if activate:
-            version = workspace.registry.activate(base.name, shift.concept, version)
-        workspace.audit.append(
-            action,
-            base=base.name,
-            concepts=(shift.concept,),
-            reason=reason,
-            digests={"base": base.digest, "shift": shift.digest}
-            | ({"predecessor": predecessor} if predecessor else {})
-            | dict(digests or {}),
-            details={"version": version.version, "method": shift.method, **(details or {})},
-        )
+        # The file is kept by now: a turn is for what others must not come between.
+        with workspace.registry.turn():
+            if activate:
+                version = workspace.registry.activate(base.name, shift.concept, version)
+            made.digests["record"] = version.seal
+            made.details["version"] = version.version
+            made.tell()
     return version
 
 

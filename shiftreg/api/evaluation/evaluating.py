@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from shiftreg import miniature
+from shiftreg.api.changes import change
 from shiftreg.api.composition.composing import plan_composition
 from shiftreg.api.evaluation.examining import Subject, examine
 from shiftreg.api.evaluation.gallery import Gallery, shots
@@ -20,7 +21,7 @@ from shiftreg.api.evaluation.playing import PlayedStep, Stage, pictures_folder
 from shiftreg.api.front_end import to_json
 from shiftreg.api.values import Observer, ignore_progress
 from shiftreg.api.workspace import Workspace
-from shiftreg.checkpoints import atomic_file
+from shiftreg.checkpoints import atomic_file, file_digest
 from shiftreg.concepts import slug
 from shiftreg.erasers import ClosedForm
 from shiftreg.errors import InvalidInputError, NotFoundError
@@ -168,16 +169,8 @@ def _keep(
     with atomic_file(evaluation.report_path, overwrite=True) as partial:
         partial.write_text(json.dumps(to_json(evaluation), indent=2), encoding="utf-8")
     last = evaluation.steps[-1]
-    workspace.registry.record_measurement(
-        evaluation.base,
-        "evaluation",
-        last.digest,
-        evaluation.report_path,
-        metrics={goal.name: goal.value for goal in evaluation.goals},
-        passed=evaluation.passed,
-        files=[evaluation.picture],
-    )
-    workspace.audit.append(
+    with change(
+        workspace,
         "evaluate",
         base=evaluation.base,
         concepts=tuple(name for name, state in last.states.items() if state == "erased"),
@@ -185,9 +178,20 @@ def _keep(
             "base": workspace.base.digest,
             "composition": last.digest,
             "classifier": classifier_digest,
+            "report": file_digest(evaluation.report_path),
         },
+        recovery={"kind": "evaluation"},
         details={"name": evaluation.name, "passed": evaluation.passed, "method": evaluation.method},
-    )
+    ):
+        workspace.registry.record_measurement(
+            evaluation.base,
+            "evaluation",
+            last.digest,
+            evaluation.report_path,
+            metrics={goal.name: goal.value for goal in evaluation.goals},
+            passed=evaluation.passed,
+            files=[evaluation.picture],
+        )
     return evaluation
 
 

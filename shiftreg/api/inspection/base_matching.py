@@ -184,7 +184,7 @@ def compare_with_bases(
         there = workspace
         if base.name != own:
             settings = replace(workspace.settings, base=base.name)
-            there = Workspace(settings, workspace.registry, workspace.audit)
+            there = replace(workspace, settings=settings)
         try:
             folder = there.folder
         except (IntegrityError, NotFoundError) as error:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from shiftreg import __version__, checkpoints, pipelines
+from shiftreg.api.changes import change
 from shiftreg.api.composition.composing import plan_shifts
 from shiftreg.api.composition.exported import deployed_weights, expected_weights, read_recipe
 from shiftreg.api.composition.verifying import verify
@@ -107,7 +108,20 @@ def write_report(
         partial.write_text(render_page(page), encoding="utf-8")
     digest = checkpoints.file_digest(path)
     failed = sum(not check.passed for check in verification.checks)
-    with tempfile.TemporaryDirectory() as scratch:
+    exported = {"export": page.file_digest} if page.file_digest else {}
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        change(
+            workspace,
+            "report",
+            base=plan.base,
+            concepts=tuple(name for name, state in plan.states.items() if state == "erased"),
+            digests={"base": plan.base_digest, "composition": plan.digest, "report": digest}
+            | exported,
+            recovery={"kind": "report"},
+            details={"passed": verification.passed, "path": str(path)},
+        ),
+    ):
         measurement = workspace.registry.record_measurement(
             plan.base,
             "report",
@@ -118,14 +132,6 @@ def write_report(
             export_digest=page.file_digest,
             files=_save_grids(painted, Path(scratch)),
         )
-    workspace.audit.append(
-        "report",
-        base=plan.base,
-        concepts=tuple(name for name, state in plan.states.items() if state == "erased"),
-        digests={"base": plan.base_digest, "composition": plan.digest, "page": digest}
-        | ({"export": page.file_digest} if page.file_digest else {}),
-        details={"passed": verification.passed, "path": str(path)},
-    )
     return ReportResult(
         plan=plan,
         path=path,

@@ -60,7 +60,7 @@ def test_a_page_says_what_holds_what_it_looks_like_and_how_it_came_about(
     }
     event = erased.audit.events()[-1]
     assert (event.action, event.concepts) == ("report", ("Caravaggio",))
-    assert event.digests["page"] == result.digest
+    assert event.digests["report"] == result.digest
 
 
 def test_a_page_that_exists_is_refused_before_anything_is_verified(

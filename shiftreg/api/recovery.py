@@ -1,0 +1,176 @@
+"""What a killed command left half-done: completed where the change was made, else taken back.
+
+For each announced change: if the registry has it, the audit trail is told now; if not, nothing is
+told, and whatever it had written is taken away. Either way the registry is as after or as before.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from shiftreg.api.changes import INTENT
+from shiftreg.api.workspace import Workspace
+from shiftreg.audit import AuditEvent
+from shiftreg.checkpoints.together import forget_replaced, take_back
+from shiftreg.errors import NotFoundError
+from shiftreg.registry import ShiftVersion
+
+
+@dataclass(frozen=True)
+class Unsettled:
+    """A change whose command is gone.
+
+    Attributes:
+        time: When it was announced, UTC, ISO 8601.
+        process: Number of the process that announced it.
+        event: What the audit trail will be told, as far as it was known.
+        recovery: What else was announced.
+        events: What the audit trail says.
+    """
+
+    time: str
+    process: int
+    event: dict[str, Any]
+    recovery: Mapping[str, Any]
+    events: Sequence[AuditEvent]
+
+
+def recover(workspace: Workspace) -> tuple[str, ...]:
+    """Settles the changes whose commands are gone; instant where there are none.
+
+    Returns:
+        One sentence a change that was completed.
+
+    Raises:
+        StorageError: The disk or the server refuses; the announcements then stay.
+    """
+    with workspace.intents.abandoned() as intents:
+        if not intents:
+            return ()
+        events = workspace.audit.events()
+        told = {event.details.get(INTENT) for event in events}
+        completed = []
+        for intent in intents:
+            settle = RECOVERIES.get(intent.action)
+            if intent.identity in told or settle is None:
+                continue
+            values = intent.values
+            unsettled = Unsettled(
+                intent.time, intent.process, dict(values["event"]), values["recovery"], events
+            )
+            if not settle(workspace, unsettled):
+                continue
+            event = unsettled.event
+            event["details"] |= {INTENT: intent.identity, "completed": "after an interruption"}
+            workspace.audit.append(intent.action, **event)
+            subject = ", ".join(event["concepts"]) or event["base"]
+            completed.append(f"An interrupted '{intent.action}' of {subject} was completed.")
+        return tuple(completed)
+
+
+def _registered(workspace: Workspace, unsettled: Unsettled) -> bool:
+    """Whether there is a version that no event tells of; it is made active if it was to be."""
+    event, events = unsettled.event, unsettled.events
+    (concept,) = event["concepts"]
+    told = {(e.base, e.concepts, e.details.get("version")) for e in events}
+    new = [
+        version
+        for version in _versions(workspace, event["base"], concept)
+        if version.digest == event["digests"]["shift"]
+        and (event["base"], (concept,), version.version) not in told
+    ]
+    if not new:
+        return False
+    version = new[-1]
+    workspace.registry.examination.end_run(version.run_id)
+    later = any(concept in e.concepts and e.time > unsettled.time for e in events)
+    if event["details"]["active"] and not version.active and not later:
+        workspace.registry.activate(event["base"], concept, version.version)
+    event["digests"]["record"] = version.seal
+    event["details"]["version"] = version.version
+    return True
+
+
+def _switched(workspace: Workspace, unsettled: Unsettled) -> bool:
+    """Whether active is what was to be, or nothing if nothing was to be."""
+    (concept,) = unsettled.event["concepts"]
+    versions = _versions(workspace, unsettled.event["base"], concept)
+    now = next((version.version for version in versions if version.active), None)
+    return now == unsettled.recovery["active"]
+
+
+def _initialised(workspace: Workspace, unsettled: Unsettled) -> bool:
+    """Whether the base's record is the one that was to be kept."""
+    with suppress(NotFoundError):
+        record = workspace.registry.base(unsettled.event["base"])
+        return record.seal == unsettled.event["digests"]["record"]
+    return False
+
+
+def _measured(workspace: Workspace, unsettled: Unsettled) -> bool:
+    """Whether the report was kept."""
+    event = unsettled.event
+    kept = workspace.registry.measurements(event["base"], unsettled.recovery["kind"])
+    return event["digests"]["report"] in {measurement.report_digest for measurement in kept}
+
+
+def placing(target: Path, family: Iterable[Path]) -> dict[str, Any]:
+    """What an export announces, so that it can be taken back: its files, and which were there."""
+    paths = [path.absolute() for path in (target, *family)]
+    return {
+        "paths": [str(path) for path in paths],
+        "existed": [str(path) for path in paths if os.path.lexists(path)],
+    }
+
+
+def _exported(workspace: Workspace, unsettled: Unsettled) -> bool:
+    """Whether the export was registered; if not, its files go and those before it come back."""
+    event, events = unsettled.event, unsettled.events
+    paths = [Path(path) for path in unsettled.recovery["paths"]]
+    told = {e.digests.get("record") for e in events}
+    new = [
+        composition
+        for composition in workspace.registry.compositions(event["base"])
+        if composition.export_path == str(paths[0])
+        and composition.digest == event["digests"]["composition"]
+        and composition.seal not in told
+    ]
+    if not new:
+        existed = {Path(path) for path in unsettled.recovery["existed"]}
+        take_back(paths[0], set(paths) - existed)
+        return False
+    event["digests"] |= {
+        "export": new[-1].export_digest,
+        "recipe": new[-1].recipe_digest,
+        "record": new[-1].seal,
+    }
+    forget_replaced(paths[0])
+    return True
+
+
+def _versions(workspace: Workspace, base: str, concept: str) -> list[ShiftVersion]:
+    with suppress(NotFoundError):
+        return workspace.registry.versions(base, concept)
+    return []
+
+
+RECOVERIES: Mapping[str, Callable[[Workspace, Unsettled], bool]] = {
+    "export": _exported,
+    "init": _initialised,
+    "erase": _registered,
+    "refresh": _registered,
+    "import": _registered,
+    "decouple": _registered,
+    "activate": _switched,
+    "restore": _switched,
+    "verify": _measured,
+    "evaluate": _measured,
+    "attack": _measured,
+    "report": _measured,
+}
+"""What finds out whether a change was made, and completes it if so."""
