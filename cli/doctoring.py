@@ -45,7 +45,7 @@ def doctor(
     from shiftreg import api
 
     with common.progress() as observe:
-        result = api.doctor(workspace, repair=repair, reason=reason, observe=observe)
+        result = api.examine_registry(workspace, repair=repair, reason=reason, observe=observe)
     common.show(result, render_doctor.diagnosis(result))
     if not result.healthy:
         raise typer.Exit(CHECK_FAILED)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from shiftreg.api.composition.exporting import export_composition as export_composition
     from shiftreg.api.composition.samples import generate_grid as generate_grid
     from shiftreg.api.composition.verifying import verify as verify
-    from shiftreg.api.doctor.examining import doctor as doctor
+    from shiftreg.api.doctor.examining import examine_registry as examine_registry
     from shiftreg.api.erasure.capacity import plan_capacity as plan_capacity
     from shiftreg.api.erasure.decoupling import decouple as decouple
     from shiftreg.api.erasure.erasing import erase as erase
@@ -80,10 +80,10 @@ _HOMES = {
     "check_signature": "shiftreg.api.release.checking",
     "convert_base": "shiftreg.api.bases.single_files",
     "decouple": "shiftreg.api.erasure.decoupling",
-    "doctor": "shiftreg.api.doctor.examining",
     "erase": "shiftreg.api.erasure.erasing",
     "evaluate": "shiftreg.api.evaluation.evaluating",
     "events_csv": "shiftreg.api.trail.timeline",
+    "examine_registry": "shiftreg.api.doctor.examining",
     "export_adapter": "shiftreg.api.composition.adapting",
     "export_composition": "shiftreg.api.composition.exporting",
     "find_shift": "shiftreg.api.trail.whereabouts",

@@ -16,6 +16,7 @@ from typing import Any
 from shiftreg.api.changes import INTENT
 from shiftreg.api.workspace import Workspace
 from shiftreg.audit import AuditEvent
+from shiftreg.checkpoints.export import checkpoint_digest
 from shiftreg.checkpoints.together import forget_replaced, take_back
 from shiftreg.errors import NotFoundError
 from shiftreg.registry import ShiftVersion
@@ -142,7 +143,10 @@ def _exported(workspace: Workspace, unsettled: Unsettled) -> bool:
     ]
     if not new:
         existed = {Path(path) for path in unsettled.recovery["existed"]}
-        take_back(paths[0], set(paths) - existed)
+        # Another command may have exported to the same place since.
+        if not _is_registered(workspace, event["base"], paths[0]):
+            take_back(paths[0], set(paths) - existed)
+        forget_replaced(paths[0])
         return False
     event["digests"] |= {
         "export": new[-1].export_digest,
@@ -151,6 +155,16 @@ def _exported(workspace: Workspace, unsettled: Unsettled) -> bool:
     }
     forget_replaced(paths[0])
     return True
+
+
+def _is_registered(workspace: Workspace, base: str, path: Path) -> bool:
+    """Whether what lies there is what an export of that path was registered with."""
+    digests = {
+        composition.export_digest
+        for composition in workspace.registry.compositions(base)
+        if composition.export_path == str(path)
+    }
+    return bool(digests) and path.exists() and checkpoint_digest(path) in digests
 
 
 def _versions(workspace: Workspace, base: str, concept: str) -> list[ShiftVersion]:

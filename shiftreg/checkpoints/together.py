@@ -145,7 +145,6 @@ def take_back(target: Path, appeared: Iterable[Path]) -> None:
                 place = target.with_name(path.name)
                 _remove(place)
                 os.rename(path, place)
-    forget_replaced(target)
 
 
 def forget_replaced(target: Path) -> None:

@@ -130,7 +130,7 @@ def list_all(store: Store, base: str) -> dict[str, list[ShiftVersion]]:
         # A concept whose first version came between the two queries is not listed yet.
         if model := models.get(entry.name):
             active = str(entry.version) == str(model.aliases.get(ACTIVE))
-            found[model.tags["shiftreg.concept"]].append(_shift_version(store, entry, active))
+            found[model.tags["shiftreg.concept"]].append(shift_version(store, entry, active))
     return found
 
 

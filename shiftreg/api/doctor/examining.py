@@ -25,7 +25,7 @@ from shiftreg.registry import BaseRecord
 ORDER = ("damage", "leftover", "note")
 
 
-def doctor(
+def examine_registry(
     workspace: Workspace,
     *,
     repair: bool = False,

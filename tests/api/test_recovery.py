@@ -1,0 +1,121 @@
+"""Whatever a killed command left half-done, the next one finds the registry before or after."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shiftreg import api
+from shiftreg.api.recovery import recover
+from shiftreg.audit import AuditLog
+from shiftreg.errors import StorageError
+from shiftreg.registry import Registry
+
+
+class Killed(BaseException):
+    """What nobody handles, like a signal."""
+
+
+def killed(*_args: Any, **_kwargs: Any) -> Any:
+    raise Killed
+
+
+def killed_after(function: Callable[..., Any]) -> Callable[..., Any]:
+    def run(*args: Any, **kwargs: Any) -> Any:
+        function(*args, **kwargs)
+        raise Killed
+
+    return run
+
+
+def story(workspace: api.Workspace) -> list[str]:
+    return [event.action for event in workspace.audit.events()]
+
+
+def reopened(workspace: api.Workspace) -> api.Workspace:
+    return api.open_workspace(workspace.settings)
+
+
+def test_an_erasure_is_completed_once_its_version_is_registered(
+    workspace: api.Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        patched.setattr(Registry, "register_shift", killed)
+        api.erase(workspace, ["Caravaggio"], reason="request 7")
+    assert reopened(workspace).registry.active("miniature") == []
+    assert story(workspace) == ["init"]
+
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        patched.setattr(AuditLog, "append", killed)
+        api.erase(workspace, ["Caravaggio"], reason="request 7")
+    (version,) = workspace.registry.active("miniature")
+    workspace.registry.deactivate("miniature", "Caravaggio")  # as if it died before that, too
+    workspace = reopened(workspace)
+    assert workspace.registry.active("miniature") == [version]
+    last = workspace.audit.events()[-1]
+    assert (last.action, last.concepts, last.reason) == ("erase", ("Caravaggio",), "request 7")
+    assert last.details["version"] == 1
+    assert last.details["completed"] == "after an interruption"
+    assert last.digests["shift"] == version.digest
+    assert last.digests["record"] == version.seal
+    assert api.examine_registry(workspace).healthy
+
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        patched.setattr(Registry, "deactivate", killed)
+        api.restore(workspace, ["Caravaggio"], reason="licence 3")
+    assert story(reopened(workspace)) == ["init", "erase"]
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        patched.setattr(Registry, "deactivate", killed_after(Registry.deactivate))
+        api.restore(workspace, ["Caravaggio"], reason="licence 3")
+    assert story(reopened(workspace)) == ["init", "erase", "restore"]
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        patched.setattr(AuditLog, "append", killed_after(AuditLog.append))
+        api.erase(workspace, ["Caravaggio@1"])
+    assert story(reopened(workspace)) == ["init", "erase", "restore", "activate"], "told once"
+    assert api.examine_registry(workspace).healthy
+
+
+@pytest.mark.parametrize("target", ["model.safetensors", "model"])
+def test_an_export_is_completed_or_taken_back(
+    workspace: api.Workspace, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, target: str
+) -> None:
+    plan = api.plan_composition(workspace)
+    path = tmp_path / target
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        patched.setattr(AuditLog, "append", killed)
+        api.export_composition(workspace, plan, path)
+    assert path.exists()
+    workspace = reopened(workspace)
+    (composition,) = workspace.registry.compositions("miniature")
+    last = workspace.audit.events()[-1]
+    assert (last.action, last.digests["export"]) == ("export", composition.export_digest)
+    assert api.examine_registry(workspace).findings == ()
+
+    before = {p.name: p.stat().st_mtime_ns for p in tmp_path.iterdir()}
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        patched.setattr(Registry, "register_composition", killed)
+        api.export_composition(workspace, plan, path, overwrite=True)
+    reopened(workspace)
+    assert {p.name: p.stat().st_mtime_ns for p in tmp_path.iterdir()} == before
+    assert story(workspace) == ["init", "export"]
+    assert api.examine_registry(workspace).healthy
+
+
+def test_an_announcement_stays_while_the_trail_cannot_be_written(
+    workspace: api.Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_args: Any, **_kwargs: Any) -> None:
+        raise StorageError("the disk is full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(AuditLog, "append", refuse)
+        with pytest.raises(StorageError):
+            api.register_base(workspace, steps=3)
+        with pytest.raises(StorageError):
+            recover(workspace)
+    assert recover(workspace) == ("An interrupted 'init' of miniature was completed.",)
+    assert recover(workspace) == ()
+    assert story(workspace) == ["init", "init"]
