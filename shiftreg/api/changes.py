@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -79,7 +79,12 @@ def change(
         "digests": dict(digests or {}),
         "details": dict(details or {}),
     }
-    announced = {"event": event, "recovery": dict(recovery or {})}
+    announced = {
+        "event": event,
+        "recovery": dict(recovery or {}),
+        "cause": asdict(workspace.audit.cause),
+        "actor": workspace.audit.who(),
+    }
     with workspace.intents.announced(action, announced) as intent:
         event["details"][INTENT] = intent.identity
         made = Change(

@@ -9,13 +9,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from shiftreg.api.changes import INTENT
 from shiftreg.api.workspace import Workspace
-from shiftreg.audit import AuditEvent
+from shiftreg.audit import AuditEvent, Cause, Intent
 from shiftreg.checkpoints.export import checkpoint_digest
 from shiftreg.checkpoints.together import forget_replaced, take_back
 from shiftreg.errors import NotFoundError
@@ -53,25 +53,32 @@ def recover(workspace: Workspace) -> tuple[str, ...]:
     with workspace.intents.abandoned() as intents:
         if not intents:
             return ()
-        events = workspace.audit.events()
-        told = {event.details.get(INTENT) for event in events}
-        completed = []
-        for intent in intents:
-            settle = RECOVERIES.get(intent.action)
-            if intent.identity in told or settle is None:
-                continue
-            values = intent.values
-            unsettled = Unsettled(
-                intent.time, intent.process, dict(values["event"]), values["recovery"], events
-            )
-            if not settle(workspace, unsettled):
-                continue
-            event = unsettled.event
-            event["details"] |= {INTENT: intent.identity, "completed": "after an interruption"}
-            workspace.audit.append(intent.action, **event)
-            subject = ", ".join(event["concepts"]) or event["base"]
-            completed.append(f"An interrupted '{intent.action}' of {subject} was completed.")
-        return tuple(completed)
+        with workspace.registry.turn():
+            return _settled(workspace, intents)
+
+
+def _settled(workspace: Workspace, intents: Sequence[Intent]) -> tuple[str, ...]:
+    events = workspace.audit.events()
+    told = {event.details.get(INTENT) for event in events}
+    completed = []
+    for intent in intents:
+        settle = RECOVERIES.get(intent.action)
+        if intent.identity in told or settle is None:
+            continue
+        values = intent.values
+        unsettled = Unsettled(
+            intent.time, intent.process, dict(values["event"]), values["recovery"], events
+        )
+        if not settle(workspace, unsettled):
+            continue
+        event = unsettled.event
+        event["details"] |= {INTENT: intent.identity, "completed": "after an interruption"}
+        # It is told as it would have been: by whom, and why.
+        trail = replace(workspace.audit, cause=Cause(**values["cause"]))
+        trail.append(intent.action, **event, actor=values["actor"])
+        subject = ", ".join(event["concepts"]) or event["base"]
+        completed.append(f"An interrupted '{intent.action}' of {subject} was completed.")
+    return tuple(completed)
 
 
 def _registered(workspace: Workspace, unsettled: Unsettled) -> bool:

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from shiftreg.errors import ShiftregError, StorageError
 from shiftreg.registry.bases import find_experiment
 from shiftreg.registry.compositions import composition_version
+from shiftreg.registry.failures import translated_errors
 from shiftreg.registry.models import search_versions, tag_filter
 from shiftreg.registry.records import CompositionVersion, ShiftVersion
 from shiftreg.registry.runs import is_left
 from shiftreg.registry.shifts import active_numbers, shift_version
-from shiftreg.registry.store import Store, translated_errors
+from shiftreg.registry.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import cast
 
 from shiftreg import checkpoints
+from shiftreg.api.changes import change
 from shiftreg.api.composition.adapter_content import adapter_content, held_ranks
 from shiftreg.api.composition.composing import (
     DTYPES,
@@ -18,6 +19,7 @@ from shiftreg.api.composition.composing import (
 from shiftreg.api.composition.describing import base_facts, describe_adapter
 from shiftreg.api.composition.exporting import make_recipe
 from shiftreg.api.erasure.methods import is_recoverable
+from shiftreg.api.recovery import placing
 from shiftreg.api.values import CompositionPlan, Observer, Progress, ignore_progress
 from shiftreg.api.workspace import Workspace
 from shiftreg.checkpoints import AdapterForm
@@ -202,13 +204,29 @@ def export_adapter(
     said = describe_adapter(workspace, composed, recipe, target, plan.ranks)
     observe(Progress("writing", 0, 1))
     family = checkpoints.recipe_path_of(target), checkpoints.card_path_of(target)
-    with checkpoints.placed_together(target, family, overwrite) as placement:
+    states, form = composed.states, f"adapter, {plan.form}"
+    with (
+        change(
+            workspace,
+            "export",
+            base=base,
+            concepts=tuple(name for name, state in states.items() if state == "erased"),
+            reason=reason,
+            digests={"base": composed.base_digest, "composition": composed.digest},
+            details={
+                "path": str(target),
+                "form": form,
+                "strength": plan.strength,
+                "states": dict(states),
+            },
+            recovery=placing(target, family),
+        ) as announced,
+        checkpoints.placed_together(target, family, overwrite) as placement,
+    ):
         made = checkpoints.write_adapter(placement.path, content.tensors, recipe, said.metadata)
         said.write_card(placement.path, made.digest)
         placement.place()
         # Without its record no file stays: what fails from here on takes it away again.
-        form = f"adapter, {plan.form}"
-        states = composed.states
         version = workspace.registry.register_composition(
             base,
             [workspace.registry.version(base, name, number) for name, number, _ in composed.shifts],
@@ -221,24 +239,11 @@ def export_adapter(
             files=family,
             reason=reason,
         )
-        workspace.audit.append(
-            "export",
-            base=base,
-            concepts=tuple(name for name, state in states.items() if state == "erased"),
-            reason=reason,
-            digests={
-                "base": composed.base_digest,
-                "composition": composed.digest,
-                "export": made.digest,
-                "recipe": made.recipe_digest,
-            },
-            details={
-                "path": str(target),
-                "form": form,
-                "strength": plan.strength,
-                "states": dict(states),
-            },
-        )
+        announced.digests |= {
+            "export": made.digest,
+            "recipe": made.recipe_digest,
+            "record": version.seal,
+        }
     observe(Progress("writing", 1, 1))
     return AdapterResult(
         plan=plan,
