@@ -277,7 +277,7 @@ def test_the_audit_trail_says_who_was_attacked_by_what_and_how_well(
     event = next(e for e in erased.audit.events() if e.action == "attack")
     assert event.concepts == ("Caravaggio",)
     assert event.digests["composition"] == report.digest
-    assert set(event.digests) == {"base", "composition", "classifier"}
+    assert set(event.digests) == {"base", "composition", "classifier", "report"}
     assert event.details["budgets"]["relearning"]["iterations"] == 2
     on_composition = success(report)["relearning", "composition"]
     assert event.details["success"]["relearning"]["composition"] == on_composition
