@@ -349,8 +349,8 @@ def test_an_interruption_in_the_middle_leaves_everything_as_it_was(
 
     pieces, write = iter(range(500)), DigestedFile._update
 
-    def interrupt_later(file: DigestedFile, data: memoryview) -> None:
-        write(file, data)
+    def interrupt_later(file: DigestedFile, *data: Any) -> None:
+        write(file, *data)
         if next(pieces) == 100:
             assert any(name.endswith(".partial") for name in names(tmp_path))
             raise KeyboardInterrupt
