@@ -250,8 +250,10 @@ def _wait(ready: Callable[[], bool], process: subprocess.Popen[bytes], log: Path
 
 
 def _is_healthy(uri: str) -> bool:
+    # An opener of its own: the shared one keeps the proxies of whichever test used it first.
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with urllib.request.urlopen(f"{uri}/health", timeout=5) as answer:
+        with direct.open(f"{uri}/health", timeout=5) as answer:
             return bool(answer.status == 200)
     except (urllib.error.URLError, OSError):
         return False

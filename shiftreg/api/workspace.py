@@ -157,8 +157,6 @@ def open_workspace(
         NotFoundError: There is no such signing key.
         InvalidInputError: The signing key cannot be used.
     """
-    from shiftreg.api.recovery import recover
-
     signer = None
     if settings.signing_key:
         signer = Signer(load_signing_key(settings.signing_key))
@@ -171,7 +169,10 @@ def open_workspace(
         cache(lambda: registry.account() or current_actor()),
     )
     workspace = Workspace(settings, registry, audit, Intents(settings.home / "intents"))
-    recover(workspace)
+    if workspace.intents.exist():
+        from shiftreg.api.recovery import recover
+
+        recover(workspace)
     return workspace
 
 

@@ -54,6 +54,10 @@ class Intents:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
+    def exist(self) -> bool:
+        """Whether there are any, of living processes or of dead ones."""
+        return self.folder.is_dir() and any(self.folder.glob("*.json"))
+
     @contextmanager
     def announced(self, action: str, values: Mapping[str, Any]) -> Iterator[Intent]:
         """Announces a change for the time of a block.
