@@ -28,14 +28,12 @@ class Unsettled:
 
     Attributes:
         time: When it was announced, UTC, ISO 8601.
-        process: Number of the process that announced it.
         event: What the audit trail will be told, as far as it was known.
         recovery: What else was announced.
         events: What the audit trail says.
     """
 
     time: str
-    process: int
     event: dict[str, Any]
     recovery: Mapping[str, Any]
     events: Sequence[AuditEvent]
@@ -66,9 +64,7 @@ def _settled(workspace: Workspace, intents: Sequence[Intent]) -> tuple[str, ...]
         if intent.identity in told or settle is None:
             continue
         values = intent.values
-        unsettled = Unsettled(
-            intent.time, intent.process, dict(values["event"]), values["recovery"], events
-        )
+        unsettled = Unsettled(intent.time, dict(values["event"]), values["recovery"], events)
         if not settle(workspace, unsettled):
             continue
         event = unsettled.event
@@ -148,30 +144,30 @@ def _exported(workspace: Workspace, unsettled: Unsettled) -> bool:
         and composition.digest == event["digests"]["composition"]
         and composition.seal not in told
     ]
-    if not new:
-        existed = {Path(path) for path in unsettled.recovery["existed"]}
-        # Another command may have exported to the same place since.
-        if not _is_registered(workspace, event["base"], paths[0]):
-            take_back(paths[0], set(paths) - existed)
+    found = checkpoint_digest(paths[0]) if paths[0].exists() else ""
+    if new and new[-1].export_digest == found:
+        event["digests"] |= {
+            "export": new[-1].export_digest,
+            "recipe": new[-1].recipe_digest,
+            "record": new[-1].seal,
+        }
         forget_replaced(paths[0])
-        return False
-    event["digests"] |= {
-        "export": new[-1].export_digest,
-        "recipe": new[-1].recipe_digest,
-        "record": new[-1].seal,
-    }
+        return True
+    for composition in new:  # its files were put back before it was told of
+        workspace.registry.remove_composition(composition)
+    # Another command may have exported to the same place since.
+    if not _is_registered(workspace, event["base"], paths[0], found):
+        take_back(paths[0], set(paths) - {Path(path) for path in unsettled.recovery["existed"]})
     forget_replaced(paths[0])
-    return True
+    return False
 
 
-def _is_registered(workspace: Workspace, base: str, path: Path) -> bool:
+def _is_registered(workspace: Workspace, base: str, path: Path, digest: str) -> bool:
     """Whether what lies there is what an export of that path was registered with."""
-    digests = {
-        composition.export_digest
+    return any(
+        composition.export_path == str(path) and composition.export_digest == digest
         for composition in workspace.registry.compositions(base)
-        if composition.export_path == str(path)
-    }
-    return bool(digests) and path.exists() and checkpoint_digest(path) in digests
+    )
 
 
 def _versions(workspace: Workspace, base: str, concept: str) -> list[ShiftVersion]:

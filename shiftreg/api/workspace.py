@@ -70,10 +70,8 @@ class Workspace:
             IntegrityError: The folder has changed since the base was registered.
         """
         from shiftreg.checkpoints import folder_digest
-        from shiftreg.pipelines import resolve_source
 
-        source = self.base.source
-        folder = miniature.BASE_FOLDER if source == miniature.NAME else resolve_source(source)
+        folder = base_folder(self.base.source)
         if (digest := folder_digest(folder)) != self.base.digest:
             raise IntegrityError(
                 f"Base '{self.base.name}' in '{folder}' has changed: its digest is {digest[:12]}, "
@@ -137,6 +135,19 @@ class Workspace:
     def shift_of(self, concept: str, version: int) -> ConceptShift:
         """Loads the shift of a concept's version."""
         return self.shift(self.registry.version(self.base.name, concept, str(version)))
+
+
+def base_folder(source: str) -> Path:
+    """Where the weights of a base are, by the source that its record names.
+
+    Raises:
+        NotFoundError: Not on this machine.
+        InvalidInputError: It is no diffusers pipeline.
+        IntegrityError: A part is missing.
+    """
+    from shiftreg.pipelines import resolve_source
+
+    return miniature.BASE_FOLDER if source == miniature.NAME else resolve_source(source)
 
 
 def open_workspace(

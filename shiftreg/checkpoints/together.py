@@ -137,9 +137,11 @@ def take_back(target: Path, appeared: Iterable[Path]) -> None:
         target: What was to appear.
         appeared: What of the target and its family was not there before.
     """
-    for path in appeared:
+    left = _left_beside(target)
+    # The hidden folder goes last: without it, the placement ended, and what is there is not its.
+    for path in appeared if left else ():
         _remove(path)
-    for folder in _left_beside(target):
+    for folder in left:
         if folder.name.endswith(PREVIOUS):
             for path in folder.iterdir():
                 place = target.with_name(path.name)

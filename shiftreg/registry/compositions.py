@@ -109,6 +109,14 @@ def register_composition(
 
 
 @translates_errors
+def remove_composition(store: Store, version: CompositionVersion) -> None:
+    """Takes a composition back; see :meth:`Registry.remove_composition`."""
+    name = f"{slug(version.base)}.{COMPOSITIONS}"
+    store.client.delete_model_version(name, str(version.version))
+    store.client.delete_run(version.run_id)
+
+
+@translates_errors
 def list_compositions(store: Store, base: str) -> list[CompositionVersion]:
     """All compositions of a base, oldest first."""
     entries = search_versions(store, tag_filter(base, "composition"))

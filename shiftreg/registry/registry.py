@@ -302,6 +302,10 @@ class Registry:
             actor=actor,
         )
 
+    def remove_composition(self, version: CompositionVersion) -> None:
+        """Takes back a composition whose files were put back; MLflow can restore its run."""
+        compositions.remove_composition(self._store, version)
+
     def compositions(self, base: str) -> list[CompositionVersion]:
         """All compositions of a base, oldest first."""
         return compositions.list_compositions(self._store, base)

@@ -11,6 +11,7 @@ import pytest
 from shiftreg import api
 from shiftreg.api.recovery import recover
 from shiftreg.audit import AuditLog
+from shiftreg.checkpoints.together import Placement
 from shiftreg.errors import StorageError
 from shiftreg.registry import Registry
 
@@ -86,6 +87,7 @@ def test_an_export_is_completed_or_taken_back(
     path = tmp_path / target
     with monkeypatch.context() as patched, pytest.raises(Killed):
         patched.setattr(AuditLog, "append", killed)
+        patched.setattr(Placement, "withdraw", lambda _: None)  # the dead put nothing back
         api.export_composition(workspace, plan, path)
     assert path.exists()
     workspace = reopened(workspace)
@@ -100,6 +102,27 @@ def test_an_export_is_completed_or_taken_back(
         api.export_composition(workspace, plan, path, overwrite=True)
     reopened(workspace)
     assert {p.name: p.stat().st_mtime_ns for p in tmp_path.iterdir()} == before
+    assert story(workspace) == ["init", "export"]
+    assert api.examine_registry(workspace).healthy
+
+    def refuse(*_args: Any, **_kwargs: Any) -> None:
+        raise StorageError("the disk is full")
+
+    with monkeypatch.context() as patched, pytest.raises(StorageError):
+        patched.setattr(AuditLog, "append", refuse)
+        api.export_composition(workspace, plan, path, overwrite=True)
+    new = tmp_path / f"other-{target}"
+    with monkeypatch.context() as patched, pytest.raises(StorageError):
+        patched.setattr(Registry, "register_composition", refuse)
+        api.export_composition(workspace, plan, new)
+    new.write_bytes(b"somebody else's, put there meanwhile")
+    reopened(workspace)
+    assert new.read_bytes() == b"somebody else's, put there meanwhile"
+    new.unlink()
+    exported = {name: before[name] for name in before if name != "home"}
+    now = [p for p in tmp_path.iterdir() if p.name != "home"]
+    assert {p.name: p.stat().st_mtime_ns for p in now} == exported
+    assert workspace.registry.compositions("miniature") == [composition]
     assert story(workspace) == ["init", "export"]
     assert api.examine_registry(workspace).healthy
 

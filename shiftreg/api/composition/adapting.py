@@ -226,7 +226,7 @@ def export_adapter(
         made = checkpoints.write_adapter(placement.path, content.tensors, recipe, said.metadata)
         said.write_card(placement.path, made.digest)
         placement.place()
-        # Without its record no file stays: what fails from here on takes it away again.
+        # Without record and event no file stays: what fails from here on takes it away again.
         version = workspace.registry.register_composition(
             base,
             [workspace.registry.version(base, name, number) for name, number, _ in composed.shifts],
@@ -244,6 +244,7 @@ def export_adapter(
             "recipe": made.recipe_digest,
             "record": version.seal,
         }
+        announced.tell()
     observe(Progress("writing", 1, 1))
     return AdapterResult(
         plan=plan,

@@ -154,7 +154,7 @@ def export_composition(
         effect = rounded.effect() if rounded is not None else None
         export = replace(made, path=target, recipe_path=recipe_path)
         placement.place()
-        # Without its record no file stays: what fails from here on takes it away again.
+        # Without record and event no file stays: what fails from here on takes it away again.
         base = workspace.base.name
         version = workspace.registry.register_composition(
             base,
@@ -165,7 +165,7 @@ def export_composition(
             export_path=str(export.path.absolute()),
             export_digest=export.digest,
             recipe_digest=export.recipe_digest,
-            files=[path for path in family_of(target) if path.is_file()],
+            files=[path for path in family if path.is_file()],
             reason=reason,
         )
         announced.digests |= {
@@ -176,6 +176,7 @@ def export_composition(
         announced.details |= release.details(files)
         if effect:
             announced.details["rounding"] = asdict(effect)
+        announced.tell()
     release.record(export.digest)
     observe(Progress("writing", 2, 2))
     return ExportResult(

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from shiftreg import miniature, pipelines
 from shiftreg.api.doctor.findings import Finding
+from shiftreg.api.workspace import base_folder
 from shiftreg.audit import AuditEvent
 from shiftreg.checkpoints import folder_digest
 from shiftreg.errors import NotFoundError, ShiftregError
 from shiftreg.registry import BaseRecord
 
 
-def base_findings(base: BaseRecord, events: Sequence[AuditEvent]) -> Iterator[Finding]:
+def base_findings(base: BaseRecord, own: Sequence[AuditEvent]) -> Iterator[Finding]:
     """Examines one base: its weights on this machine, and its record.
 
     Args:
         base: Its record.
-        events: The audit trail.
+        own: What the audit trail says of it.
     """
     subject = f"base {base.name}"
-    told = [e for e in events if e.base == base.name and e.action == "init"]
+    told = [event for event in own if event.action == "init"]
     if not told:
         yield Finding(
             "damage",
@@ -38,8 +38,7 @@ def base_findings(base: BaseRecord, events: Sequence[AuditEvent]) -> Iterator[Fi
             "Register it again: shiftreg init",
         )
     try:
-        is_packaged = base.source == miniature.NAME
-        folder = miniature.BASE_FOLDER if is_packaged else pipelines.resolve_source(base.source)
+        folder = base_folder(base.source)
         digest = folder_digest(folder)
     except NotFoundError as error:
         yield Finding(

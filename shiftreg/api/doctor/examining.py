@@ -50,7 +50,8 @@ def examine_registry(
     diagnosis = _examined(workspace, observe)
     if not repair:
         return diagnosis
-    done = (*_cleared(workspace), *_told(workspace, reason))
+    with workspace.registry.turn():  # what is active must not change while it is told
+        done = (*_cleared(workspace), *_told(workspace, reason))
     return replace(_examined(workspace, observe), repaired=done) if done else diagnosis
 
 
@@ -72,12 +73,15 @@ def _examined(workspace: Workspace, observe: Observer) -> Diagnosis:
     examined = {"events": len(events), "bases": len(bases), "versions": 0, "exports": 0}
     for number, base in enumerate(bases):
         observe(Progress(f"examining {base.name}", number, len(bases)))
-        findings += base_findings(base, events)
-        findings += shift_findings(registry, base.name, events)
-        findings += export_findings(registry, base.name, events)
-        examined["versions"] += len(registry.examination.shifts(base.name))
-        examined["exports"] += len(registry.examination.compositions(base.name))
+        own = [event for event in events if event.base == base.name]
+        versions = registry.examination.shifts(base.name)
+        exports = registry.examination.compositions(base.name)
+        findings += base_findings(base, own)
+        findings += shift_findings(registry, versions, own)
+        findings += export_findings(exports, versions, own)
         findings += leftover_findings(left_runs(registry, base.name), ())
+        examined["versions"] += len(versions)
+        examined["exports"] += len(exports)
     findings += leftover_findings((), left_files(_folders(workspace, bases)))
     observe(Progress("examining", len(bases), len(bases)))
     return Diagnosis(

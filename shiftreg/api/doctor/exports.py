@@ -5,41 +5,36 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from shiftreg.api.doctor.findings import Finding
+from shiftreg.api.doctor.findings import Finding, unreadable
 from shiftreg.audit import AuditEvent
 from shiftreg.checkpoints import checkpoint_digest, file_digest, recipe_path_of
 from shiftreg.errors import ShiftregError
-from shiftreg.registry import CompositionVersion, Registry, ShiftVersion
+from shiftreg.registry import CompositionVersion, ShiftVersion
 from shiftreg.registry.examination import Entry
 
 
 def export_findings(
-    registry: Registry, base: str, events: Sequence[AuditEvent]
+    entries: Sequence[Entry[CompositionVersion]],
+    versions: Sequence[Entry[ShiftVersion]],
+    own: Sequence[AuditEvent],
 ) -> Iterator[Finding]:
     """Examines every composition of a base, and the files on this machine.
 
     Args:
-        registry: Where they are.
-        base: Name of the base.
-        events: The audit trail.
+        entries: The compositions.
+        versions: The versions of the base's shifts.
+        own: What the audit trail says of the base.
     """
-    examination = registry.examination
-    shifts = {(e.record.concept, e.record.version): e for e in examination.shifts(base) if e.record}
-    entries = examination.compositions(base)
+    shifts = {(e.record.concept, e.record.version): e for e in versions if e.record}
     told = {
         event.digests["export"]: event
-        for event in events
-        if event.base == base and event.action == "export" and "export" in event.digests
+        for event in own
+        if event.action == "export" and "export" in event.digests
     }
     newest: dict[str, CompositionVersion] = {}
     for entry in entries:
         if (composition := entry.record) is None:
-            yield Finding(
-                "damage",
-                f"{entry.name} version {entry.number}",
-                entry.problem,
-                "Undo the change in MLflow, or restore the registry from a backup.",
-            )
+            yield unreadable(entry)
             continue
         subject = _name(composition)
         yield from _parts(composition, shifts)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
+
+from shiftreg.registry.examination import Entry
 
 Severity = Literal["damage", "leftover", "note"]
 
@@ -24,6 +26,16 @@ class Finding:
     subject: str
     problem: str
     remedy: str
+
+
+def unreadable(entry: Entry[Any]) -> Finding:
+    """Says that a version in MLflow cannot be read."""
+    return Finding(
+        "damage",
+        f"{entry.name} version {entry.number}",
+        entry.problem,
+        "Undo the change in MLflow, or restore the registry from a backup.",
+    )
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from shiftreg.api.doctor.findings import Finding
+from shiftreg.api.doctor.findings import Finding, unreadable
 from shiftreg.audit import AuditEvent
 from shiftreg.checkpoints import load_shift
 from shiftreg.errors import ShiftregError
@@ -16,18 +16,15 @@ MADE = ("erase", "refresh", "import", "decouple")
 
 
 def shift_findings(
-    registry: Registry, base: str, events: Sequence[AuditEvent]
+    registry: Registry, entries: Sequence[Entry[ShiftVersion]], own: Sequence[AuditEvent]
 ) -> Iterator[Finding]:
     """Examines every version of every shift of a base.
 
     Args:
         registry: Where they are.
-        base: Name of the base.
-        events: The audit trail.
+        entries: The versions.
+        own: What the audit trail says of the base.
     """
-    examination = registry.examination
-    entries = examination.shifts(base)
-    own = [event for event in events if event.base == base]
     made = {
         (event.concepts[0], event.details.get("version")): event
         for event in own
@@ -35,15 +32,10 @@ def shift_findings(
     }
     for entry in entries:
         if (version := entry.record) is None:
-            yield Finding(
-                "damage",
-                f"{entry.name} version {entry.number}",
-                entry.problem,
-                "Undo the change in MLflow, or restore the registry from a backup.",
-            )
+            yield unreadable(entry)
             continue
         yield from _content(registry, version)
-        if not examination.is_run_kept(version.run_id):
+        if not registry.examination.is_run_kept(version.run_id):
             yield Finding(
                 "damage",
                 version.reference,

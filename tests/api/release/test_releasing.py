@@ -14,6 +14,7 @@ import torch
 
 from shiftreg import api
 from shiftreg.api.release.values import SignatureReport
+from shiftreg.checkpoints import file_digest
 from shiftreg.errors import IntegrityError, InvalidInputError, NotFoundError, StorageError
 from shiftreg.settings import Settings
 from shiftreg.verification import Check
@@ -301,7 +302,7 @@ def test_overwriting_a_signed_release_takes_its_papers_away(
 def test_a_release_that_cannot_be_recorded_puts_everything_back(
     shop: api.Workspace, copied: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = {path.name: path.read_bytes() for path in copied.parent.iterdir() if path.is_file()}
+    before = {path.name: file_digest(path) for path in copied.parent.iterdir() if path.is_file()}
 
     def full(*_: object, **__: object) -> None:
         raise StorageError("The disk is full.")
@@ -310,7 +311,7 @@ def test_a_release_that_cannot_be_recorded_puts_everything_back(
     plan = api.plan_composition(shop)
     with pytest.raises(StorageError):
         api.export_composition(shop, plan, copied, overwrite=True, dtype="float32", bill=True)
-    after = {path.name: path.read_bytes() for path in copied.parent.iterdir() if path.is_file()}
+    after = {path.name: file_digest(path) for path in copied.parent.iterdir() if path.is_file()}
     assert after == before
 
 
