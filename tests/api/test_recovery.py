@@ -110,7 +110,7 @@ def test_an_export_is_completed_or_taken_back(
 
     with monkeypatch.context() as patched, pytest.raises(StorageError):
         patched.setattr(AuditLog, "append", refuse)
-        api.export_composition(workspace, plan, path, overwrite=True)
+        api.export_composition(workspace, plan, path, dtype="float16", overwrite=True)
     new = tmp_path / f"other-{target}"
     with monkeypatch.context() as patched, pytest.raises(StorageError):
         patched.setattr(Registry, "register_composition", refuse)
