@@ -16,12 +16,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
+from full_size_base import CLASSES, FAMILIES, Config
 from torch import Tensor
 
 from shiftreg.checkpoints import compare_checkpoint
@@ -34,75 +34,11 @@ from shiftreg.checkpoints.stored import PIECE, TensorSource
 from shiftreg.checkpoints.tensor_files import widest_first, write_safetensors
 from shiftreg.pipelines import weight_shapes
 
-VAE = {
-    "block_out_channels": [128, 256, 512, 512],
-    "down_block_types": ["DownEncoderBlock2D"] * 4,
-    "up_block_types": ["UpDecoderBlock2D"] * 4,
-    "layers_per_block": 2,
-}
-SD_UNET = {
-    "down_block_types": ["CrossAttnDownBlock2D"] * 3 + ["DownBlock2D"],
-    "up_block_types": ["UpBlock2D"] + ["CrossAttnUpBlock2D"] * 3,
-    "layers_per_block": 2,
-}
-XL_UNET = {
-    "block_out_channels": [320, 640, 1280],
-    "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"],
-    "up_block_types": ["CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"],
-    "layers_per_block": 2,
-    "transformer_layers_per_block": [1, 2, 10],
-    "cross_attention_dim": 2048,
-    "attention_head_dim": [5, 10, 20],
-    "use_linear_projection": True,
-    "addition_embed_type": "text_time",
-    "addition_time_embed_dim": 256,
-    "projection_class_embeddings_input_dim": 2816,
-}
-
-
-def clip(width: int, layers: int, heads: int, act: str) -> dict[str, Any]:
-    return {
-        "hidden_size": width,
-        "intermediate_size": 4 * width,
-        "num_hidden_layers": layers,
-        "num_attention_heads": heads,
-        "hidden_act": act,
-        "projection_dim": width,
-    }
-
-
-CLIP_L = clip(768, 12, 12, "quick_gelu")
-SD_2_UNET = SD_UNET | {
-    "cross_attention_dim": 1024,
-    "attention_head_dim": [5, 10, 20, 20],
-    "use_linear_projection": True,
-}
-# Family -> configurations, dtype, suffix, whether averaged weights are in the file, too.
-CASES: dict[str, tuple[dict[str, dict[str, Any]], torch.dtype, str, bool]] = {
-    "1.4": (
-        {"unet": SD_UNET | {"cross_attention_dim": 768}, "text_encoder": CLIP_L},
-        torch.float32,
-        "ckpt",
-        True,
-    ),
-    "2.1": (
-        {"unet": SD_2_UNET, "text_encoder": clip(1024, 23, 16, "gelu")},
-        torch.float16,
-        "ckpt",
-        False,
-    ),
-    "XL": (
-        {"unet": XL_UNET, "text_encoder": CLIP_L, "text_encoder_2": clip(1280, 32, 20, "gelu")},
-        torch.float16,
-        "safetensors",
-        False,
-    ),
-}
-CLASSES = {
-    "unet": ["diffusers", "UNet2DConditionModel"],
-    "vae": ["diffusers", "AutoencoderKL"],
-    "text_encoder": ["transformers", "CLIPTextModel"],
-    "text_encoder_2": ["transformers", "CLIPTextModelWithProjection"],
+# Family -> its configurations, dtype, suffix, whether averaged weights are in the file, too.
+CASES = {
+    "1.4": ("sd14", torch.float32, "ckpt", True),
+    "2.1": ("sd21", torch.float16, "ckpt", False),
+    "XL": ("sdxl", torch.float16, "safetensors", False),
 }
 CONVERT = """
 import json, sys, time
@@ -139,7 +75,7 @@ class RandomTensor:
             yield values[: min(PIECE, count - start)]
 
 
-def write_configuration(folder: Path, configs: dict[str, dict[str, Any]]) -> None:
+def write_configuration(folder: Path, configs: Mapping[str, Config]) -> None:
     for part, config in configs.items():
         (folder / part).mkdir(parents=True)
         (folder / part / "config.json").write_text(json.dumps(config))
@@ -176,9 +112,9 @@ def seconds(start: float) -> float:
 
 
 def measure(name: str, room: Path) -> str:
-    configs, dtype, suffix, averaged = CASES[name]
+    family, dtype, suffix, averaged = CASES[name]
     config, file = room / "config", room / f"model.{suffix}"
-    write_configuration(config, configs | {"vae": VAE})
+    write_configuration(config, FAMILIES[family])
     write_file(file, config, dtype, averaged)
     start = time.perf_counter()
     shutil.copyfile(file, room / "copy")
