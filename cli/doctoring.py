@@ -8,7 +8,7 @@ import typer
 
 from . import render_doctor
 from .failures import CHECK_FAILED
-from .options import Common, ReasonOption, examples, with_common
+from .options import Writing, examples, with_common
 
 commands = typer.Typer()
 
@@ -22,7 +22,8 @@ commands = typer.Typer()
 )
 @with_common
 def doctor(
-    common: Common,
+    common: Writing,
+    *,
     repair: Annotated[
         bool,
         typer.Option(
@@ -31,7 +32,6 @@ def doctor(
             "does not know.",
         ),
     ] = False,
-    reason: ReasonOption = "",
 ) -> None:
     """Examine everything that is registered, and say how to repair what is damaged.
 
@@ -45,7 +45,9 @@ def doctor(
     from shiftreg import api
 
     with common.progress() as observe:
-        result = api.examine_registry(workspace, repair=repair, reason=reason, observe=observe)
+        result = api.examine_registry(
+            workspace, repair=repair, reason=common.reason, observe=observe
+        )
     common.show(result, render_doctor.diagnosis(result))
     if not result.healthy:
         raise typer.Exit(CHECK_FAILED)

@@ -237,8 +237,5 @@ ClassifierOption = Annotated[
         show_default=False,
     ),
 ]
-ReasonOption = Annotated[
-    str, typer.Option(metavar="TEXT", help="Why, for the audit trail.", show_default=False)
-]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and stop.")]
 ForceOption = Annotated[bool, typer.Option("--force", help="Replace a file that exists.")]
