@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -20,7 +21,9 @@ from shiftreg.registry import BaseRecord, Registry, ShiftVersion, open_registry
 from shiftreg.settings import Settings
 
 if TYPE_CHECKING:
-    from shiftreg.pipelines import StableDiffusionPipeline
+    from torch import nn
+
+    from shiftreg.pipelines import Pipeline
     from shiftreg.shift import ConceptShift
 
 DEFAULT_SUBJECTS = (
@@ -81,18 +84,25 @@ class Workspace:
         return folder
 
     @cached_property
-    def pipeline(self) -> StableDiffusionPipeline:
+    def pipeline(self) -> Pipeline:
         """The base, loaded in float32."""
         from shiftreg.pipelines import load_pipeline
 
         return load_pipeline(self.folder)
 
     @cached_property
-    def prompt_reader(self) -> StableDiffusionPipeline:
+    def prompt_reader(self) -> Pipeline:
         """The base, of which all is loaded that reads prompts, if not the whole of it."""
         from shiftreg.pipelines import load_prompt_reader
 
         return self.__dict__.get("pipeline") or load_prompt_reader(self.folder)
+
+    @property
+    def network(self) -> nn.Module:
+        """What denoises in the base, and what shifts change: its UNet or transformer."""
+        from shiftreg.pipelines import network_of
+
+        return network_of(self.pipeline)
 
     def known_names(self) -> tuple[str, ...]:
         """Every concept that has a shift or that the base protects, in that order."""
@@ -226,7 +236,8 @@ def register_base(
     Raises:
         NotFoundError: No such file, folder or hub name.
         IntegrityError: The file or folder is damaged, or holds code.
-        IncompatibleError: A single file is of another architecture than the configuration.
+        IncompatibleError: A single file is of another architecture than the configuration, or
+            shifts are not known to be separable in such a base.
         AlreadyExistsError: Another base has this name.
         InvalidInputError: A prompt is too long.
     """
@@ -248,14 +259,15 @@ def register_base(
     origin = read_origin(folder)
     own_name = Path(origin["file"]).stem if origin else source if packaged else folder.name
     pipeline = pipelines.load_pipeline(folder)
+    pipelines.check_image_independence(pipeline)
     triggers = dict(triggers) if triggers is not None else packaged.get("triggers", {})
     subjects = tuple(subjects) or tuple(packaged.get("subjects", DEFAULT_SUBJECTS))
     record = BaseRecord(
         name=name or own_name,
         source=source if packaged else str(folder),
         digest=folder_digest(folder),
-        text_encoder_digest=folder_digest(folder / "text_encoder"),
-        layers=tuple(pipelines.image_independent_layers(pipeline.unet)),
+        text_encoder_digest=_text_encoder_digest(folder),
+        layers=tuple(pipelines.image_independent_layers(pipelines.network_of(pipeline))),
         triggers=triggers,
         protected=tuple(dict.fromkeys((*packaged.get("protected", ()), *protected))),
         preserved=tuple(preserved) or tuple(packaged.get("preserved", plain_prompts(subjects))),
@@ -278,6 +290,16 @@ def register_base(
     ):
         workspace.registry.save_base(record)
     return record
+
+
+def _text_encoder_digest(folder: Path) -> str:
+    """Of the text encoder's folder; of two, over the digests of both."""
+    from shiftreg.checkpoints import folder_digest
+
+    digests = [folder_digest(encoder) for encoder in sorted(folder.glob("text_encoder*"))]
+    if len(digests) == 1:
+        return digests[0]
+    return hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
 def plain_prompts(subjects: Sequence[str]) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from shiftreg.checkpoints.base_folder import (
+    network_folder,
     read_config,
     single_file_components,
     stored_component,
@@ -51,6 +52,9 @@ def first_difference(part: str, tensors: Mapping[str, Tensor], base_folder: Path
         return next(iter(tensors))
     config = read_config(component)
     stored = stored_component(component)
+    if network_folder(base_folder).name != "unet":  # Single files hold no such pipeline.
+        own = {f"{part}.{name}": source for name, source in stored.items()}
+        return next((name for name in tensors if not _same(tensors[name], own.get(name))), None)
     # A configuration may be valid JSON and still lack what the names follow from.
     with reading(component / "config.json"):
         places = component_places(part, stored, config, single_file_components(base_folder))
@@ -64,10 +68,15 @@ def first_difference(part: str, tensors: Mapping[str, Tensor], base_folder: Path
             old = expected.get(_one_name(part, name, config))
         except InvalidInputError:  # The base's kind of autoencoder has no such tensor.
             return name
-        fitted = None if old is None else fit_shape(tensor, old.shape)
-        if old is None or fitted is None or not same_values(fitted, whole(old)):
+        if not _same(tensor, old):
             return name
     return None
+
+
+def _same(tensor: Tensor, source: TensorSource | None) -> bool:
+    """Whether the base holds a tensor with these values, in whatever dtype and layout."""
+    fitted = None if source is None else fit_shape(tensor, source.shape)
+    return source is not None and fitted is not None and same_values(fitted, whole(source))
 
 
 def _one_name(part: str, name: str, config: Mapping[str, Any]) -> str:

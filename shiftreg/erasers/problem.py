@@ -13,6 +13,8 @@ from torch import Tensor
 class ErasureProblem:
     """The prompts of one erasure as embeddings.
 
+    A row of zeros is a position that nothing attends to: the padding of encoders that mask it.
+
     Attributes:
         prompt_embeds: ``(n, L, d_in)``, the concept's prompts.
         anchor_embeds: ``(n, L, d_in)``, what each should mean afterwards.
@@ -42,13 +44,16 @@ class ErasureProblem:
     def suffix_rows(self) -> tuple[Tensor, Tensor]:
         """Rows from the name on, of the prompts and, position by position, of their anchors.
 
+        Where an anchor is over and its prompt is not, the anchor's last row goes on: the rest of
+        the prompt becomes more of its end, and not nothing, which no model ever saw.
+
         Returns:
             ``C`` and ``A``, both ``(rows, d_in)`` float64.
         """
         mask = (
             torch.arange(self.prompt_embeds.shape[1]) >= torch.tensor(self.name_positions)[:, None]
-        )
-        return self.prompt_embeds[mask].double(), self.anchor_embeds[mask].double()
+        ) & _attended(self.prompt_embeds)
+        return self.prompt_embeds[mask].double(), _continued(self.anchor_embeds)[mask].double()
 
     def metric(self, preservation: float, ridge: float) -> Tensor:
         """What a change costs in coordinates of the null space: ``c'c + mu r'r + rho I``.
@@ -119,3 +124,16 @@ class ErasureProblem:
             name_ends=(*self.name_ends, *name_ends),
             anchor_ends=(*self.anchor_ends, *name_ends),
         )
+
+
+def _attended(embeds: Tensor) -> Tensor:
+    """Which rows are there, ``(n, L)`` bool."""
+    return embeds.ne(0).any(dim=-1)
+
+
+def _continued(embeds: Tensor) -> Tensor:
+    """Puts the last row that is there in place of all that are not, ``(n, L, d_in)``."""
+    attended = _attended(embeds)
+    last = (attended * torch.arange(embeds.shape[1])).amax(dim=1)
+    ends = embeds[range(len(embeds)), last]  # (n, d_in)
+    return torch.where(attended[:, :, None], embeds, ends[:, None])

@@ -1,20 +1,23 @@
 """The one place that knows diffusers and transformers."""
 
-from diffusers import StableDiffusionPipeline
+from diffusers import DiffusionPipeline as Pipeline
 
 from shiftreg.pipelines.continuing import continue_pictures
 from shiftreg.pipelines.denoiser import Denoiser, applied_weights, noise_difference
+from shiftreg.pipelines.families import network_of
 from shiftreg.pipelines.generate import generate
 from shiftreg.pipelines.layers import image_independent_layers, layer_weights, parameters
 from shiftreg.pipelines.live import LiveComposer
 from shiftreg.pipelines.load import load_pipeline, load_prompt_reader, resolve_source
 from shiftreg.pipelines.noise import picture_size, starting_noise
+from shiftreg.pipelines.probe import check_image_independence, text_only_layers
 from shiftreg.pipelines.prompts import (
     encode_prompts,
     fitting,
     last_positions,
     name_ends,
     name_positions,
+    token_limit,
 )
 from shiftreg.pipelines.soft_prompts import SoftPrompts
 from shiftreg.pipelines.structure import fetch_configuration, weight_shapes
@@ -22,9 +25,10 @@ from shiftreg.pipelines.structure import fetch_configuration, weight_shapes
 __all__ = [
     "Denoiser",
     "LiveComposer",
+    "Pipeline",
     "SoftPrompts",
-    "StableDiffusionPipeline",
     "applied_weights",
+    "check_image_independence",
     "continue_pictures",
     "encode_prompts",
     "fetch_configuration",
@@ -37,10 +41,13 @@ __all__ = [
     "load_prompt_reader",
     "name_ends",
     "name_positions",
+    "network_of",
     "noise_difference",
     "parameters",
     "picture_size",
     "resolve_source",
     "starting_noise",
+    "text_only_layers",
+    "token_limit",
     "weight_shapes",
 ]

@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import DiffusionPipeline
 from torch import Tensor
 
 from shiftreg.errors import InvalidInputError
+from shiftreg.pipelines.families import family_of
 from shiftreg.pipelines.noise import starting_noise
 
 _BATCH = 25  # as in generate: equal batches give equal bits
@@ -17,7 +18,7 @@ _BATCH = 25  # as in generate: equal batches give equal bits
 
 @torch.no_grad()
 def continue_pictures(
-    pipeline: StableDiffusionPipeline,
+    pipeline: DiffusionPipeline,
     prompt_embeds: Tensor,
     seeds: Sequence[int],
     start_latents: Tensor,
@@ -77,9 +78,7 @@ def continue_pictures(
             steps,
             guidance,
         )
-        decoded = pipeline.vae.decode(
-            latents / pipeline.vae.config.scaling_factor, return_dict=False
-        )[0]
+        decoded = pipeline.vae.decode(_unscaled(pipeline, latents), return_dict=False)[0]
         batches.append(pipeline.image_processor.postprocess(decoded, output_type="np"))
         if observe:
             observe(min(first + _BATCH, len(seeds)))
@@ -87,7 +86,7 @@ def continue_pictures(
 
 
 def _denoise(
-    pipeline: StableDiffusionPipeline,
+    pipeline: DiffusionPipeline,
     prompt_embeds: Tensor,
     seeds: Sequence[int],
     start: Tensor,
@@ -99,9 +98,8 @@ def _denoise(
     """One batch of :func:`continue_pictures`, as latents ``(n, C, h, w)``."""
     scheduler = pipeline.scheduler
     guided = guidance > 1
-    embeds, empty_embeds = pipeline.encode_prompt(
-        None, prompt_embeds.device, 1, guided, prompt_embeds=prompt_embeds
-    )
+    family = family_of(pipeline)
+    inputs = family.inputs(prompt_embeds, guided=guided)
     scheduler.set_timesteps(steps)
     skipped = len(scheduler.timesteps) - max(1, round(strength * len(scheduler.timesteps)))
     timesteps = scheduler.timesteps[skipped:]
@@ -118,11 +116,7 @@ def _denoise(
     )
     for i, timestep in enumerate(timesteps):
         batch = torch.cat([latents, latents]) if guided else latents
-        predicted = pipeline.unet(
-            scheduler.scale_model_input(batch, timestep),
-            timestep,
-            encoder_hidden_states=torch.cat([empty_embeds, embeds]) if guided else embeds,
-        ).sample
+        predicted = family.run(scheduler.scale_model_input(batch, timestep), timestep, inputs)
         if guided:
             empty, prompted = predicted.chunk(2)
             predicted = empty + guidance * (prompted - empty)
@@ -132,3 +126,15 @@ def _denoise(
             known = start if is_last else noised(timesteps[i + 1])
             latents = torch.where(keep, known, latents)  # (h, w) over (n, C, h, w)
     return latents
+
+
+def _unscaled(pipeline: DiffusionPipeline, latents: Tensor) -> Tensor:
+    """Latents as the decoder takes them; some autoencoders know mean and deviation of theirs."""
+    config = pipeline.vae.config
+    mean, deviation = (
+        config.get(f"latents_{moment}") and latents.new_tensor(config[f"latents_{moment}"])
+        for moment in ("mean", "std")
+    )
+    if mean is None or deviation is None:
+        return latents / config.scaling_factor
+    return latents * deviation[:, None, None] / config.scaling_factor + mean[:, None, None]

@@ -7,28 +7,29 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import DiffusionPipeline
 from torch import Tensor, nn
 
+from shiftreg.errors import IncompatibleError
+from shiftreg.pipelines.families import family_of, network_of
 from shiftreg.pipelines.layers import (
     cross_attention_parameters,
     image_independent_layers,
     layer_weights,
     parameters,
 )
-
-ENDS = ("time_embedding.", "conv_norm_out", "conv_out")
+from shiftreg.pipelines.noise import starting_noise
 
 
 @contextmanager
-def applied_weights(unet: nn.Module, weights: Mapping[str, Tensor]) -> Iterator[None]:
+def applied_weights(network: nn.Module, weights: Mapping[str, Tensor]) -> Iterator[None]:
     """Puts other weights into a model for the time of a block; the old ones return bit for bit.
 
     Args:
-        unet: The model.
+        network: The model.
         weights: Parameter -> its value, as ``compose.merged_weights`` returns it.
     """
-    own = parameters(unet)
+    own = parameters(network)
     kept = {name: own[name].data for name in weights}
     try:
         for name, weight in weights.items():
@@ -63,6 +64,10 @@ class Trained:
 class Denoiser:
     """The frozen noise predictor of a base, as the erasers see it.
 
+    It knows a prompt by what cross-attention receives. What else the base takes from one (SDXL's
+    pooled embedding, which no shift changes) is that of the empty prompt, for all prompts: the
+    predictions differ by what a shift can change, and by nothing else.
+
     Attributes:
         weights: Layer name -> ``W_l (d_out, d_in)``.
         cross_attention: Names of all parameters of the cross-attentions.
@@ -70,17 +75,19 @@ class Denoiser:
         alphas: ``(T,)``, the cumulative products of the noise schedule.
     """
 
-    def __init__(self, pipeline: StableDiffusionPipeline) -> None:
-        self._unet = pipeline.unet
-        self._layers = image_independent_layers(pipeline.unet)
-        self.weights = layer_weights(pipeline.unet)
-        self.cross_attention = cross_attention_parameters(pipeline.unet)
+    def __init__(self, pipeline: DiffusionPipeline) -> None:
+        self._family = family_of(pipeline)
+        self._network = self._family.network
+        self._layers = image_independent_layers(self._network)
+        self.weights = layer_weights(self._network)
+        self.cross_attention = cross_attention_parameters(self._network)
         self.others = tuple(
             name
-            for name in parameters(pipeline.unet)
-            if name not in self.cross_attention and not name.startswith(ENDS)
+            for name in parameters(self._network)
+            if name not in self.cross_attention and not name.startswith(self._family.apart)
         )
-        self.alphas: Tensor = pipeline.scheduler.alphas_cumprod
+        self._target: str = pipeline.scheduler.config.get("prediction_type", "epsilon")
+        self.alphas = _noise_schedule(pipeline)
 
     def predict(self, latents: Tensor, timesteps: Tensor, prompt_embeds: Tensor) -> Tensor:
         """Predicts the noise, ``(B, C, h, w)``.
@@ -90,7 +97,23 @@ class Denoiser:
             timesteps: ``t (B,)`` int64.
             prompt_embeds: ``e(p) (B, L, d_in)``.
         """
-        return self._unet(latents, timesteps, encoder_hidden_states=prompt_embeds).sample
+        predicted = self.output(latents, timesteps, prompt_embeds)
+        if self._target == "epsilon":
+            return predicted
+        kept, noised = self._shares(timesteps)
+        if self._target == "v_prediction":
+            return kept * predicted + noised * latents
+        return (latents - kept * predicted) / noised  # it predicts x_0
+
+    def output(self, latents: Tensor, timesteps: Tensor, prompt_embeds: Tensor) -> Tensor:
+        """What the base itself predicts, ``(B, C, h, w)``: the noise, or ``v``, or ``x_0``.
+
+        Args:
+            latents: ``x_t (B, C, h, w)``.
+            timesteps: ``t (B,)`` int64.
+            prompt_embeds: ``e(p) (B, L, d_in)``.
+        """
+        return self._family.run(latents, timesteps, self._family.inputs(prompt_embeds))
 
     @contextmanager
     def shifted(self, support: Tensor, factors: Mapping[str, Tensor]) -> Iterator[None]:
@@ -127,7 +150,7 @@ class Denoiser:
         Yields:
             The parameters, which start as copies of the base's.
         """
-        own = parameters(self._unet)
+        own = parameters(self._network)
         picked = {name: own[name] for name in names}
         kept = {name: parameter.data for name, parameter in picked.items()}
         try:
@@ -154,6 +177,8 @@ class Denoiser:
         Returns:
             One ``(B, heads, pixels, L)`` a cross-attention; each sums to 1 over the tokens.
         """
+        mask = self._family.attended(prompt_embeds)
+        unseen = None if mask is None else ~mask[:, None, None, :]
         maps: list[Tensor] = []
         queries: dict[str, Tensor] = {}
 
@@ -168,12 +193,15 @@ class Denoiser:
         ) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
             def add(_module: nn.Module, _inputs: tuple[Tensor, ...], key: Tensor) -> None:
                 q, k = (t.unflatten(-1, (heads, -1)).transpose(1, 2) for t in (queries[name], key))
-                maps.append((q @ k.transpose(-1, -2) * scale).softmax(dim=-1))
+                scores = q @ k.transpose(-1, -2) * scale
+                if unseen is not None:
+                    scores = scores.masked_fill(unseen, -torch.inf)
+                maps.append(scores.softmax(dim=-1))
 
             return add
 
         handles = []
-        for name, module in self._unet.named_modules():
+        for name, module in self._network.named_modules():
             if getattr(module, "is_cross_attention", False):
                 handles.append(module.to_q.register_forward_hook(keep_query(name)))
                 add = add_map(name, module.heads, module.scale)
@@ -187,19 +215,42 @@ class Denoiser:
 
     def noised(self, latents: Tensor, timesteps: Tensor, noise: Tensor) -> Tensor:
         """``x_t = sqrt(a_t) x_0 + sqrt(1 - a_t) noise``, ``(B, C, h, w)``."""
+        kept, noised = self._shares(timesteps)
+        return kept * latents + noised * noise
+
+    def _shares(self, timesteps: Tensor) -> tuple[Tensor, Tensor]:
+        """How much of picture and of noise there is at some timesteps."""
         alpha = self.alphas[timesteps][:, None, None, None]
-        return alpha.sqrt() * latents + (1 - alpha).sqrt() * noise
+        return alpha.sqrt(), (1 - alpha).sqrt()
+
+
+def _noise_schedule(pipeline: DiffusionPipeline) -> Tensor:
+    """``(T,)``, the cumulative products of the noise schedule.
+
+    Raises:
+        IncompatibleError: It is none of diffusion, but of flow matching or another kind.
+    """
+    alphas = getattr(pipeline.scheduler, "alphas_cumprod", None)
+    if alphas is None:
+        raise IncompatibleError(
+            f"Noise is added here by the schedule of a diffusion model, and "
+            f"{type(pipeline.scheduler).__name__} has none. Use a base with a scheduler such as "
+            "DDIMScheduler."
+        )
+    return alphas
 
 
 @torch.no_grad()
 def noise_difference(
-    pipeline: StableDiffusionPipeline,
+    pipeline: DiffusionPipeline,
     weights: Mapping[str, Tensor],
     prompt_embeds: Tensor,
     seed: int = 0,
     timesteps: tuple[int, ...] = (900, 500, 100),
 ) -> Tensor:
     """How far changed weights move the noise predictions of prompts.
+
+    A prompt is what cross-attention receives of it, as in :class:`Denoiser`.
 
     Args:
         pipeline: The base.
@@ -211,21 +262,18 @@ def noise_difference(
     Returns:
         ``(n,)``: the largest ``|changed - base| / |base|`` over the timesteps.
     """
-    config = pipeline.unet.config
-    generator = torch.Generator().manual_seed(seed)
-    shape = (1, config.in_channels, config.sample_size, config.sample_size)
-    latents = torch.randn(shape, generator=generator).expand(len(prompt_embeds), -1, -1, -1)
+    latents = starting_noise(pipeline, seed).expand(len(prompt_embeds), -1, -1, -1)
     denoiser = Denoiser(pipeline)
 
     def predict(step: int) -> Tensor:
         steps = torch.full((len(prompt_embeds),), step)
         chunks = zip(latents.split(16), steps.split(16), prompt_embeds.split(16), strict=True)
-        return torch.cat([denoiser.predict(*chunk) for chunk in chunks]).flatten(1)
+        return torch.cat([denoiser.output(*chunk) for chunk in chunks]).flatten(1)
 
     worst = torch.zeros(len(prompt_embeds))
     for step in timesteps:
         before = predict(step)
-        with applied_weights(pipeline.unet, weights):
+        with applied_weights(network_of(pipeline), weights):
             after = predict(step)
         worst = torch.maximum(worst, (after - before).norm(dim=1) / before.norm(dim=1))
     return worst

@@ -7,9 +7,10 @@ from typing import Literal, overload
 
 import numpy as np
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import DiffusionPipeline
 from torch import Tensor
 
+from shiftreg.pipelines.families import family_of
 from shiftreg.pipelines.prompts import token_ids
 
 _BATCH = 25
@@ -17,7 +18,7 @@ _BATCH = 25
 
 @overload
 def generate(
-    pipeline: StableDiffusionPipeline,
+    pipeline: DiffusionPipeline,
     prompts: Sequence[str] | Tensor,
     seeds: Sequence[int],
     *,
@@ -31,7 +32,7 @@ def generate(
 
 @overload
 def generate(
-    pipeline: StableDiffusionPipeline,
+    pipeline: DiffusionPipeline,
     prompts: Sequence[str] | Tensor,
     seeds: Sequence[int],
     *,
@@ -45,7 +46,7 @@ def generate(
 
 @torch.no_grad()
 def generate(
-    pipeline: StableDiffusionPipeline,
+    pipeline: DiffusionPipeline,
     prompts: Sequence[str] | Tensor,
     seeds: Sequence[int],
     *,
@@ -62,7 +63,8 @@ def generate(
 
     Args:
         pipeline: The base, with whatever weights are applied.
-        prompts: One an image; or their embeddings ``(n, L, d_in)``.
+        prompts: One an image; or their embeddings ``(n, L, d_in)``, and what else a pipeline takes
+            from a prompt (SDXL's pooled embedding) is then that of the empty one.
         seeds: One an image.
         steps: Denoising steps.
         guidance: Scale of classifier-free guidance.
@@ -78,18 +80,19 @@ def generate(
     """
     if not isinstance(prompts, Tensor):
         token_ids(pipeline, prompts)
+    family = family_of(pipeline)
     batches = []
     for start in range(0, len(prompts), _BATCH):
         chunk = slice(start, start + _BATCH)
-        wanted = prompts[chunk]
-        output = pipeline(
-            **{"prompt_embeds": wanted} if isinstance(wanted, Tensor) else {"prompt": list(wanted)},
-            latents=None if noise is None else noise[chunk],
-            generator=[torch.Generator().manual_seed(seed) for seed in seeds[chunk]],
-            num_inference_steps=steps,
-            guidance_scale=guidance,
-            output_type="latent" if latents else "np",
-        ).images
+        with family.painting(prompts[chunk]) as wanted:
+            output = pipeline(
+                **wanted,
+                latents=None if noise is None else noise[chunk],
+                generator=[torch.Generator().manual_seed(seed) for seed in seeds[chunk]],
+                num_inference_steps=steps,
+                guidance_scale=guidance,
+                output_type="latent" if latents else "np",
+            ).images
         batches.append(output)
         if observe:
             observe(min(start + _BATCH, len(prompts)))

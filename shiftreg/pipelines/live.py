@@ -14,6 +14,7 @@ from diffusers import DiffusionPipeline
 from torch import Tensor, nn
 
 from shiftreg.errors import IncompatibleError, InvalidInputError
+from shiftreg.pipelines.families import network_of
 
 _DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 _COMPILED = "_orig_mod."  # torch.compile's wrapper, within the names of what it wraps
@@ -32,14 +33,15 @@ class LiveComposer:
     paints in one thread must not be switched by another.
 
     Args:
-        pipeline: A pipeline, whose ``unet`` is switched, or any model; it holds the base's weights.
+        pipeline: A pipeline, whose UNet or transformer is switched, or any model; it holds the
+            base's weights.
         keep_on: The device to keep the base's weights on, such as "cpu"; their own by default.
     """
 
     def __init__(
         self, pipeline: DiffusionPipeline | nn.Module, *, keep_on: torch.device | str | None = None
     ) -> None:
-        model = getattr(pipeline, "unet", pipeline)
+        model = pipeline if isinstance(pipeline, nn.Module) else network_of(pipeline)
         self._modules = {name.replace(_COMPILED, ""): m for name, m in model.named_modules()}
         self._keep_on = keep_on
         self._kept: dict[str, Tensor] = {}

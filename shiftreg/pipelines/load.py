@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 import transformers
-from diffusers import StableDiffusionPipeline
+from diffusers import DiffusionPipeline
 from diffusers.utils import logging as diffusers_logging
 
-from shiftreg.errors import IntegrityError, InvalidInputError, NotFoundError
+from shiftreg.errors import (
+    IncompatibleError,
+    IntegrityError,
+    InvalidInputError,
+    NotFoundError,
+    ShiftregError,
+)
+from shiftreg.pipelines.families import Family, find_family
+from shiftreg.pipelines.layers import image_independent_layers
 
-_PARTS = ("unet", "text_encoder", "tokenizer", "vae", "scheduler")
-_HUB_FILES = ("*.json", "*.txt", "*.safetensors")
+_HUB_FILES = ("*.json", "*.txt", "*.model", "*.safetensors")
 
 
 def resolve_source(source: str) -> Path:
@@ -24,6 +32,8 @@ def resolve_source(source: str) -> Path:
     Raises:
         NotFoundError: Neither a folder nor a hub name that can be fetched.
         InvalidInputError: A file, or a folder that is no diffusers pipeline.
+        IncompatibleError: A pipeline in which shifts are not known to be separable.
+        IntegrityError: Parts of it are missing.
     """
     path = Path(source).expanduser()
     if path.is_file():
@@ -38,7 +48,7 @@ def resolve_source(source: str) -> Path:
             f"'{source}' is no diffusers pipeline: it has no model_index.json. "
             "Give the folder that save_pretrained wrote."
         )
-    if missing := [part for part in _PARTS if not (path / part).is_dir()]:
+    if missing := [part for part in find_family(path).parts if not (path / part).is_dir()]:
         raise IntegrityError(
             f"The base '{source}' lacks {', '.join(missing)}. Copy the whole folder again."
         )
@@ -61,51 +71,127 @@ def _download(name: str) -> Path:
         raise missing from error
 
 
-def load_prompt_reader(folder: Path) -> StableDiffusionPipeline:
+def load_prompt_reader(folder: Path) -> DiffusionPipeline:
     """Loads of a base what reads prompts, for ``encode_prompts``; it cannot paint.
 
     Raises:
         IntegrityError: As :func:`load_pipeline`.
     """
-    return load_pipeline(folder, unet=None, vae=None)
+    return load_pipeline(folder, without=find_family(folder).painters)
 
 
 def load_pipeline(
-    folder: Path, dtype: torch.dtype = torch.float32, **parts: None
-) -> StableDiffusionPipeline:
+    folder: Path, dtype: torch.dtype = torch.float32, *, without: Sequence[str] = ()
+) -> DiffusionPipeline:
     """Loads a base from its folder; safetensors only, so that no pickle is ever executed.
 
     Args:
-        folder: As :func:`resolve_source` returns it.
+        folder: As :func:`resolve_source` returns it; sharded, or of variant fp16, as it is.
         dtype: Of the loaded weights.
-        parts: Names of parts that are not needed, each as None.
+        without: Names of parts that are not needed.
 
     Raises:
+        IncompatibleError: It is no pipeline in which shifts are known to be separable.
+        InvalidInputError: It holds some parts in two precisions, and others in half alone.
         IntegrityError: A file is missing, truncated or not what its config says.
     """
+    family = find_family(folder)
+    variant = _variant(folder, family.parts)
     # Their bars would run across the command line's own.
     diffusers_logging.disable_progress_bar()
     transformers.logging.disable_progress_bar()
     try:
-        pipeline = StableDiffusionPipeline.from_pretrained(
+        pipeline = family.load(
             folder,
             dtype=dtype,
             # Loading into meta tensors first would need the accelerate package.
             low_cpu_mem_usage=False,
             use_safetensors=True,
             local_files_only=True,
-            safety_checker=None,
-            requires_safety_checker=False,
-            **parts,
+            **({"variant": variant} if variant else {}),
+            **dict.fromkeys(without),
         )
+    except ShiftregError:
+        raise
     # The libraries below raise everything from OSError to SafetensorError for a damaged folder.
     except Exception as error:
         raise IntegrityError(
             f"The base in '{folder}' cannot be loaded ({type(error).__name__}: {error}). "
             "It needs whole safetensors files; copy the folder again or convert its weights."
         ) from error
+    loaded = family(pipeline)
+    _check(loaded, pipeline, folder)
     pipeline.set_progress_bar_config(disable=True)
-    for model in (pipeline.unet, pipeline.text_encoder, pipeline.vae):
+    encoders = [reader.encoder for reader in loaded.readers]
+    for model in (loaded.network, *encoders, pipeline.vae):
         if model is not None:
             model.requires_grad_(False).eval()
     return pipeline
+
+
+def _variant(folder: Path, parts: Sequence[str]) -> str | None:
+    """The variant to ask diffusers for: "fp16" if some weights are there in no other.
+
+    Raises:
+        InvalidInputError: diffusers would then take the half of other parts, too, which is not what
+            exports are made from.
+    """
+    both: list[str] = []
+    alone: list[str] = []
+    for part in parts:
+        names = [path.name for path in (folder / part).glob("*.safetensors")]
+        halves = [name for name in names if ".fp16" in name]
+        if halves:
+            (alone if len(halves) == len(names) else both).append(part)
+    if alone and both:
+        raise InvalidInputError(
+            f"A base has one precision, and '{folder}' holds {', '.join(alone)} in fp16 alone, and "
+            f"{', '.join(both)} in another one, too. Remove the files '*.fp16*' of the latter, or "
+            "fetch the others of the former."
+        )
+    return "fp16" if alone else None
+
+
+def _check(family: Family, pipeline: DiffusionPipeline, folder: Path) -> None:
+    """Refuses parts that were loaded and do not belong together.
+
+    Raises:
+        IncompatibleError: Their widths differ, or the network takes more than noisy latents.
+        IntegrityError: A tokenizer has no vocabulary, or another one than its encoder.
+    """
+    if family.network is not None:
+        _check_network(family, folder)
+    if family.network is not None and pipeline.vae is not None:
+        taken, given = family.network.config.in_channels, pipeline.vae.config.latent_channels
+        if taken != given:
+            raise IncompatibleError(
+                f"The network of '{folder}' takes {taken} channels, and latents have {given}: it "
+                "also reads a picture, as for inpainting. Use the base that makes pictures from "
+                "text alone."
+            )
+    for reader in family.readers:
+        ids, others = (reader.tokenizer(word)["input_ids"] for word in ("cat", "dog"))
+        # With no vocabulary every letter is unknown, and the libraries do not mind.
+        if ids == others:
+            raise IntegrityError(
+                f"A tokenizer of '{folder}' cannot tell words apart: its vocabulary is missing "
+                "(tokenizer.json, vocab.json and merges.txt, or spiece.model). Copy the whole "
+                "folder again."
+            )
+        if max(ids) >= reader.encoder.config.vocab_size:
+            raise IntegrityError(
+                f"A tokenizer of '{folder}' knows tokens that its text encoder does not: "
+                f"{max(ids)}, of {reader.encoder.config.vocab_size}. Use the tokenizer that "
+                "belongs to it."
+            )
+
+
+def _check_network(family: Family, folder: Path) -> None:
+    """Refuses cross-attentions that read something else than the text encoders write."""
+    layers = image_independent_layers(family.network)
+    read, written = next(iter(layers.values())).in_features, family.condition_width
+    if read != written:
+        raise IncompatibleError(
+            f"The cross-attentions of '{folder}' read embeddings of width {read}, and those of its "
+            f"text encoder have {written}. Use the text encoder that belongs to the base."
+        )

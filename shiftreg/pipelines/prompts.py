@@ -6,43 +6,46 @@ from collections.abc import Sequence
 from itertools import takewhile
 
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import DiffusionPipeline
 from torch import Tensor
 
 from shiftreg.concepts import PromptPair
 from shiftreg.errors import InvalidInputError
+from shiftreg.pipelines.families import family_of
 
 _BATCH = 64
 
 
-def fitting(pipeline: StableDiffusionPipeline, prompts: Sequence[str]) -> list[bool]:
-    """Whether the text encoder reads each prompt to its end."""
-    limit = pipeline.tokenizer.model_max_length
-    lists = pipeline.tokenizer(list(prompts), verbose=False)["input_ids"] if prompts else []
-    return [len(ids) <= limit for ids in lists]
+def token_limit(pipeline: DiffusionPipeline) -> int:
+    """The most tokens that a prompt may have, special ones not counted."""
+    family = family_of(pipeline)
+    return family.length - len(family.readers[0].special_ids())
 
 
-def token_ids(pipeline: StableDiffusionPipeline, prompts: Sequence[str]) -> list[list[int]]:
-    """Tokenises prompts, from BOS to EOS, without padding.
+def fitting(pipeline: DiffusionPipeline, prompts: Sequence[str]) -> list[bool]:
+    """Whether all text encoders read each prompt to its end."""
+    limit = family_of(pipeline).length
+    by_reader = _read(pipeline, prompts)
+    return [all(len(ids) <= limit for ids in lists) for lists in zip(*by_reader, strict=True)]
+
+
+def token_ids(pipeline: DiffusionPipeline, prompts: Sequence[str]) -> list[list[int]]:
+    """Tokenises prompts, with their special tokens, without padding.
 
     Raises:
-        InvalidInputError: A prompt has more tokens than the text encoder takes.
+        InvalidInputError: A prompt has more tokens than a text encoder takes.
     """
-    tokenizer = pipeline.tokenizer
-    limit = tokenizer.model_max_length
-    lists = tokenizer(list(prompts), verbose=False)["input_ids"] if prompts else []
-    for prompt, ids in zip(prompts, lists, strict=True):
-        if len(ids) > limit:
-            raise InvalidInputError(
-                f"A prompt has at most {limit - 2} tokens here, and '{prompt[:60]}' has "
-                f"{len(ids) - 2}: the text encoder would not read its end. Shorten it."
-            )
-    return lists
+    return _fitting_ids(pipeline, prompts)[0]
 
 
 @torch.no_grad()
-def encode_prompts(pipeline: StableDiffusionPipeline, prompts: Sequence[str]) -> Tensor:
+def encode_prompts(pipeline: DiffusionPipeline, prompts: Sequence[str]) -> Tensor:
     """Encodes prompts to what cross-attention receives.
+
+    Of SDXL, these are the hidden states of both encoders, one beside the other; of PixArt, those
+    that went through its caption projection, and zeros where there is padding, which nothing
+    attends to. What else a pipeline takes from a prompt is no part of it: SDXL's pooled embedding
+    goes past the cross-attentions.
 
     Args:
         pipeline: The loaded base.
@@ -54,46 +57,79 @@ def encode_prompts(pipeline: StableDiffusionPipeline, prompts: Sequence[str]) ->
     Raises:
         InvalidInputError: A prompt is too long.
     """
-    lists = token_ids(pipeline, prompts)
-    length = pipeline.tokenizer.model_max_length
-    pad = pipeline.tokenizer.pad_token_id
-    ids = torch.tensor([row + [pad] * (length - len(row)) for row in lists])
-    ids = ids.reshape(-1, length)
-    encoder = pipeline.text_encoder
-    embeds = [encoder(chunk.to(encoder.device))[0].float().cpu() for chunk in ids.split(_BATCH)]
+    family = family_of(pipeline)
+    by_reader = _fitting_ids(pipeline, prompts)
+    padded = [
+        reader.padded(lists, family.length).split(_BATCH)
+        for reader, lists in zip(family.readers, by_reader, strict=True)
+    ]
+    embeds = [family.encode(chunk).float().cpu() for chunk in zip(*padded, strict=True)]
     return torch.cat(embeds)  # (n, L, d_in)
 
 
-def last_positions(pipeline: StableDiffusionPipeline, prompts: Sequence[str]) -> list[int]:
-    """Where the last word of each prompt ends, in tokens; BOS for an empty prompt."""
-    return [len(ids) - 2 for ids in token_ids(pipeline, prompts)]
+def _read(pipeline: DiffusionPipeline, prompts: Sequence[str]) -> list[list[list[int]]]:
+    """The tokens of each prompt, by reader."""
+    family = family_of(pipeline)
+    if not prompts:
+        return [[] for _ in family.readers]
+    spelled = family.spelled(prompts)
+    return [reader.tokenizer(spelled, verbose=False)["input_ids"] for reader in family.readers]
 
 
-def name_ends(pipeline: StableDiffusionPipeline, pairs: Sequence[PromptPair]) -> list[int]:
+def _fitting_ids(pipeline: DiffusionPipeline, prompts: Sequence[str]) -> list[list[list[int]]]:
+    by_reader = _read(pipeline, prompts)
+    limit, words = family_of(pipeline).length, token_limit(pipeline)
+    for lists in by_reader:
+        for prompt, ids in zip(prompts, lists, strict=True):
+            if len(ids) > limit:
+                raise InvalidInputError(
+                    f"A prompt has at most {words} tokens here, and '{prompt[:60]}' has "
+                    f"{len(ids) - limit + words}: the text encoder would not read its end. "
+                    "Shorten it."
+                )
+    return by_reader
+
+
+def last_positions(pipeline: DiffusionPipeline, prompts: Sequence[str]) -> list[int]:
+    """Where the last word of each prompt ends, in tokens; the first one for an empty prompt."""
+    return [max(0, len(ids) - 2) for ids in token_ids(pipeline, prompts)]
+
+
+def name_ends(pipeline: DiffusionPipeline, pairs: Sequence[PromptPair]) -> list[int]:
     """Where the concept's name ends in each prompt, in tokens."""
-    starts = name_positions(pipeline, pairs)
-    prompts = token_ids(pipeline, [pair.prompt for pair in pairs])
-    stems = token_ids(pipeline, [pair.stem for pair in pairs])
+    prompts, stems = _prompts_and_stems(pipeline, pairs)
     # What follows the name is the same with and without it; the article before it may differ.
     return [
         min(max(start, len(p) - 1 - min(_common_end(p, s), len(s) - start)), len(p) - 2)
-        for start, p, s in zip(starts, prompts, stems, strict=True)
+        for p, s in zip(prompts, stems, strict=True)
+        for start in (_first_difference(p, s),)
     ]
+
+
+def name_positions(pipeline: DiffusionPipeline, pairs: Sequence[PromptPair]) -> list[int]:
+    """From where on the rows of each prompt tell of the concept, in tokens.
+
+    A causal encoder's rows before the name are the same for every concept in that wording; of one
+    that reads in both directions, every row knows the name.
+    """
+    prompts, stems = _prompts_and_stems(pipeline, pairs)
+    if not family_of(pipeline).causal:
+        return [0] * len(prompts)
+    return [_first_difference(p, s) for p, s in zip(prompts, stems, strict=True)]
+
+
+def _prompts_and_stems(
+    pipeline: DiffusionPipeline, pairs: Sequence[PromptPair]
+) -> tuple[list[list[int]], list[list[int]]]:
+    prompts = token_ids(pipeline, [pair.prompt for pair in pairs])
+    return prompts, token_ids(pipeline, [pair.stem for pair in pairs])
+
+
+def _first_difference(one: Sequence[int], other: Sequence[int]) -> int:
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((i for i, (a, b) in pairs if a != b), len(other) - 1)
 
 
 def _common_end(one: Sequence[int], other: Sequence[int]) -> int:
     pairs = zip(reversed(one), reversed(other), strict=False)
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
-
-
-def name_positions(pipeline: StableDiffusionPipeline, pairs: Sequence[PromptPair]) -> list[int]:
-    """Where the concept's name begins in each prompt, in tokens.
-
-    The rows before it are the same for every concept in that wording, since the encoder is causal.
-    """
-    prompts = token_ids(pipeline, [pair.prompt for pair in pairs])
-    stems = token_ids(pipeline, [pair.stem for pair in pairs])
-    return [
-        next((i for i, (a, b) in enumerate(zip(p, s, strict=False)) if a != b), len(s) - 1)
-        for p, s in zip(prompts, stems, strict=True)
-    ]

@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
 
 import torch
-from diffusers import StableDiffusionPipeline
-from torch import Tensor
+from diffusers import DiffusionPipeline
+from torch import Tensor, nn
 
 from shiftreg.errors import InvalidInputError
+from shiftreg.pipelines.families import family_of
 from shiftreg.pipelines.prompts import encode_prompts, token_ids
 
 SLOT = "{}"
 
 
 class SoftPrompts:
-    """The text encoder of a base as an attacker uses it: from vectors of tokens, and from words."""
+    """The text encoder of a base as an attacker uses it: from vectors of tokens, and from words.
 
-    def __init__(self, pipeline: StableDiffusionPipeline) -> None:
+    Where two encoders read a prompt (SDXL), a token's vector is that of the one beside that of the
+    other.
+    """
+
+    def __init__(self, pipeline: DiffusionPipeline) -> None:
         self._pipeline = pipeline
-        self._tokens = pipeline.text_encoder.get_input_embeddings()
+        self._family = family_of(pipeline)
+        readers = self._family.readers
+        self._tokenizer = readers[0].tokenizer
+        self._tables = [reader.token_table() for reader in readers]
+        special = readers[0].special_ids()
+        self._beginning, self._end = special[:-1], special[-1:]
 
     @cached_property
     def vocabulary_ids(self) -> list[int]:
@@ -30,14 +40,14 @@ class SoftPrompts:
         That leaves out the special ones, fragments that other letters must follow, and halves of
         characters.
         """
-        tokenizer = self._pipeline.tokenizer
+        tokenizer = self._tokenizer
         ids = [i for i in range(len(tokenizer)) if i not in tokenizer.all_special_ids]
         texts = [self.text([i]) for i in ids]
         read = tokenizer(texts, verbose=False)["input_ids"]
         return [
             i
             for i, text, back in zip(ids, texts, read, strict=True)
-            if text.isprintable() and back[1:-1] == [i]
+            if text.isprintable() and self._words(back) == [i]
         ]
 
     @cached_property
@@ -47,7 +57,9 @@ class SoftPrompts:
 
     def vectors(self, token_ids: Sequence[int]) -> Tensor:
         """The vectors of tokens, ``(k, d_token)`` float32."""
-        return self._tokens.weight.detach()[list(token_ids)].float().cpu()
+        ids = list(token_ids)
+        tables = [table.weight.detach()[ids].float().cpu() for table in self._tables]
+        return torch.cat(tables, dim=1)
 
     def embed(self, vectors: Tensor, template: str = SLOT) -> Tensor:
         """Encodes a prompt with some token vectors of its own, differentiably.
@@ -68,29 +80,35 @@ class SoftPrompts:
                 "Put it where the tokens stand."
             )
         before, after = (self.token_ids(part) for part in template.split(SLOT))
-        tokenizer = self._pipeline.tokenizer
-        length, count = tokenizer.model_max_length, len(vectors)
+        length, count = self._family.length, len(vectors)
         # Any token stands in: the hook puts the vectors in its place.
-        ids = [tokenizer.bos_token_id, *before, *[tokenizer.eos_token_id] * count, *after]
-        if len(ids) >= length:
+        words = [*before, *self._end * count, *after]
+        ids = [*self._beginning, *words, *self._end]
+        if len(ids) > length:
             raise InvalidInputError(
-                f"A prompt has at most {length - 2} tokens here, and '{template[:60]}' with "
-                f"{count} in its place has {len(ids) - 1}. Use fewer."
+                f"A prompt has at most {length - len(ids) + len(words)} tokens here, and "
+                f"'{template[:60]}' with {count} in its place has {len(words)}. Use fewer."
             )
-        ids = [*ids, tokenizer.eos_token_id]
-        ids += [tokenizer.pad_token_id] * (length - len(ids))
-        start = 1 + len(before)
+        start = len(self._beginning) + len(before)
 
-        def put(_module: Any, _inputs: Any, rows: Tensor) -> Tensor:
-            own = vectors[None].to(rows)
-            return torch.cat([rows[:, :start], own, rows[:, start + count :]], dim=1)
+        def put(own: Tensor) -> Callable[[nn.Module, Any, Tensor], Tensor]:
+            def replace(_module: nn.Module, _inputs: Any, rows: Tensor) -> Tensor:
+                middle = own[None].to(rows)
+                return torch.cat([rows[:, :start], middle, rows[:, start + count :]], dim=1)
 
-        encoder = self._pipeline.text_encoder
-        hook = self._tokens.register_forward_hook(put)
+            return replace
+
+        parts = vectors.split([table.weight.shape[1] for table in self._tables], dim=1)
+        hooks = [
+            table.register_forward_hook(put(part))
+            for table, part in zip(self._tables, parts, strict=True)
+        ]
         try:
-            embeds: Tensor = encoder(torch.tensor([ids], device=encoder.device))[0][0]
+            padded = [reader.padded([ids], length) for reader in self._family.readers]
+            embeds = self._family.encode(padded)[0]
         finally:
-            hook.remove()
+            for hook in hooks:
+                hook.remove()
         return embeds.float().cpu()
 
     def encode(self, prompts: Sequence[str]) -> Tensor:
@@ -107,9 +125,13 @@ class SoftPrompts:
         Raises:
             InvalidInputError: There are more than the text encoder takes.
         """
-        return token_ids(self._pipeline, [text])[0][1:-1]
+        return self._words(token_ids(self._pipeline, [text])[0])
+
+    def _words(self, ids: Sequence[int]) -> list[int]:
+        """Tokens without those that every prompt has."""
+        return list(ids[len(self._beginning) : -len(self._end)])
 
     def text(self, token_ids: Sequence[int]) -> str:
         """The text of some tokens."""
-        text: str = self._pipeline.tokenizer.decode(list(token_ids))
+        text: str = self._tokenizer.decode(list(token_ids))
         return text.strip()

@@ -152,3 +152,28 @@ def test_the_predicted_residual_is_what_an_unrestrained_solve_leaves(
 def test_hyperparameters_that_make_no_sense_are_refused(values: dict[str, float]) -> None:
     with pytest.raises(InvalidInputError):
         ClosedForm(**values)
+
+
+def test_rows_that_nothing_attends_to_take_no_part(
+    problem: ErasureProblem, weights: dict[str, Tensor]
+) -> None:
+    prompts, anchors = problem.prompt_embeds.clone(), problem.anchor_embeds.clone()
+    prompts[:, 3] = 0
+    anchors[0, 2:] = 0
+    masked = replace(problem, prompt_embeds=prompts, anchor_embeds=anchors)
+    concept, anchor = masked.suffix_rows()
+    # Of the three prompts, the rows from the name on and before the padding.
+    assert torch.equal(
+        concept, torch.cat([prompts[0, 1:3], prompts[1, 2:3], prompts[2, 2:3]]).double()
+    )
+    # An anchor that is over goes on with its last row.
+    expected = torch.stack([anchors[0, 1], anchors[0, 1], anchors[1, 2], anchors[2, 2]])
+    assert torch.equal(anchor, expected.double())
+    longer = replace(
+        masked,
+        prompt_embeds=torch.cat([prompts, torch.zeros(3, 5, prompts.shape[2])], dim=1),
+        anchor_embeds=torch.cat([anchors, torch.zeros(3, 5, prompts.shape[2])], dim=1),
+    )
+    short, long = (ClosedForm().erase(one, weights) for one in (masked, longer))
+    for name, factor in short.factors.items():
+        assert torch.allclose(factor @ short.support, long.factors[name] @ long.support, atol=1e-6)

@@ -54,7 +54,7 @@ class Campaign:
 
     def attack(self, target: Target) -> None:
         """Runs every attack on one target, and paints what each found."""
-        unet = self.workspace.pipeline.unet
+        unet = self.workspace.network
         own = pipelines.parameters(unet)
         weights = merged_weights(own, target.composition)
         base_weights = pipelines.layer_weights(unet)

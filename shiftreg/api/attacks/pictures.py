@@ -88,12 +88,12 @@ def paint_found(
     """
     base, pipeline = workspace.base, workspace.pipeline
     embeds = _in_turn(found.prompt_embeds, len(seeds))
-    own = pipelines.parameters(pipeline.unet)
+    own = pipelines.parameters(pipelines.network_of(pipeline))
     moved = {
         name: weights.get(name, own[name].detach()) + delta for name, delta in found.deltas.items()
     }
     counting = _counting(stage, len(seeds), observe)
-    with pipelines.applied_weights(pipeline.unet, {**weights, **moved}):
+    with pipelines.applied_weights(pipelines.network_of(pipeline), {**weights, **moved}):
         if found.start is None:
             return pipelines.generate(
                 pipeline,

@@ -92,7 +92,7 @@ def describe_model(
     facts = base_facts(workspace)
     names = checkpoints.DIFFUSERS if format_ == "folder" else checkpoints.COMPVIS
     metadata = checkpoints.export_metadata(recipe, facts, names)
-    card = _card(workspace, plan, recipe, facts, target, _model_usage(target, format_))
+    card = _card(workspace, plan, recipe, facts, target, _model_usage(target, format_, facts))
     return Description(metadata, card)
 
 
@@ -164,7 +164,7 @@ def _card(
     return write
 
 
-def _model_usage(target: Path, format_: str) -> Usage:
+def _model_usage(target: Path, format_: str, facts: checkpoints.ModelFacts) -> Usage:
     """How to load a whole model."""
     if format_ == "folder":
         return [
@@ -176,12 +176,13 @@ def _model_usage(target: Path, format_: str) -> Usage:
                 ],
             )
         ]
+    kind = f"StableDiffusion{'XL' if facts.is_sdxl else ''}Pipeline"
     return [
         (
             "python",
             [
-                "from diffusers import StableDiffusionPipeline",
-                f"pipeline = StableDiffusionPipeline.from_single_file({target.name!r})",
+                f"from diffusers import {kind}",
+                f"pipeline = {kind}.from_single_file({target.name!r})",
             ],
         )
     ]

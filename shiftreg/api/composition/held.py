@@ -62,7 +62,7 @@ class Held:
 def held_by_plan(workspace: Workspace, plan: CompositionPlan) -> Held:
     """What the registry says of a composition."""
     composition = plan_shifts(workspace, plan)
-    own = pipelines.parameters(workspace.pipeline.unet)
+    own = pipelines.parameters(workspace.network)
     return Held(plan, composition, merged_weights(own, composition, torch.float32))
 
 
@@ -84,7 +84,7 @@ def held_by_file(workspace: Workspace, file: Path, observe: Observer) -> Held:
     checks = [file_check(workspace, file, recipe, expected)]
     weights = deployed_weights(workspace, recipe, expected)
     # What is deployed is held to the base as it is deployed: in the same precision.
-    own = pipelines.parameters(workspace.pipeline.unet)
+    own = pipelines.parameters(workspace.network)
     reference = {name: own[name].to(weight.dtype) for name, weight in weights.items()}
     if effect := rounding_effect(workspace, recipe, expected):
         checks.append(rounding_check(effect))

@@ -97,7 +97,7 @@ def painted(
         )
 
     before = paint(same, 0)
-    with pipelines.applied_weights(workspace.pipeline.unet, weights):
+    with pipelines.applied_weights(workspace.network, weights):
         after = paint(same, len(same))
         erased = paint(gone, 2 * len(same)) if gone else None
     pairs = {

@@ -109,8 +109,8 @@ def _rows(
 
     composition = Composition.of(base.digest, shifts)
     before = paint(0)
-    weights = merged_weights(pipelines.parameters(pipeline.unet), composition)
-    with pipelines.applied_weights(pipeline.unet, weights):
+    weights = merged_weights(pipelines.parameters(pipelines.network_of(pipeline)), composition)
+    with pipelines.applied_weights(pipelines.network_of(pipeline), weights):
         after = paint(len(texts))
     return [
         GridRow(prompt, np.concatenate([before[i : i + len(seeds)], after[i : i + len(seeds)]]))

@@ -128,7 +128,7 @@ def examine(
         observe(Progress("comparing the file", 1, 1))
     composition, weights = held.composition, held.weights
     matrix = _separability_matrix(workspace, composition)
-    with pipelines.applied_weights(workspace.pipeline.unet, held.reference):
+    with pipelines.applied_weights(workspace.network, held.reference):
         checks = [
             *separability_checks(matrix, composition.shifts, limits.separability),
             *noise(workspace, plan, weights, held.noise_limit(limits)),

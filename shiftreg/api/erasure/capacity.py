@@ -89,7 +89,7 @@ def plan_capacity(
             "Capacity is predicted for concepts, and none is known yet. Name some."
         )
     parsed = [Profile.parse(text) for text in profiles]
-    weights = pipelines.layer_weights(workspace.pipeline.unet)
+    weights = pipelines.layer_weights(workspace.network)
     eraser = ClosedForm()
     rows: list[CapacityRow] = []
     for profile in parsed:

@@ -189,7 +189,7 @@ def _projected(
     workspace: Workspace, shift: ConceptShift, protected_embeds: Tensor, refit: bool
 ) -> ConceptShift:
     """What of a shift there is within the null space, in factors of one support."""
-    layers = pipelines.image_independent_layers(workspace.pipeline.unet)
+    layers = pipelines.image_independent_layers(workspace.network)
     deltas = {name: shift.delta_weight(name) for name in shift.layers if name in layers}
     basis = null_space_basis(protected_embeds.flatten(0, 1))
     if not deltas:

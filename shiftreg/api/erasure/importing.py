@@ -93,7 +93,7 @@ def read_import(
         parameter.removesuffix(".weight"): (delta.double() * strength).float()
         for parameter, delta in change.deltas.items()
     }
-    layers = pipelines.image_independent_layers(workspace.pipeline.unet)
+    layers = pipelines.image_independent_layers(workspace.network)
     return ForeignShift(
         path=path,
         form=change.form,
@@ -141,7 +141,7 @@ def import_shift(
         "left_out": list(foreign.left_out),
         **foreign.details,
     }
-    width = next(iter(pipelines.layer_weights(workspace.pipeline.unet).values())).shape[1]
+    width = next(iter(pipelines.layer_weights(workspace.network).values())).shape[1]
     names = ("", *base.triggers, *(n for n in workspace.known_names() if n != concept.name))
     embeds = pipelines.encode_prompts(workspace.pipeline, names)
     shift = ConceptShift(

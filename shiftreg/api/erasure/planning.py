@@ -208,7 +208,7 @@ def _outlook(
     if eraser.separable:
         predicted = predict_capacity(
             problem,
-            pipelines.layer_weights(workspace.pipeline.unet),
+            pipelines.layer_weights(workspace.network),
             problem.bare_names,
             ClosedForm(
                 preservation=getattr(eraser, "preservation", ClosedForm.preservation),
@@ -230,7 +230,7 @@ def _outlook(
 
 
 def _that_fit(
-    pipeline: pipelines.StableDiffusionPipeline, items: Sequence[T], prompt: Callable[[T], str]
+    pipeline: pipelines.Pipeline, items: Sequence[T], prompt: Callable[[T], str]
 ) -> list[T]:
     """Those that the text encoder reads to their end."""
     fits = pipelines.fitting(pipeline, [prompt(item) for item in items])

@@ -96,7 +96,7 @@ def measure_shift(
         shift: The shift.
         protected_embeds: ``(p, L, d_in)``.
     """
-    own = pipelines.parameters(workspace.pipeline.unet)
+    own = pipelines.parameters(workspace.network)
     # A bias may be zero, and no change is small or large beside that.
     changes = [
         relative_change(shift.delta_weight(name), own[name])
@@ -125,7 +125,7 @@ def disturbance(workspace: Workspace, shift: ConceptShift, prompt_embeds: Tensor
         shift: The shift.
         prompt_embeds: ``(n, L, d_in)``.
     """
-    unet = workspace.pipeline.unet
+    unet = workspace.network
     weights = pipelines.layer_weights(unet)
     row = separability_row(shift, weights, prompt_embeds)
     if weights.keys() >= set(shift.layers):
@@ -137,5 +137,5 @@ def disturbance(workspace: Workspace, shift: ConceptShift, prompt_embeds: Tensor
 def noise_moved(workspace: Workspace, shift: ConceptShift, prompt_embeds: Tensor) -> list[float]:
     """How far one shift, alone, moves the noise predictions of prompts ``(n, L, d_in)``."""
     alone = Composition.of(shift.base_digest, [shift])
-    changed = merged_weights(pipelines.parameters(workspace.pipeline.unet), alone)
+    changed = merged_weights(pipelines.parameters(workspace.network), alone)
     return pipelines.noise_difference(workspace.pipeline, changed, prompt_embeds).tolist()

@@ -83,7 +83,7 @@ def _erase(
 ) -> list[Erasure]:
     """Lets the method find the changes, one a concept."""
     eraser = prepared[0].eraser
-    weights = pipelines.layer_weights(workspace.pipeline.unet)
+    weights = pipelines.layer_weights(workspace.network)
     stage = f"training {', '.join(one.plan.concept for one in prepared)}"
 
     def on_step(step: Step) -> None:
@@ -165,7 +165,7 @@ def _leak_bound(
     """How far a shift may move what it protects; only where that is not exactly."""
     if "profile" not in plan.hyperparameters or not erasure.factors:
         return {}
-    weights = pipelines.layer_weights(workspace.pipeline.unet)
+    weights = pipelines.layer_weights(workspace.network)
     bounds = (
         leak_bound(rows, erasure.support, factor, weights[layer])
         for layer, factor in erasure.factors.items()

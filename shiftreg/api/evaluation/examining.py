@@ -101,9 +101,7 @@ def examine(
     wanted = [shot for cell in (*cells.values(), *marks.values(), ordinary) for shot in cell]
     stage = action or "the composition"
     before = subject.gallery.paint(wanted, observe=_watch(observe, "painting the base"))
-    weights = merged_weights(
-        pipelines.parameters(workspace.pipeline.unet), plan_shifts(workspace, plan)
-    )
+    weights = merged_weights(pipelines.parameters(workspace.network), plan_shifts(workspace, plan))
     after = subject.gallery.paint(
         wanted, plan.digest, weights, _watch(observe, f"painting: {stage}")
     )

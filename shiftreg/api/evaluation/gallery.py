@@ -86,7 +86,7 @@ class Gallery:
             else:
                 pictures[shot] = picture
         total = len(pictures) + len(missing)
-        with pipelines.applied_weights(workspace.pipeline.unet, weights or {}):
+        with pipelines.applied_weights(workspace.network, weights or {}):
             for start in range(0, len(missing), BATCH):
                 batch = missing[start : start + BATCH]
                 painted = pipelines.generate(

@@ -221,7 +221,7 @@ def _check(job: PaintJob) -> None:
     if too_long:
         others = f", and {len(too_long) - 1} more" if len(too_long) > 1 else ""
         raise InvalidInputError(
-            f"A prompt has at most {pipeline.tokenizer.model_max_length - 2} tokens here. Longer "
+            f"A prompt has at most {pipelines.token_limit(pipeline)} tokens here. Longer "
             f"in '{job.source}': case {too_long[0].case} ('{too_long[0].prompt[:60]}'){others}. "
             "Shorten them, or leave them out."
         )

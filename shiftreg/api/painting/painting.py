@@ -153,7 +153,7 @@ def _paint(
     observe: Observer,
 ) -> None:
     pipeline = job.workspace.pipeline
-    base = pipelines.parameters(pipeline.unet)
+    base = pipelines.parameters(pipelines.network_of(pipeline))
     weights = {
         one.folder: merged_weights(base, plan_shifts(job.workspace, one.plan))
         for one in job.compositions
@@ -169,7 +169,7 @@ def _paint(
             if not any(absent):
                 continue
             # The whole batch, whatever is missing of it: its size decides how sums are rounded.
-            with pipelines.applied_weights(pipeline.unet, changed):
+            with pipelines.applied_weights(pipelines.network_of(pipeline), changed):
                 painted = _paint_batch(job, job.pictures[batch])
             for picture, pixels, is_new in zip(job.pictures[batch], painted, absent, strict=True):
                 if is_new:

@@ -171,7 +171,7 @@ def _paint_both(
         return {p: painted[i * images : (i + 1) * images] for i, p in enumerate(prompts)}
 
     before = paint(0)
-    with pipelines.applied_weights(workspace.pipeline.unet, weights):
+    with pipelines.applied_weights(workspace.network, weights):
         return before, paint(len(texts))
 
 

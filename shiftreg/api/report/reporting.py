@@ -152,7 +152,7 @@ def _weights(
     if file is not None:
         recipe = read_recipe(workspace, file)
         return deployed_weights(workspace, recipe, expected_weights(workspace, recipe))
-    own = pipelines.parameters(workspace.pipeline.unet)
+    own = pipelines.parameters(workspace.network)
     return merged_weights(own, plan_shifts(workspace, plan), torch.float32)
 
 
