@@ -71,7 +71,7 @@ def adapter(
     left_out = split_names(without, "--without")
     if concepts and left_out:
         raise typer.BadParameter("Name what to erase, or what to leave out: not both.")
-    workspace = common.workspace()
+    workspace = common.workspace(dry_run=dry_run)
     from shiftreg import api
 
     from . import render_adapters

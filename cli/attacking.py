@@ -103,7 +103,7 @@ def attack(
         "seed": seed,
         "judge": classifier,
     }
-    workspace = common.workspace()
+    workspace = common.workspace(dry_run=dry_run)
     from shiftreg import api
 
     plan = api.plan_attack(workspace, concept, **request)

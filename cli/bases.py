@@ -109,7 +109,7 @@ def init(
         raise typer.BadParameter(
             "--config, --ema and --dry-run belong to a single file: .safetensors, .ckpt."
         )
-    workspace = common.workspace()
+    workspace = common.workspace(dry_run=dry_run)
     from shiftreg import api
 
     from . import render

@@ -104,7 +104,7 @@ def compose(
         )
     if override and not common.reason.strip():
         raise typer.BadParameter("--override needs --reason TEXT, for the audit trail.")
-    workspace = common.workspace(signing_key=signing_key)
+    workspace = common.workspace(signing_key=signing_key, dry_run=export is None or dry_run)
     from shiftreg import api
 
     from . import render, render_release

@@ -41,7 +41,7 @@ def doctor(
 
     Exit code 0 if nothing is damaged, else 1. Leftovers of interrupted commands are no damage.
     """
-    workspace = common.workspace()
+    workspace = common.workspace(dry_run=not repair)
     from shiftreg import api
 
     with common.progress() as observe:

@@ -73,7 +73,7 @@ def erase(
         raise typer.BadParameter("--alias belongs to one concept, and several are named.")
     pairs = (split_pair(text, "--set") for text in options or ())
     hyperparameters = {key: read_value(value) for key, value in pairs}
-    workspace = common.workspace()
+    workspace = common.workspace(dry_run=dry_run)
     from shiftreg import api
 
     from . import render, render_plans
@@ -124,7 +124,7 @@ def restore(
     """
     if not common.reason.strip():
         raise typer.BadParameter("--reason is missing: why do they generate again?")
-    workspace = common.workspace()
+    workspace = common.workspace(dry_run=dry_run)
     from shiftreg import api
 
     from . import render
@@ -165,7 +165,7 @@ def refresh(
 
     Each becomes a new version that names its predecessor, by the same method and options.
     """
-    workspace = common.workspace()
+    workspace = common.workspace(dry_run=dry_run)
     from shiftreg import api
 
     from . import render, render_plans

@@ -66,7 +66,7 @@ def import_shift(
     Its change of the base's weights is kept with its origin. Only a decoupled version is
     separable: restoring and composing it disturbs nothing that is protected.
     """
-    workspace = common.workspace()
+    workspace = common.workspace(dry_run=dry_run)
     from shiftreg import api
 
     from . import render, render_plans

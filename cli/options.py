@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
 from rich.console import RenderableType
@@ -85,7 +85,10 @@ class Common:
         """Why something is done; empty for commands that only read."""
         return {}
 
-    def workspace(self, signing_key: Path | None = None) -> Workspace:
+    writes: ClassVar[bool] = False
+    """Whether the command changes the registry: then its home must be one that can be written."""
+
+    def workspace(self, signing_key: Path | None = None, *, dry_run: bool = False) -> Workspace:
         """Opens the registry; the first time in a process, this takes some seconds."""
         settings = self.settings(signing_key)
         console = message_console()
@@ -93,7 +96,8 @@ class Common:
         with console.status("opening the registry"):
             from shiftreg import api
 
-            return api.open_workspace(settings, **self.cause())
+            reading = dry_run or not self.writes
+            return api.open_workspace(settings, reading=reading, **self.cause())
 
     def progress(self) -> AbstractContextManager[Observer]:
         """An observer for long work, silent if a machine is listening."""
@@ -172,6 +176,8 @@ class Writing(Common):
             rich_help_panel=_TRAIL,
         ),
     ] = ""
+
+    writes: ClassVar[bool] = True
 
     def cause(self) -> dict[str, str]:
         """What was said, for the events of this command."""

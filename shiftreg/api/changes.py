@@ -84,6 +84,7 @@ def change(
         "recovery": dict(recovery or {}),
         "cause": asdict(workspace.audit.cause),
         "actor": workspace.audit.who(),
+        "after": workspace.audit.store.last_place(),
     }
     with workspace.intents.announced(action, announced) as intent:
         event["details"][INTENT] = intent.identity

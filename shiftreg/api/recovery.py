@@ -27,13 +27,13 @@ class Unsettled:
     """A change whose command is gone.
 
     Attributes:
-        time: When it was announced, UTC, ISO 8601.
+        after: Number of the last event before it was announced. Not a time: clocks go back.
         event: What the audit trail will be told, as far as it was known.
         recovery: What else was announced.
         events: What the audit trail says.
     """
 
-    time: str
+    after: int
     event: dict[str, Any]
     recovery: Mapping[str, Any]
     events: Sequence[AuditEvent]
@@ -64,10 +64,11 @@ def _settled(workspace: Workspace, intents: Sequence[Intent]) -> tuple[str, ...]
         if intent.identity in told or settle is None:
             continue
         values = intent.values
-        unsettled = Unsettled(intent.time, dict(values["event"]), values["recovery"], events)
+        event = dict(values["event"])
+        after = values.get("after", events[-1].sequence if events else 0)
+        unsettled = Unsettled(after, event, values["recovery"], events)
         if not settle(workspace, unsettled):
             continue
-        event = unsettled.event
         event["details"] |= {INTENT: intent.identity, "completed": "after an interruption"}
         # It is told as it would have been: by whom, and why.
         trail = replace(workspace.audit, cause=Cause(**values["cause"]))
@@ -92,7 +93,7 @@ def _registered(workspace: Workspace, unsettled: Unsettled) -> bool:
         return False
     version = new[-1]
     workspace.registry.examination.end_run(version.run_id)
-    later = any(concept in e.concepts and e.time > unsettled.time for e in events)
+    later = any(concept in e.concepts and e.sequence > unsettled.after for e in events)
     if event["details"]["active"] and not version.active and not later:
         workspace.registry.activate(event["base"], concept, version.version)
     event["digests"]["record"] = version.seal

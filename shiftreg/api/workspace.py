@@ -161,7 +161,12 @@ def base_folder(source: str) -> Path:
 
 
 def open_workspace(
-    settings: Settings, *, reason: str = "", request: str = "", licence: str = ""
+    settings: Settings,
+    *,
+    reason: str = "",
+    request: str = "",
+    licence: str = "",
+    reading: bool = False,
 ) -> Workspace:
     """Opens the registry and the audit trail, creating them at first use.
 
@@ -172,6 +177,7 @@ def open_workspace(
         reason: Why things are done in this workspace, for the audit trail.
         request: Reference of the request that is answered.
         licence: Reference of the licence that is made use of.
+        reading: Whether a home that cannot be written will do, in which nothing is completed.
 
     Raises:
         StorageError: The home cannot be written, or the database cannot be opened.
@@ -181,7 +187,7 @@ def open_workspace(
     signer = None
     if settings.signing_key:
         signer = Signer(load_signing_key(settings.signing_key))
-    registry = open_registry(settings.home, settings.tracking_uri)
+    registry = open_registry(settings.home, settings.tracking_uri, reading=reading)
     audit = AuditLog(
         # The chain is kept with the registry, so that all who share that share one chain.
         registry.events() if settings.tracking_uri else FileEvents(settings.home / "audit.jsonl"),
@@ -190,7 +196,7 @@ def open_workspace(
         cache(lambda: registry.account() or current_actor()),
     )
     workspace = Workspace(settings, registry, audit, Intents(settings.home / "intents"))
-    if workspace.intents.exist():
+    if workspace.intents.exist() and not registry.is_read_only:
         from shiftreg.api.recovery import recover
 
         recover(workspace)

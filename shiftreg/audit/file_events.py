@@ -59,6 +59,10 @@ class FileEvents:
         """All lines; see :meth:`EventStore.contents`."""
         return read_lines(self._read(), f"audit log {self.path}")
 
+    def last_place(self) -> int:
+        """The number of whole lines; see :meth:`EventStore.last_place`."""
+        return self._read().count(b"\n")
+
     def noted_head(self) -> None:
         """None: who can change the file could change a note beside it."""
 

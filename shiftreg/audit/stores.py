@@ -60,6 +60,14 @@ class EventStore(Protocol):
             StorageError: The disk or the server refused.
         """
 
+    def last_place(self) -> int:
+        """Number of the last place that is taken, 0 if none is: what comes later is above it.
+
+        Raises:
+            IntegrityError: The last event is damaged.
+            StorageError: The disk or the server refused.
+        """
+
     def noted_head(self) -> tuple[int, str] | None:
         """Sequence and digest of the last event that this computer knows to have been there."""
 

@@ -23,18 +23,21 @@ from shiftreg.registry.server_events import ServerEvents
 from shiftreg.registry.store import Store, connect
 
 
-def open_registry(home: Path, tracking_uri: str | None = None) -> Registry:
+def open_registry(
+    home: Path, tracking_uri: str | None = None, *, reading: bool = False
+) -> Registry:
     """Opens the registry, and creates it where there is none (which takes some seconds).
 
     Args:
         home: Folder for the SQLite database and all files.
         tracking_uri: An MLflow tracking server to use in place of the database; ``home`` then
             keeps copies of downloaded files.
+        reading: Whether a home that cannot be written will do.
 
     Raises:
         StorageError: The folder, the database or the server refuses; the message has the remedy.
     """
-    return Registry(connect(home, tracking_uri))
+    return Registry(connect(home, tracking_uri, reading=reading))
 
 
 class Registry:
@@ -52,6 +55,11 @@ class Registry:
     def uri(self) -> str:
         """Where it is, as ``mlflow ui --backend-store-uri`` takes it."""
         return self._store.uri
+
+    @property
+    def is_read_only(self) -> bool:
+        """Whether it was opened for reading, since nothing can be written in its home."""
+        return self._store.is_read_only
 
     def events(self) -> ServerEvents:
         """The audit trail that all who use this server share."""

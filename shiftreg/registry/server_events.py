@@ -82,6 +82,11 @@ class ServerEvents:
         name = f"audit trail '{NAME}' in {self._store.uri}"
         return Contents(name, tuple(sorted(entries, key=lambda e: e.number)), "version", True)
 
+    def last_place(self) -> int:
+        """The number of the last version; see :meth:`EventStore.last_place`."""
+        with translated_errors(self._store.uri):
+            return self._end()[0] - 1
+
     def noted_head(self) -> tuple[int, str] | None:
         """What this home saw last; a damaged note is as good as none."""
         try:
@@ -91,7 +96,9 @@ class ServerEvents:
             return None
 
     def note_head(self, sequence: int, digest: str) -> None:
-        """Remembers the head beside the home's other files."""
+        """Remembers the head beside the home's other files, if anything can be written there."""
+        if self._store.is_read_only:
+            return
         self._note.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(
             "w", dir=self._note.parent, prefix=".audit-", delete=False, encoding="utf-8"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import os
 import sqlite3
@@ -53,12 +54,14 @@ class Store:
         home: Folder for our own files, absolute.
         uri: Tracking URI, without user and password.
         is_own: Whether it is the database in ``home``.
+        is_read_only: Whether nothing can be written in ``home``.
     """
 
     client: MlflowClient
     home: Path
     uri: str
     is_own: bool
+    is_read_only: bool = False
 
     @property
     def artifact_root(self) -> Path | None:
@@ -66,13 +69,14 @@ class Store:
         return None if is_server(self.uri) else self.home / "artifacts"
 
 
-def connect(home: Path, tracking_uri: str | None = None) -> Store:
+def connect(home: Path, tracking_uri: str | None = None, *, reading: bool = False) -> Store:
     """Opens the registry, and creates it where there is none.
 
     Args:
         home: Folder for the database and all files.
         tracking_uri: An MLflow tracking server to use in place of the database in ``home``. A
             user and password in it are told to MLflow, and left out of everything that is shown.
+        reading: Whether a home that cannot be written will do.
 
     Raises:
         StorageError: The folder, the database or the server refuses.
@@ -87,13 +91,32 @@ def connect(home: Path, tracking_uri: str | None = None) -> Store:
     with translated_errors(uri):
         if is_server(uri):
             greet(uri)
+        is_read_only = _is_read_only(home)
+        has_all = bool(tracking_uri) or (home / "registry.db").exists()
+        if is_read_only and not (reading and has_all):
+            raise StorageError(
+                f"The registry's folder {home} is read-only, so that nothing can be registered. "
+                "Change its permissions, or choose another with SHIFTREG_HOME."
+            )
         if not tracking_uri:
-            _prepare_database(home / "registry.db")
+            _prepare_database(home / "registry.db", is_read_only)
 
         from mlflow import MlflowClient
 
         client = patient(MlflowClient(uri, registry_uri=uri))
-        return Store(client, home, without_secret(uri), not tracking_uri)
+        return Store(client, home, without_secret(uri), not tracking_uri, is_read_only)
+
+
+def _is_read_only(home: Path) -> bool:
+    """Whether nothing can be written in a folder, which is made where there is none."""
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        if error.errno not in (errno.EROFS, errno.EACCES):
+            raise
+        return True
+    database = home / "registry.db"
+    return not all(os.access(path, os.W_OK) for path in (home, database) if path.exists())
 
 
 def translates_errors(function: Callable[P, T]) -> Callable[P, T]:
@@ -109,7 +132,7 @@ def translates_errors(function: Callable[P, T]) -> Callable[P, T]:
     return wrapper
 
 
-def _prepare_database(path: Path) -> None:
+def _prepare_database(path: Path, is_read_only: bool) -> None:
     """Checks the database, and creates it where there is none, one process at a time."""
     # The database's address gives both characters a meaning, which differs between versions.
     if set("?%") & set(str(path)):
@@ -117,17 +140,13 @@ def _prepare_database(path: Path) -> None:
             f"The folder of a registry cannot have '?' or '%' in its path: {path.parent}. "
             "Choose another with SHIFTREG_HOME."
         )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if not os.access(path.parent, os.W_OK):
-        raise StorageError(
-            f"The registry's folder {path.parent} is read-only. "
-            "Change its permissions, or choose another with SHIFTREG_HOME."
-        )
+    if is_read_only:  # nor can it be created or changed by anybody while it is
+        return _check_database(path, is_read_only)
     try:
         with FileLock(f"{path}.lock", timeout=LOCK_SECONDS):
             if not path.exists() or path.stat().st_size == 0:
                 _create_database(path)
-            _check_database(path)
+            return _check_database(path, is_read_only)
     except Timeout as error:
         raise StorageError(
             f"The registry {path} stayed locked for {LOCK_SECONDS} s: another process is creating "
@@ -148,12 +167,13 @@ def _create_database(path: Path) -> None:
         os.replace(draft, path)
 
 
-def _check_database(path: Path) -> None:
+def _check_database(path: Path, is_read_only: bool) -> None:
     """Refuses what MLflow would retry for minutes, or fill with its own tables."""
     with closing(sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)) as connection:
         tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
-        connection.execute("BEGIN IMMEDIATE")
-        connection.execute("ROLLBACK")
+        if not is_read_only:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("ROLLBACK")
     if "alembic_version" not in tables:
         raise StorageError(
             f"{path} is another program's database, and not a registry. "

@@ -432,7 +432,7 @@ def test_why_something_is_done_is_said_to_the_workspace(calls: Calls, values: An
     name, _, options = calls.made[0]
     assert (name, options) == (
         "open_workspace",
-        {"reason": "asked by the heirs", "request": "C-17"},
+        {"reading": False, "reason": "asked by the heirs", "request": "C-17"},
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from shiftreg.api.doctor.bases import base_findings
-from shiftreg.api.doctor.exports import export_findings
+from shiftreg.api.doctor.exports import export_findings, match_exports
 from shiftreg.api.doctor.findings import Diagnosis, Finding
 from shiftreg.api.doctor.leftovers import (
     clear_files,
@@ -159,10 +159,11 @@ def _told(workspace: Workspace, reason: str) -> Iterator[str]:
                 details={**found, "version": version.version, "active": version.active},
             )
             yield f"The audit trail was told of {version.reference}."
-        exports = {e.digests.get("export") for e in events if e.action == "export"}
-        for composed in workspace.registry.examination.compositions(base.name):
-            composition = composed.record
-            if composition is None or composition.export_digest in exports:
+        entries = workspace.registry.examination.compositions(base.name)
+        compositions = [entry.record for entry in entries if entry.record]
+        exports, _ = match_exports(compositions, [e for e in events if e.base == base.name])
+        for composition in compositions:
+            if composition.version in exports:
                 continue
             workspace.audit.append(
                 "export",

@@ -26,11 +26,7 @@ def export_findings(
         own: What the audit trail says of the base.
     """
     shifts = {(e.record.concept, e.record.version): e for e in versions if e.record}
-    told = {
-        event.digests["export"]: event
-        for event in own
-        if event.action == "export" and "export" in event.digests
-    }
+    told, forgotten = match_exports([e.record for e in entries if e.record], own)
     newest: dict[str, CompositionVersion] = {}
     for entry in entries:
         if (composition := entry.record) is None:
@@ -40,10 +36,8 @@ def export_findings(
         yield from _parts(composition, shifts)
         if composition.export_path:
             newest[composition.export_path] = composition
-        event = told.pop(composition.export_digest, None)
-        if event is None and composition.export_digest not in {
-            e.record.export_digest for e in entries if e.record and e.number < entry.number
-        }:
+        event = told.get(composition.version)
+        if event is None:
             yield Finding(
                 "damage",
                 subject,
@@ -52,17 +46,17 @@ def export_findings(
                 "Compare the trail with a checkpoint of it: shiftreg audit verify. If the export "
                 "is yours, say so: shiftreg doctor --repair",
             )
-        elif event and event.digests.get("record", composition.seal) != composition.seal:
+        elif event.digests.get("record", composition.seal) != composition.seal:
             yield Finding(
                 "damage",
                 subject,
                 "What MLflow says of it was edited since it was registered.",
                 "Undo the change of its tags in MLflow.",
             )
-    for digest, event in told.items():
+    for event in forgotten:
         yield Finding(
             "damage",
-            str(event.details.get("path", digest[:12])),
+            str(event.details.get("path", event.digests["export"][:12])),
             f"The audit trail says that it was exported (event {event.sequence}), and the registry "
             "does not know it: its record was deleted.",
             "Restore the registry from a backup.",
@@ -70,6 +64,30 @@ def export_findings(
     # A file that was written anew belongs to its last export alone.
     for composition in newest.values():
         yield from _file(composition)
+
+
+def match_exports(
+    compositions: Sequence[CompositionVersion], own: Sequence[AuditEvent]
+) -> tuple[dict[int, AuditEvent], tuple[AuditEvent, ...]]:
+    """Which event tells of which composition: the same content may be exported more than once.
+
+    Args:
+        compositions: Of a base.
+        own: What the audit trail says of the base.
+
+    Returns:
+        Number of a composition -> the event that has its record, or else one that only has its
+        digest: then the record was edited. And the events of which no composition is left.
+    """
+    left = [e for e in own if e.action == "export" and "export" in e.digests]
+    matched: dict[int, AuditEvent] = {}
+    for name, value in (("record", "seal"), ("export", "export_digest")):
+        for composition in compositions:
+            found = (e for e in left if e.digests.get(name) == getattr(composition, value))
+            if composition.version not in matched and (event := next(found, None)):
+                matched[composition.version] = event
+                left.remove(event)
+    return matched, tuple(left)
 
 
 def _parts(

@@ -155,3 +155,13 @@ def test_a_base_whose_weights_changed_or_went_is_named(
     diagnosis = api.examine_registry(workspace)
     assert diagnosis.healthy
     assert [finding.severity for finding in diagnosis.findings] == ["note"]
+
+
+def test_what_was_exported_twice_is_no_damage(workspace: api.Workspace, tmp_path: Path) -> None:
+    api.erase(workspace, ["Picasso"])
+    for name in ("one", "other", "one"):
+        plan = api.plan_adapter(workspace, tmp_path / f"{name}.safetensors", ["Picasso"])
+        api.export_adapter(workspace, plan, overwrite=True)
+    digests = {c.export_digest for c in workspace.registry.compositions("miniature")}
+    assert len(digests) == 1
+    assert api.examine_registry(workspace).findings == ()
