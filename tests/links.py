@@ -1,0 +1,93 @@
+"""A network between a client and a server, which fails when a test says so."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from contextlib import suppress
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from tests.servers import free_port
+
+
+@dataclass
+class _Cut:
+    """Where the network fails: at the nth request that begins so, before or after its answer."""
+
+    request: bytes
+    nth: int
+    answered: bool
+
+
+class Link:
+    """Passes on what a client says to a server, until it is cut; then nobody answers.
+
+    Attributes:
+        uri: Where the client finds the server.
+    """
+
+    def __init__(self, uri: str) -> None:
+        self._there = ("127.0.0.1", int(urlsplit(uri).port or 80))
+        self._here = ("127.0.0.1", free_port())
+        self.uri = f"http://127.0.0.1:{self._here[1]}"
+        self._cut: _Cut | None = None
+        self._open: set[socket.socket] = set()
+        self.mend()
+
+    def cut_at(self, request: str, *, nth: int = 1, answered: bool = False) -> None:
+        """Fails at a request: before it reaches the server, or when that has answered it."""
+        self._cut = _Cut(request.encode(), nth, answered)
+
+    def cut(self) -> None:
+        """Fails now: whoever is connected is cut off, nobody else gets through."""
+        self._cut = None
+        self.is_up = False
+        # What waits in accept() is woken by this, not by closing.
+        for one in {self._listener, *self._open}:
+            with suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+            one.close()
+        self._open.clear()
+
+    def mend(self) -> None:
+        """Works (again)."""
+        self._listener = socket.create_server(self._here)
+        self.is_up = True
+        threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
+
+    def _accept(self, listener: socket.socket) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = listener.accept()
+                server = socket.create_connection(self._there)
+                self._open |= {client, server}
+                waits = threading.Event()
+                for one in ((client, server, True, waits), (server, client, False, waits)):
+                    threading.Thread(target=self._pass_on, args=one, daemon=True).start()
+
+    def _pass_on(
+        self, source: socket.socket, target: socket.socket, asks: bool, waits: threading.Event
+    ) -> None:
+        with suppress(OSError):
+            while data := source.recv(65536):
+                if asks and self._is_met(data):
+                    if not self._answered():
+                        break
+                    waits.set()
+                elif not asks and waits.is_set():
+                    break
+                target.sendall(data)
+            else:
+                target.shutdown(socket.SHUT_WR)
+                return
+            self.cut()
+
+    def _answered(self) -> bool:
+        return self._cut is not None and self._cut.answered
+
+    def _is_met(self, data: bytes) -> bool:
+        if self._cut is None or not data.startswith(self._cut.request):
+            return False
+        self._cut.nth -= 1
+        return self._cut.nth == 0
