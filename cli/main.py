@@ -21,6 +21,7 @@ from . import (
     bases,
     classifying,
     composing,
+    deleting,
     doctoring,
     erasing,
     evaluating,
@@ -45,6 +46,7 @@ app = typer.Typer(
 )
 for group in (
     erasing,
+    deleting,
     importing,
     reading,
     inspecting,

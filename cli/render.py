@@ -15,7 +15,7 @@ from rich.text import Text
 from .console import safe
 
 if TYPE_CHECKING:
-    from shiftreg.api import BaseRecord
+    from shiftreg.api import BaseRecord, Deletion
     from shiftreg.api.bases.single_files import Conversion
     from shiftreg.api.values import (
         CompositionPlan,
@@ -66,6 +66,19 @@ def concept(detail: ConceptDetail) -> RenderableType:
             table.add_row(*map(safe, cells))
         parts.append(table)
     return Group(*parts)
+
+
+def deletion(deletion: Deletion) -> RenderableType:
+    """What is or would be deleted, and what speaks against it."""
+    return pairs(
+        {
+            "deleted" if deletion.done else "to delete": deletion.subject,
+            "erases": ", ".join(deletion.concepts),
+            "digest": short(deletion.digest),
+            "created": deletion.created,
+            "but": " ".join(deletion.objections),
+        }
+    )
 
 
 def base(record: BaseRecord) -> RenderableType:
@@ -225,9 +238,11 @@ def size(path: Path) -> str:
 
 
 def _version(state: ConceptState) -> str:
+    deleted = f", {plain(state.deleted)} deleted" if state.deleted else ""
     if state.version is None:
-        return f"none ({state.latest} stored)" if state.latest else "none"
-    return f"{state.version}" + (f" of {state.latest}" if state.latest != state.version else "")
+        return (f"none ({state.latest} stored)" if state.latest else "none") + deleted
+    of = f" of {state.latest}" if state.latest != state.version else ""
+    return f"{state.version}{of}{deleted}"
 
 
 def plain(value: object) -> str:

@@ -36,7 +36,7 @@ def story(workspace: api.Workspace) -> list[str]:
 
 @pytest.fixture
 def link(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Link]:
-    """A way to the server that can be cut; nobody waits long for it, nor for a turn that it lost."""
+    """A way to the server that can be cut; nobody waits long for it, or for a lost turn."""
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.setattr(turns, "LEASE_SECONDS", 1.0)
     link = Link(server.uri)

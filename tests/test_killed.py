@@ -51,6 +51,8 @@ COMMANDS = (
     "classifier train --images 2 --epochs 1 --concept Picasso --out {folder}/c.safetensors --force",
     "capacity Rembrandt --plot {folder}/capacity.png --force",
     "erase Munch Rembrandt",
+    "delete Picasso@1 --reason licence --force --yes",
+    "delete --composition 1 --reason licence --force --yes",
 )
 
 

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from shiftreg.api.composition.exporting import export_composition as export_composition
     from shiftreg.api.composition.samples import generate_grid as generate_grid
     from shiftreg.api.composition.verifying import verify as verify
+    from shiftreg.api.deleting import Deletion as Deletion
+    from shiftreg.api.deleting import delete as delete
+    from shiftreg.api.deleting import plan_deletion as plan_deletion
     from shiftreg.api.doctor.examining import examine_registry as examine_registry
     from shiftreg.api.erasure.capacity import plan_capacity as plan_capacity
     from shiftreg.api.erasure.decoupling import decouple as decouple
@@ -73,6 +76,7 @@ _HOMES = {
     "BaseRecord": "shiftreg.registry",
     "Checkpoint": "shiftreg.audit",
     "CompositionPlan": "shiftreg.api.values",
+    "Deletion": "shiftreg.api.deleting",
     "ReleaseRefusedError": "shiftreg.api.release.values",
     "UntrustedFileError": "shiftreg.api.release.values",
     "Workspace": "shiftreg.api.workspace",
@@ -80,6 +84,7 @@ _HOMES = {
     "check_signature": "shiftreg.api.release.checking",
     "convert_base": "shiftreg.api.bases.single_files",
     "decouple": "shiftreg.api.erasure.decoupling",
+    "delete": "shiftreg.api.deleting",
     "erase": "shiftreg.api.erasure.erasing",
     "evaluate": "shiftreg.api.evaluation.evaluating",
     "events_csv": "shiftreg.api.trail.timeline",
@@ -102,6 +107,7 @@ _HOMES = {
     "plan_attack": "shiftreg.api.attacks.planning",
     "plan_capacity": "shiftreg.api.erasure.capacity",
     "plan_composition": "shiftreg.api.composition.composing",
+    "plan_deletion": "shiftreg.api.deleting",
     "plan_erasures": "shiftreg.api.erasure.planning",
     "plan_painting": "shiftreg.api.painting.painting",
     "plan_refresh": "shiftreg.api.states",

@@ -109,6 +109,22 @@ def _switched(workspace: Workspace, unsettled: Unsettled) -> bool:
     return now == unsettled.recovery["active"]
 
 
+def _deleted(workspace: Workspace, unsettled: Unsettled) -> bool:
+    """Whether the version is gone; then its run goes, too."""
+    event, registry = unsettled.event, workspace.registry
+    base, details = event["base"], event["details"]
+    if "composition" in details:
+        left = {version.version for version in registry.compositions(base)}
+        is_left = details["composition"] in left
+    else:
+        (concept,) = event["concepts"]
+        left = {version.version for version in _versions(workspace, base, concept)}
+        is_left = details["version"] in left
+    if not is_left:
+        registry.drop_run(base, unsettled.recovery["run"])
+    return not is_left
+
+
 def _initialised(workspace: Workspace, unsettled: Unsettled) -> bool:
     """Whether the base's record is the one that was to be kept."""
     with suppress(NotFoundError):
@@ -186,6 +202,7 @@ RECOVERIES: Mapping[str, Callable[[Workspace, Unsettled], bool]] = {
     "decouple": _registered,
     "activate": _switched,
     "restore": _switched,
+    "delete": _deleted,
     "verify": _measured,
     "evaluate": _measured,
     "attack": _measured,

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from shiftreg.api.changes import change
+from shiftreg.api.deleting import known_deletions
 from shiftreg.api.values import ConceptDetail, ConceptState
 from shiftreg.api.workspace import Workspace
 from shiftreg.errors import InvalidInputError, NotFoundError
@@ -17,8 +18,9 @@ def list_concepts(workspace: Workspace) -> tuple[ConceptState, ...]:
     base, registry = workspace.base, workspace.registry
     stored = registry.all_versions(base.name)
     stale = {version.concept: towards for version, towards in unprotected(stored).items()}
+    deleted = known_deletions(workspace)
     states = []
-    for name in sorted({*stored, *base.protected}, key=str.lower):
+    for name in sorted({*stored, *base.protected, *deleted}, key=str.lower):
         versions = stored.get(name, [])
         active = next((version for version in versions if version.active), None)
         shown = active or (versions[-1] if versions else None)
@@ -32,6 +34,7 @@ def list_concepts(workspace: Workspace) -> tuple[ConceptState, ...]:
                 digest=shown.digest if shown else "",
                 stale_towards=tuple(stale.get(name, ())) if active else (),
                 separable=bool(active.protected) if active else True,
+                deleted=deleted.get(name, ()),
             )
         )
     return tuple(states)

@@ -129,6 +129,7 @@ class ConceptState:
         stale_towards: Concepts that the active version does not protect.
         separable: Whether the active version leaves others exactly as they are; True if none is
             active.
+        deleted: Numbers of versions that were deleted.
     """
 
     concept: str
@@ -139,6 +140,7 @@ class ConceptState:
     digest: str
     stale_towards: tuple[str, ...]
     separable: bool = True
+    deleted: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

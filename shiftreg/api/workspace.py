@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 
 from shiftreg import miniature
 from shiftreg.api.changes import change
+from shiftreg.api.deleting import known_deletions
 from shiftreg.api.values import Observer, ignore_progress
 from shiftreg.audit import AuditLog, Cause, FileEvents, Intents, Signer, current_actor
-from shiftreg.concepts import fill, find_name
+from shiftreg.concepts import fill, find_name, slug
 from shiftreg.errors import IntegrityError, NotFoundError
 from shiftreg.keys import load_signing_key
 from shiftreg.registry import BaseRecord, Registry, ShiftVersion, open_registry
@@ -115,7 +116,14 @@ class Workspace:
         Raises:
             NotFoundError: Unknown concept, with a suggestion.
         """
-        return find_name(name, self.known_names(), self.base.name)
+        try:
+            return find_name(name, self.known_names(), self.base.name)
+        except NotFoundError:
+            # The story of a concept whose versions were all deleted can still be told.
+            for deleted in known_deletions(self):
+                if slug(deleted) == slug(name):
+                    return deleted
+            raise
 
     def shift(self, version: ShiftVersion) -> ConceptShift:
         """Loads the shift of a version, its content checked against the registered digest.

@@ -111,9 +111,27 @@ def register_composition(
 @translates_errors
 def remove_composition(store: Store, version: CompositionVersion) -> None:
     """Takes a composition back; see :meth:`Registry.remove_composition`."""
+    remove_version(store, version)
+    store.client.delete_run(version.run_id)
+
+
+@translates_errors
+def remove_version(store: Store, version: CompositionVersion) -> None:
+    """Takes a composition's version away."""
     name = f"{slug(version.base)}.{COMPOSITIONS}"
     store.client.delete_model_version(name, str(version.version))
-    store.client.delete_run(version.run_id)
+
+
+@translates_errors
+def drop_run(store: Store, base: str, run_id: str) -> None:
+    """Deletes the run of what was removed; see :meth:`Registry.drop_run`."""
+    client = store.client
+    for kind in ("shift", "composition"):
+        entries = search_versions(store, tag_filter(base, kind))
+        if any(entry.run_id == run_id for entry in entries):
+            return
+    if client.get_run(run_id).info.lifecycle_stage == "active":
+        client.delete_run(run_id)
 
 
 @translates_errors

@@ -310,6 +310,23 @@ class Registry:
             actor=actor,
         )
 
+    def remove_version(self, version: ShiftVersion | CompositionVersion) -> None:
+        """Takes a version away, in one step; its number is given to no other one.
+
+        Take a :meth:`turn` around it.
+        """
+        if isinstance(version, ShiftVersion):
+            shifts.remove_version(self._store, version)
+        else:
+            compositions.remove_version(self._store, version)
+
+    def drop_run(self, base: str, run_id: str) -> None:
+        """Deletes the run of a version that was removed, unless another one needs it.
+
+        MLflow keeps its files until ``mlflow gc``.
+        """
+        compositions.drop_run(self._store, base, run_id)
+
     def remove_composition(self, version: CompositionVersion) -> None:
         """Takes back a composition whose files were put back; MLflow can restore its run."""
         compositions.remove_composition(self._store, version)

@@ -216,6 +216,13 @@ def deactivate(store: Store, base: str, concept: str) -> ShiftVersion | None:
 
 
 @translates_errors
+def remove_version(store: Store, version: ShiftVersion) -> None:
+    """Takes a version away, and what makes it active with it, in one step."""
+    name = model_name(version.base, version.concept)
+    store.client.delete_model_version(name, str(version.version))
+
+
+@translates_errors
 def download_shift(store: Store, version: ShiftVersion) -> Path:
     """A local file of a version, whose bytes are those that were registered; do not change it.
 

@@ -74,6 +74,7 @@ def test_the_help_of_every_command_has_an_example_and_the_shared_options(command
         "init",
         "erase",
         "restore",
+        "delete",
         "refresh",
         "import",
         "decouple",

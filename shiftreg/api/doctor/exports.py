@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from shiftreg.api.deleting import deleted_versions
 from shiftreg.api.doctor.findings import Finding, unreadable
 from shiftreg.audit import AuditEvent
 from shiftreg.checkpoints import checkpoint_digest, file_digest, recipe_path_of
@@ -33,7 +34,7 @@ def export_findings(
             yield unreadable(entry)
             continue
         subject = _name(composition)
-        yield from _parts(composition, shifts)
+        yield from _parts(composition, shifts, own)
         if composition.export_path:
             newest[composition.export_path] = composition
         event = told.get(composition.version)
@@ -79,7 +80,14 @@ def match_exports(
         Number of a composition -> the event that has its record, or else one that only has its
         digest: then the record was edited. And the events of which no composition is left.
     """
-    left = [e for e in own if e.action == "export" and "export" in e.digests]
+    deleted = {e.digests["record"] for e in own if e.action == "delete"}
+    left = [
+        event
+        for event in own
+        if event.action == "export"
+        and "export" in event.digests
+        and event.digests.get("record") not in deleted
+    ]
     matched: dict[int, AuditEvent] = {}
     for name, value in (("record", "seal"), ("export", "export_digest")):
         for composition in compositions:
@@ -91,11 +99,21 @@ def match_exports(
 
 
 def _parts(
-    composition: CompositionVersion, shifts: dict[tuple[str, int], Entry[ShiftVersion]]
+    composition: CompositionVersion,
+    shifts: dict[tuple[str, int], Entry[ShiftVersion]],
+    own: Sequence[AuditEvent],
 ) -> Iterator[Finding]:
+    deleted = deleted_versions(own, composition.base)
     for concept, number, digest in composition.shifts:
         entry = shifts.get((concept, number))
-        if entry is None or entry.record is None or entry.record.digest != digest:
+        if entry is None and number in deleted.get(concept, ()):
+            yield Finding(
+                "note",
+                _name(composition),
+                f"It holds shift {digest[:12]}, {concept}@{number}, which was deleted.",
+                "Nothing; but it can no longer be verified. Export again without it.",
+            )
+        elif entry is None or entry.record is None or entry.record.digest != digest:
             yield Finding(
                 "damage",
                 _name(composition),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from shiftreg.api.deleting import deleted_versions
 from shiftreg.api.doctor.findings import Finding, unreadable
 from shiftreg.audit import AuditEvent
 from shiftreg.checkpoints import load_shift
@@ -43,7 +44,9 @@ def shift_findings(
                 f"Restore the run {version.run_id} in MLflow.",
             )
         yield from _story(version, made.get((version.concept, version.version)))
-    yield from _missing(entries, made)
+    deleted = deleted_versions(own, own[0].base) if own else {}
+    gone = {(concept, number) for concept, numbers in deleted.items() for number in numbers}
+    yield from _missing(entries, {key: event for key, event in made.items() if key not in gone})
     yield from _activity([e.record for e in entries if e.record], own)
 
 
@@ -128,7 +131,9 @@ def _activity(versions: Sequence[ShiftVersion], events: Sequence[AuditEvent]) ->
     for event in events:
         if event.action in (*MADE, "activate") and event.details.get("active", True):
             last |= dict.fromkeys(event.concepts, event.details.get("version"))
-        elif event.action == "restore":
+        elif event.action == "restore" or (
+            event.action == "delete" and event.details.get("active")
+        ):
             last |= dict.fromkeys(event.concepts, None)
     active = {version.concept: version.version for version in versions if version.active}
     for concept in sorted({version.concept for version in versions} & last.keys()):

@@ -36,6 +36,7 @@ SENTENCES = {
     "import": "A shift that another tool had made was registered",
     "decouple": "Its shift was made separable",
     "restore": "It was restored: it generates again",
+    "delete": "A version of its shift, or a record of an export, was deleted",
     "export": "A model without it was exported",
     "verify": "A model without it was verified",
     "attack": "Attacks tried to bring it back",
