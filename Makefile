@@ -1,6 +1,6 @@
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint browser services clean
+.PHONY: help demo test lint browser services audit-dependencies licences clean
 
 PYTHON ?= python3
 PIP_ARGS ?=
@@ -15,7 +15,7 @@ export HF_HUB_OFFLINE := 1
 export OMP_WAIT_POLICY := PASSIVE
 
 help:  ## show this help
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile
 
 demo: $(INSTALLED)  ## erase nine artists, restore Picasso, export and verify a checkpoint
 	PATH="$(CURDIR)/$(BIN):$$PATH" bash examples/demo.sh
@@ -44,6 +44,22 @@ services:  ## install PostgreSQL for the tests, where apt-get may
 		apt-get install -qq --no-install-recommends postgresql || \
 		{ echo "Install PostgreSQL (Debian: postgresql)." >&2; [ -z "$$CI" ]; }; \
 	fi >/dev/null
+
+# A service that does not answer finds nothing wrong: an old package with known holes shows whether
+# it does. Not a part of `make test`, which needs no network and must not turn red by itself.
+audit-dependencies: $(INSTALLED)  ## ask for known vulnerabilities of what is installed
+	$(BIN)/python -m venv $(VENV)/audit
+	$(VENV)/audit/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) pip-audit
+	@echo 'jinja2==2.10' > $(VENV)/audit/known.txt; \
+	$(VENV)/audit/bin/pip-audit --no-deps --disable-pip -r $(VENV)/audit/known.txt 2>&1 \
+		| grep -q 'Found .* known vulnerabilit' \
+		|| { echo "The service of pip-audit cannot be reached from here: nothing was audited." >&2; exit 3; }
+	$(VENV)/audit/bin/pip-audit --path \
+		"$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
+
+licences: $(INSTALLED)  ## list the licences of what is installed, docs/licences.md
+	$(BIN)/python docs/licences.py > docs/licences.md.new
+	mv docs/licences.md.new docs/licences.md
 
 clean:  ## remove what make has made; the registry in .shiftreg stays
 	rm -rf $(VENV) build dist demo *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
