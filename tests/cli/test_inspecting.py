@@ -64,7 +64,7 @@ def answer(monkeypatch: pytest.MonkeyPatch, result: Inspection) -> list[Path]:
         asked.append(file)
         return result
 
-    monkeypatch.setattr(api, "open_workspace", lambda settings: None)
+    monkeypatch.setattr(api, "open_workspace", lambda settings, **_: None)
     monkeypatch.setattr(api, "inspect_file", inspect_file)
     return asked
 

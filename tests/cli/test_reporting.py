@@ -35,7 +35,7 @@ def calls(monkeypatch: pytest.MonkeyPatch, values: Any, home: Path) -> list[dict
         )
 
     monkeypatch.setenv("COLUMNS", "120")
-    monkeypatch.setattr(api, "open_workspace", lambda settings: "workspace")
+    monkeypatch.setattr(api, "open_workspace", lambda settings, **_: "workspace")
     monkeypatch.setattr(api, "write_report", write_report)
     return made
 
