@@ -11,6 +11,7 @@ from types import FrameType
 
 import typer
 
+from shiftreg.addresses import without_secret
 from shiftreg.errors import ShiftregError
 
 from .console import message_console, print_line
@@ -72,9 +73,9 @@ def _fail(message: str, show_traceback: bool) -> None:
     console = message_console()
     if show_traceback:
         for line in traceback.format_exc().splitlines():
-            print_line(console, line)
+            print_line(console, without_secret(line))
     print_line(console, message, style="red")
 
 
 def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())
+    return without_secret(" ".join(str(error).split()))

@@ -130,6 +130,7 @@ RULES = (
         inside=("shiftreg_cli",),
         forbidden=("shiftreg",),
         allowed=(
+            "shiftreg.addresses",
             "shiftreg.api",
             "shiftreg.concepts",
             "shiftreg.errors",

@@ -51,7 +51,7 @@ COMMANDS = (
     "classifier train --images 2 --epochs 1 --concept Picasso --out {folder}/c.safetensors --force",
     "capacity Rembrandt --plot {folder}/capacity.png --force",
     "erase Munch Rembrandt",
-    "delete Picasso@1 --reason licence --force --yes",
+    "delete Monet@1 --reason licence --force --yes",
     "delete --composition 1 --reason licence --force --yes",
 )
 
@@ -71,7 +71,9 @@ def test_no_kill_leaves_the_registry_in_between(workspace: api.Workspace, tmp_pa
         diagnosis = api.examine_registry(workspace, repair=True)
         _note(words, met, workspace.audit.events()[len(before) :], diagnosis.repaired)
         assert diagnosis.healthy, (words, diagnosis.findings)
-        assert diagnosis.findings == (), (words, diagnosis.findings)
+        # A shift that was deleted by force is missing where it was exported: that is said.
+        found = [finding for finding in diagnosis.findings if finding.severity != "note"]
+        assert found == [], (words, found)
         assert not list(folder.glob(".*")), words
         assert not any((home / "intents").glob("*")), words
     assert ended < KILLS, "at least one command was killed"

@@ -9,8 +9,8 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
+from shiftreg.addresses import without_secret
 from shiftreg.errors import InvalidInputError
-from shiftreg.registry.server import without_secret
 from shiftreg.settings import Settings
 
 SCHEMA_VERSION = 1

@@ -6,7 +6,8 @@ import os
 import re
 from urllib.parse import unquote, urlsplit
 
-from shiftreg.errors import StorageError
+from shiftreg.addresses import without_secret
+from shiftreg.errors import InvalidInputError, StorageError
 
 GREETING_SECONDS = 10
 LIMITS = {
@@ -15,17 +16,35 @@ LIMITS = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "60",
 }
 
-_SECRET = re.compile(r"(\w://)[^/?#\s'\"]*@")
-
 
 def is_server(uri: str) -> bool:
     """Whether an address is that of a tracking server, and not of a database."""
     return urlsplit(uri).scheme in ("http", "https")
 
 
-def without_secret(text: str) -> str:
-    """An address, or a text with addresses, without the user and password in them."""
-    return _SECRET.sub(r"\1", text)
+def check_address(uri: str) -> None:
+    """Refuses an address that cannot be read as one, without quoting it: it may hold a password.
+
+    Raises:
+        InvalidInputError: It has no scheme, or is a server's with signs that are not encoded.
+    """
+    try:
+        parts = urlsplit(uri)
+        _ = parts.port
+    except ValueError:  # a bracket that is not closed, a port that is no number
+        parts = urlsplit("")
+    is_whole = bool(re.match(r"\w[\w+.-]*://", uri)) and bool(parts.scheme)
+    if is_whole and is_server(uri):
+        # An @ behind the server's name is of a password that was cut in two.
+        rest = f"{parts.query}{parts.fragment}" or re.search(r"\s", uri) or "@" in parts.path
+        is_whole = bool(parts.hostname) and not rest
+    if not is_whole:
+        raise InvalidInputError(
+            "The address of the registry cannot be read; it is not shown, since a password may be "
+            "in it. It is https://SERVER:PORT, without '?', '#' or space. In a user's name or "
+            "password these are encoded, as are '/' and '@' (%3F, %23, %20, %2F, %40); or name "
+            "both by MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD."
+        )
 
 
 def separate_credentials(uri: str) -> str:

@@ -15,15 +15,16 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from filelock import FileLock, Timeout
 
+from shiftreg.addresses import without_secret
 from shiftreg.errors import InvalidInputError, StorageError
 from shiftreg.registry.failures import translated_errors
 from shiftreg.registry.patience import patient
 from shiftreg.registry.server import (
     LIMITS,
+    check_address,
     greet,
     is_server,
     separate_credentials,
-    without_secret,
 )
 
 if TYPE_CHECKING:
@@ -80,12 +81,14 @@ def connect(home: Path, tracking_uri: str | None = None, *, reading: bool = Fals
 
     Raises:
         StorageError: The folder, the database or the server refuses.
-        InvalidInputError: The folder's name cannot be part of a database's address.
+        InvalidInputError: The folder's name cannot be part of a database's address, or the
+            address of the server cannot be read.
     """
     home = Path(home).expanduser().resolve()
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     uri = tracking_uri or f"sqlite:///{home}/registry.db"
+    check_address(uri)
     if is_server(uri):
         uri = separate_credentials(uri)
     with translated_errors(uri):

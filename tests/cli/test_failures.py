@@ -58,6 +58,14 @@ def test_the_traceback_is_shown_on_request(capsys: pytest.CaptureFixture[str]) -
     assert err.endswith("Error: Gone.\n")
 
 
+def test_no_error_and_no_traceback_shows_a_password(capsys: pytest.CaptureFixture[str]) -> None:
+    for is_shown in (False, True):
+        fail(ValueError("cannot parse https://ada:s3c/ret@host/version"), show_traceback=is_shown)
+        err = capsys.readouterr().err
+        assert "https://host/version" in err
+        assert "s3c" not in err.replace('ValueError("cannot parse https://ada:s3c/ret@', "")
+
+
 def test_an_interrupt_says_so_and_ends_with_130(capsys: pytest.CaptureFixture[str]) -> None:
     assert fail(KeyboardInterrupt()) == 130
     assert (

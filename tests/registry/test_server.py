@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from shiftreg.errors import StorageError
+from shiftreg.addresses import without_secret
+from shiftreg.errors import InvalidInputError, StorageError
 from shiftreg.registry import BaseRecord, open_registry, server
-from shiftreg.registry.server import separate_credentials, without_secret
+from shiftreg.registry.server import separate_credentials
 from tests.servers import mlflow_server
 
 
@@ -130,3 +131,31 @@ def test_a_base_is_not_registered_where_its_record_would_be_unreachable(
         registry = open_registry(tmp_path / "client", bare.uri)
         with pytest.raises(StorageError, match="--serve-artifacts"):
             registry.save_base(record)
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "http://admin:s3c/ret@127.0.0.1:9",
+        "http://admin:s3c#ret@127.0.0.1:9",
+        "http://admin:s3c?ret@127.0.0.1:9",
+        "http://admin:1/s3cret@127.0.0.1:9",  # which leaves a port
+        "http://admin:s3c ret@127.0.0.1:9",
+        "http://admin:s3cret@[::1",
+        "http://admin:s3cret@127.0.0.1:port",
+        "http://127.0.0.1:9/?token=s3cret",
+        "admin:s3cret@127.0.0.1",
+        "s3cret@127.0.0.1:9",
+    ],
+)
+def test_an_address_that_cannot_be_read_is_not_shown(uri: str, tmp_path: Path) -> None:
+    with pytest.raises((InvalidInputError, StorageError)) as raised:
+        open_registry(tmp_path, uri)
+    assert "s3c" not in str(raised.value)
+
+
+def test_a_password_with_any_sign_is_left_out_of_texts() -> None:
+    said = "Invalid url: http://admin:s3c/r@t@host:9/version and sqlite:////home/a@b/registry.db"
+    assert without_secret(said) == (
+        "Invalid url: http://host:9/version and sqlite:////home/a@b/registry.db"
+    )
