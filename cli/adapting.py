@@ -11,11 +11,11 @@ from .options import (
     DryRunOption,
     ForceOption,
     WithoutOption,
-    Writing,
     examples,
     with_common,
 )
 from .parsing import split_names
+from .release_options import Releasing
 
 commands = typer.Typer()
 
@@ -26,11 +26,12 @@ commands = typer.Typer()
         "shiftreg adapter Caravaggio Picasso both.safetensors --form kohya",
         "shiftreg adapter --without Picasso others.safetensors --dtype float16",
         "shiftreg adapter Caravaggio caravaggio.safetensors --form diff --dry-run",
+        "shiftreg adapter Caravaggio caravaggio.safetensors --sign --signing-key key.pem",
     )
 )
 @with_common
 def adapter(
-    common: Writing,
+    common: Releasing,
     *,
     concepts: Annotated[
         list[str] | None,
@@ -67,14 +68,19 @@ def adapter(
     At strength 1 what it erases is erased, at 0 the model is as without it. Several add up.
 
     diffusers reads the form diffusers; A1111 and ComfyUI read kohya and diff.
+
+    What breaks the policy of the project (see shiftreg policy), as far as that is about files, or
+    with --verify a gate, is not written: exit code 1. The passphrase of a signing key is read from
+    SHIFTREG_SIGNING_PASSPHRASE.
     """
     left_out = split_names(without, "--without")
     if concepts and left_out:
         raise typer.BadParameter("Name what to erase, or what to leave out: not both.")
-    workspace = common.workspace(dry_run=dry_run)
+    common.check_options()
+    workspace = common.workspace(common.signing_key, dry_run=dry_run)
     from shiftreg import api
 
-    from . import render_adapters
+    from . import render_adapters, render_release
 
     plan = api.plan_adapter(
         workspace, file, concepts or (), without=left_out, form=form, dtype=dtype, rank=rank
@@ -84,8 +90,13 @@ def adapter(
         common.note(f"Dry run: nothing was changed. It would write {file}.")
         return
     common.preview(render_adapters.plan(plan))
-    with common.progress() as observe:
+    with common.refusals_shown(file), common.progress() as observe:
         result = api.export_adapter(
-            workspace, plan, overwrite=force, reason=common.reason, observe=observe
+            workspace,
+            plan,
+            overwrite=force,
+            reason=common.reason,
+            observe=observe,
+            **common.release(),
         )
-    common.show(result, render_adapters.result(result))
+    common.show(result, render_adapters.result(result), *render_release.files(result))

@@ -20,6 +20,7 @@ from .options import (
     with_common,
 )
 from .parsing import choose, read_gates, read_seeds
+from .release_options import Releasing
 
 commands = typer.Typer()
 
@@ -37,7 +38,7 @@ commands = typer.Typer()
 )
 @with_common
 def compose(
-    common: Writing,
+    common: Releasing,
     *,
     only: OnlyOption = None,
     without: WithoutOption = None,
@@ -61,31 +62,6 @@ def compose(
         ),
     ] = "feedback",
     force: ForceOption = False,
-    check: Annotated[
-        bool,
-        typer.Option("--verify", help="Verify the file, and write nothing if a gate is broken."),
-    ] = False,
-    sign: Annotated[
-        bool,
-        typer.Option(
-            "--sign", help="Verify and sign: model signature, attestation, bill of materials."
-        ),
-    ] = False,
-    signing_key: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="Private key, PEM (or SHIFTREG_SIGNING_KEY, signing_key in shiftreg.toml).",
-            show_default=False,
-        ),
-    ] = None,
-    bill: Annotated[
-        bool, typer.Option("--bill", help="Write a CycloneDX bill of materials beside the file.")
-    ] = False,
-    override: Annotated[
-        bool,
-        typer.Option("--override", help="Release what breaks the policy; needs --reason."),
-    ] = False,
     dry_run: DryRunOption = False,
 ) -> None:
     """Say what a model with the active shifts generates, and write it as one file.
@@ -97,14 +73,13 @@ def compose(
     The passphrase of a signing key is read from SHIFTREG_SIGNING_PASSPHRASE.
     """
     chosen = choose(only, without)
-    if export is None and (dtype or force or check or sign or signing_key or bill or override):
+    if export is None and (dtype or force or common.is_asked_for()):
         raise typer.BadParameter(
             "--dtype, --force, --verify, --sign, --signing-key, --bill and --override belong to "
             "--export FILE."
         )
-    if override and not common.reason.strip():
-        raise typer.BadParameter("--override needs --reason TEXT, for the audit trail.")
-    workspace = common.workspace(signing_key=signing_key, dry_run=export is None or dry_run)
+    common.check_options()
+    workspace = common.workspace(common.signing_key, dry_run=export is None or dry_run)
     from shiftreg import api
 
     from . import render, render_release
@@ -117,26 +92,18 @@ def compose(
             common.note(f"Dry run: nothing was changed.{target}")
         return
     common.preview(render.composition(plan))
-    try:
-        with common.progress() as observe:
-            result = api.export_composition(
-                workspace,
-                plan,
-                export,
-                dtype=dtype,
-                rounding=rounding,
-                overwrite=force,
-                reason=common.reason,
-                verify=check,
-                sign=sign,
-                bill=bill,
-                override=override,
-                observe=observe,
-            )
-    except api.ReleaseRefusedError as error:
-        common.show(error.refusal, render_release.refusal(error.refusal))
-        common.note(f"Not released: {export} was not written.")
-        raise typer.Exit(CHECK_FAILED) from error
+    with common.refusals_shown(export), common.progress() as observe:
+        result = api.export_composition(
+            workspace,
+            plan,
+            export,
+            dtype=dtype,
+            rounding=rounding,
+            overwrite=force,
+            reason=common.reason,
+            observe=observe,
+            **common.release(),
+        )
     common.show(result, render.export(result), *render_release.files(result))
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, get_type_hints
 
 import typer
 from rich.console import RenderableType
@@ -211,10 +211,12 @@ def with_common(command: Callable[..., None]) -> Callable[..., None]:
 
 @functools.cache
 def _shared_parameters(kind: Callable[..., Common]) -> tuple[inspect.Parameter, ...]:
-    """The options of :class:`Common` or :class:`Writing`, as parameters that a command can take."""
+    """The options of :class:`Common` or a kind of it, as parameters that a command can take."""
+    # Each in the words of the module that declares it, which a signature would not find.
+    hints = get_type_hints(kind, include_extras=True)
     return tuple(
-        parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
-        for parameter in inspect.signature(kind, eval_str=True).parameters.values()
+        parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=hints[name])
+        for name, parameter in inspect.signature(kind).parameters.items()
     )
 
 

@@ -11,7 +11,8 @@ from .console import safe
 from .render import make_table, number, pairs, short, size, warnings
 
 if TYPE_CHECKING:
-    from shiftreg.api.composition.adapting import AdapterPlan, AdapterResult
+    from shiftreg.api.composition.adapter_planning import AdapterPlan
+    from shiftreg.api.composition.adapting import AdapterResult
 
 
 def plan(value: AdapterPlan) -> RenderableType:

@@ -14,6 +14,7 @@ from .render import pairs, plain
 from .render_checks import checks
 
 if TYPE_CHECKING:
+    from shiftreg.api.composition.adapting import AdapterResult
     from shiftreg.api.release.values import PolicyStanding, Refusal, SignatureReport
     from shiftreg.api.values import Check, ExportResult
 
@@ -25,7 +26,7 @@ verify = true
 signature_required = true"""
 
 
-def files(result: ExportResult) -> list[RenderableType]:
+def files(result: ExportResult | AdapterResult) -> list[RenderableType]:
     """What lies beside an export, and what it was released against."""
     release = result.release
     shown = {

@@ -19,7 +19,7 @@ from shiftreg import api
 from shiftreg.registry import open_registry
 from shiftreg.settings import Settings
 from shiftreg.shift import ConceptShift
-from tests.servers import Server, postgresql_programs, team_server
+from tests.servers import WHOLE_ON_SERVER, Server, postgresql_programs, team_server
 
 LAYER = "down_blocks.1.attentions.0.transformer_blocks.0.attn2.to_k"
 OTHER_LAYER = "mid_block.attentions.0.transformer_blocks.0.attn2.to_v"
@@ -212,9 +212,29 @@ def server(running_server: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
     return running_server
 
 
+@pytest.fixture(scope="module", autouse=WHOLE_ON_SERVER)
+def _everything_on_the_server(running_server: Server) -> Iterator[None]:
+    """With SHIFTREG_TESTS_ON=server, settings that name no server name the team's."""
+    make = Settings.__init__
+
+    def make_on_server(
+        self: Settings, home: Path, base: str, tracking_uri: str | None = None, **more: object
+    ) -> None:
+        make(self, home, base, tracking_uri or running_server.uri, **more)
+
+    running_server.empty()
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in running_server.environment.items():
+            patch.setenv(name, value)
+        patch.setattr(Settings, "__init__", make_on_server)
+        yield
+
+
 @pytest.fixture
-def home(tmp_path: Path, database: Path) -> Path:
+def home(tmp_path: Path, database: Path, request: pytest.FixtureRequest) -> Path:
     """A home with an empty registry."""
+    if WHOLE_ON_SERVER:
+        request.getfixturevalue("running_server").empty()
     home = tmp_path / "home"
     home.mkdir()
     shutil.copyfile(database, home / "registry.db")

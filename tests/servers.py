@@ -29,6 +29,9 @@ UNTIL_WE_DIE = ("setpriv", "--pdeathsig=TERM")
 """Linux ends the server even if we are killed."""
 QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "PYTHONWARNINGS": "ignore"}
 
+WHOLE_ON_SERVER = os.environ.get("SHIFTREG_TESTS_ON") == "server"
+"""Whether tests that name no server are to work on the team's, too."""
+
 START = Path(__file__).parents[1] / "examples" / "team" / "start.sh"
 
 

@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from shiftreg.api.attacks.methods import list_attacks as list_attacks
     from shiftreg.api.attacks.planning import plan_attack as plan_attack
     from shiftreg.api.bases.single_files import convert_base as convert_base
-    from shiftreg.api.composition.adapting import AdapterPlan as AdapterPlan
+    from shiftreg.api.composition.adapter_planning import AdapterPlan as AdapterPlan
+    from shiftreg.api.composition.adapter_planning import plan_adapter as plan_adapter
     from shiftreg.api.composition.adapting import AdapterResult as AdapterResult
     from shiftreg.api.composition.adapting import export_adapter as export_adapter
-    from shiftreg.api.composition.adapting import plan_adapter as plan_adapter
     from shiftreg.api.composition.composing import plan_composition as plan_composition
     from shiftreg.api.composition.exporting import export_composition as export_composition
     from shiftreg.api.composition.samples import generate_grid as generate_grid
@@ -69,7 +69,7 @@ if TYPE_CHECKING:
     from shiftreg.registry import BaseRecord as BaseRecord
 
 _HOMES = {
-    "AdapterPlan": "shiftreg.api.composition.adapting",
+    "AdapterPlan": "shiftreg.api.composition.adapter_planning",
     "AdapterResult": "shiftreg.api.composition.adapting",
     "AuditEvent": "shiftreg.audit",
     "AuditReport": "shiftreg.audit",
@@ -103,7 +103,7 @@ _HOMES = {
     "measure_folders": "shiftreg.api.measurement.measuring",
     "open_workspace": "shiftreg.api.workspace",
     "paint_prompts": "shiftreg.api.painting.painting",
-    "plan_adapter": "shiftreg.api.composition.adapting",
+    "plan_adapter": "shiftreg.api.composition.adapter_planning",
     "plan_attack": "shiftreg.api.attacks.planning",
     "plan_capacity": "shiftreg.api.erasure.capacity",
     "plan_composition": "shiftreg.api.composition.composing",

@@ -59,8 +59,7 @@ def write_adapter(
     """Writes tensors as one file, and the recipe beside it.
 
     Args:
-        path: Where; nothing is there. What else belongs to it appears with it by
-            ``placed_together``.
+        path: Where, in a folder of ``placed_together``, in which it may be written again.
         tensors: By their names in the file.
         recipe: What went into it, as JSON values.
         metadata: For the header; the digest of the tensors is added.
@@ -80,10 +79,10 @@ def write_adapter(
         hasher.update(raw_bytes(tensor))
     sha256 = recipe_digest(recipe)
     own = {"format": "pt", HASH_KEY: f"0x{hasher.hexdigest()}", RECIPE_KEY: sha256}
-    with atomic_file(path) as partial, DigestedFile(partial) as file:
+    with atomic_file(path, overwrite=True) as partial, DigestedFile(partial) as file:
         sources = {name: LoadedTensor(tensor) for name, tensor in ordered.items()}
         write_safetensors(file, sources, {**metadata, **own})
-    with atomic_file(recipe_path_of(path)) as partial:
+    with atomic_file(recipe_path_of(path), overwrite=True) as partial:
         partial.write_bytes(recipe_bytes(recipe))
     return Export(
         path=path,

@@ -150,7 +150,7 @@ def read_version(
         if not active:
             raise NotFoundError(
                 f"Concept '{name}' has no active version on base '{base}'. "
-                f"Activate one: shiftreg activate '{name}@{found[-1].version}'"
+                f"Activate one: shiftreg erase '{name}@{found[-1].version}'"
             )
         return active[0]
     for version in found:

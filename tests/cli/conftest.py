@@ -24,6 +24,7 @@ from shiftreg.api.values import (
 )
 from shiftreg.checks import Check
 from shiftreg.verification import Policy
+from tests.servers import WHOLE_ON_SERVER
 
 DIGEST = "0123456789abcdef" * 4
 
@@ -174,9 +175,11 @@ def draw() -> Callable[..., str]:
 
 
 @pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Path:
     """A folder of its own to work in, without settings from outside."""
     for name in [name for name in os.environ if name.startswith("SHIFTREG_")]:
         monkeypatch.delenv(name)
+    if WHOLE_ON_SERVER:
+        request.getfixturevalue("server")
     monkeypatch.chdir(tmp_path)
     return tmp_path / "home"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from typer.testing import CliRunner, Result
 
 from shiftreg import miniature
 from shiftreg_cli.main import app
+from tests.commands import every_command
 
 pytestmark = pytest.mark.slow
 
@@ -100,6 +103,88 @@ def test_the_story_of_a_concept(shiftreg: Run, place: Path, tmp_path: Path) -> N
     assert "licence 3 ended" in page.read_text()
     assert "Caravaggio" in shiftreg("show", "Caravaggio@2").stdout
     assert "is not registered" in shiftreg("show", "Caravagio", code=2).stderr
+
+
+def make_keys(folder: Path) -> tuple[Path, Path]:
+    """A pair of keys: the private and the public one."""
+    private, public = folder / "key.pem", folder / "key.pub"
+    for options in (
+        ["genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out", private],
+        ["pkey", "-in", private, "-pubout", "-out", public],
+    ):
+        subprocess.run(["openssl", *options], check=True, capture_output=True)
+    return private, public
+
+
+def test_what_is_erased_is_painted_measured_and_attacked(
+    shiftreg: Run, place: Path, tmp_path: Path
+) -> None:
+    shiftreg("init", "miniature", "--steps", "1")
+    shiftreg("erase", "Picasso", "--reason", "request 17")
+    assert read(shiftreg("methods", "--json"))["items"]
+    assert read(shiftreg("capacity", "Monet", "--json"))
+    shiftreg("generate", "Picasso", "--count", "1", "--out", str(tmp_path / "grid.png"))
+    assert (tmp_path / "grid.png").stat().st_size > 0
+    (tmp_path / "prompts.csv").write_text("prompt,evaluation_seed\nPicasso,0\nCezanne,1\n")
+    pictures = str(tmp_path / "pictures")
+    painted = read(shiftreg("paint", str(tmp_path / "prompts.csv"), pictures, "--json"))
+    assert painted["painted"] == 4
+    shiftreg("measure", pictures)
+    quick = ("--concept", "Picasso,Cezanne", "--images", "2", "--epochs", "1")
+    learnt = tmp_path / "classifier.safetensors"
+    shiftreg("classifier", "train", *quick, "--out", str(learnt))
+    shown = tmp_path / "shown" / "Picasso"
+    shown.mkdir(parents=True)
+    shutil.copyfile(tmp_path / "grid.png", shown / "0.png")
+    tested = ("classifier", "test", str(shown.parent), "--classifier", str(learnt))
+    assert read(shiftreg(*tested, "--json"))["confusion"]["Picasso"]
+    options = ("--attack", "noise-probe", "--images", "1")
+    attacked = read(shiftreg("attack", "Picasso", *options, "--json"))
+    assert {score["attack"] for score in attacked["scores"]} == {"noise-probe"}
+    # Pictures painted in one step meet no goal; they are measured.
+    evaluated = read(shiftreg("evaluate", "--images", "2", "--json", code=1))
+    assert evaluated["steps"][0]["states"]["Picasso"] == "erased"
+    actions = [event["action"] for event in read(shiftreg("audit", "--json"))["items"]]
+    assert actions[:2] == ["init", "erase"]
+    assert {"attack", "evaluate"} <= set(actions)
+
+
+def test_what_is_released_is_signed_found_again_and_proved(
+    shiftreg: Run, place: Path, tmp_path: Path
+) -> None:
+    private, public = make_keys(tmp_path)
+    shiftreg("init", "miniature", "--steps", "1")
+    shiftreg("erase", "Picasso", "--reason", "request 17", "--request", "C-17")
+    model, adapter = tmp_path / "model.safetensors", tmp_path / "adapter.safetensors"
+    assert shiftreg("policy", "--json").exit_code == 0
+    signed = ("--export", str(model), "--sign", "--signing-key", str(private))
+    made = read(shiftreg("compose", *signed, "--override", "--reason", "a trial", "--json"))
+    assert made["version"] == 1
+    report = ("verify", str(model), "--key", str(public), "--signature-only", "--json")
+    assert read(shiftreg(*report))["passed"]
+    shiftreg("adapter", "Picasso", str(adapter))
+    found = read(shiftreg("inspect", str(adapter), "--json"))
+    assert [shift["concept"] for shift in found["shifts"]] == ["Picasso"]
+    assert str(model) in shiftreg("where", "Picasso", "--json").stdout
+    shiftreg("audit", "checkpoint", str(tmp_path / "head.json"))
+    page = tmp_path / "picasso.html"
+    shiftreg("evidence", "Picasso", str(page))
+    assert "C-17" in page.read_text()
+    assert read(shiftreg("audit", "verify", "--checkpoint", str(tmp_path / "head.json"), "--json"))
+    assert read(shiftreg("doctor", "--json"))["findings"] == []
+
+
+def test_every_command_is_run_on_both() -> None:
+    """Each but ``ui``, which starts a server, and ``classifier imagenet``, which asks none."""
+    calls = [
+        [argument.value for argument in call.args if isinstance(argument, ast.Constant)]
+        for call in ast.walk(ast.parse(Path(__file__).read_text()))
+        if isinstance(call, ast.Call) and getattr(call.func, "id", "") == "shiftreg"
+    ]
+    run = {" ".join(words[:length]) for words in calls for length in (1, 2)}
+    # Arguments that come from a tuple are of these.
+    run |= {"classifier test"}
+    assert set(every_command()) - run == {"ui", "classifier imagenet"}
 
 
 def test_a_training_keeps_its_curves(shiftreg: Run, place: Path) -> None:

@@ -2,57 +2,20 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
 
 from shiftreg import checkpoints
-from shiftreg.api.changes import change
-from shiftreg.api.composition.adapter_content import adapter_content, held_ranks
-from shiftreg.api.composition.composing import (
-    DTYPES,
-    plan_composition,
-    plan_shifts,
-)
-from shiftreg.api.composition.describing import base_facts, describe_adapter
+from shiftreg.api.composition.adapter_content import adapter_content
+from shiftreg.api.composition.adapter_planning import AdapterPlan
+from shiftreg.api.composition.composing import DTYPES, plan_shifts
+from shiftreg.api.composition.describing import describe_adapter
 from shiftreg.api.composition.exporting import make_recipe
-from shiftreg.api.erasure.methods import is_recoverable
-from shiftreg.api.recovery import placing
-from shiftreg.api.values import CompositionPlan, Observer, Progress, ignore_progress
+from shiftreg.api.release.publishing import publication
+from shiftreg.api.release.releasing import Release
+from shiftreg.api.values import Observer, Progress, ReleaseFiles, ignore_progress
 from shiftreg.api.workspace import Workspace
-from shiftreg.checkpoints import AdapterForm
-from shiftreg.errors import InvalidInputError
-
-
-@dataclass(frozen=True)
-class AdapterPlan:
-    """What an adapter would hold.
-
-    Attributes:
-        target: The file to write.
-        plan: The composition that it makes of the base at strength 1.
-        form: "diffusers", "kohya" or "diff".
-        dtype: Of its numbers.
-        rank: The most ranks of a layer, where fewer than all were asked for.
-        parameters: How many it changes.
-        ranks: Of the layers that are factored, each once.
-        size: Of its tensors in bytes.
-        strength: What strengths mean, in words.
-        warnings: Sentences to show.
-    """
-
-    target: Path
-    plan: CompositionPlan
-    form: AdapterForm
-    dtype: str
-    rank: int | None
-    parameters: int
-    ranks: tuple[int, ...]
-    size: int
-    strength: str
-    warnings: tuple[str, ...]
+from shiftreg.checks import Check
 
 
 @dataclass(frozen=True)
@@ -72,6 +35,9 @@ class AdapterResult:
         worst_leak: How far it moves a prompt that all its shifts protect, relative to its keys and
             values; None if it is exact, and moves them as the shifts do.
         plain_leak: The same after plain rounding, without regard to protected prompts.
+        release: What else lies beside it.
+        overridden: Gates of the policy that it breaks, and was released against.
+        passed: Whether its verification passed; None if it was not verified.
     """
 
     plan: AdapterPlan
@@ -85,85 +51,9 @@ class AdapterResult:
     change_kept: float
     worst_leak: float | None
     plain_leak: float | None
-
-
-def plan_adapter(
-    workspace: Workspace,
-    target: Path,
-    concepts: Sequence[str] = (),
-    *,
-    without: Sequence[str] | None = None,
-    form: str = "diffusers",
-    dtype: str = "float32",
-    rank: int | None = None,
-) -> AdapterPlan:
-    """Decides what an adapter holds.
-
-    Args:
-        workspace: Where.
-        target: The ``.safetensors`` file to write.
-        concepts: That it erases; all that are erased by default.
-        without: Leave these out; not together with ``concepts``.
-        form: "diffusers" or "kohya" (a LoRA), or "diff" (dense differences).
-        dtype: "float32" holds the shifts' own numbers; "float16" and "bfloat16" are rounded.
-        rank: Approximate each layer's change by at most this rank; by default it is exact.
-
-    Raises:
-        NotFoundError: A concept is unknown, or was never erased.
-        InvalidInputError: The target is no safetensors file, there is no such form or dtype, the
-            form cannot hold the change, or a concept must never return.
-    """
-    checkpoints.check_adapter_name(target)
-    if form not in checkpoints.ADAPTER_FORMS:
-        raise InvalidInputError(
-            f"There is no form '{form}'. Forms: {', '.join(checkpoints.ADAPTER_FORMS)}."
-        )
-    if dtype not in DTYPES:
-        raise InvalidInputError(f"There is no dtype '{dtype}'. Dtypes: {', '.join(DTYPES)}.")
-    if rank is not None and (rank < 1 or form == "diff"):
-        raise InvalidInputError(
-            "A rank is at least 1, and belongs to the forms that have one: diffusers and kohya."
-        )
-    plan = plan_composition(workspace, only=list(concepts) or None, without=without)
-    if not plan.shifts:
-        raise InvalidInputError(
-            "An adapter erases something, and no shift is left in this one. "
-            "Name concepts that were erased. See: shiftreg list"
-        )
-    for concept, number, _ in plan.shifts:
-        version = workspace.registry.version(workspace.base.name, concept, str(number))
-        if not is_recoverable(version):
-            raise InvalidInputError(
-                f"'{concept}' was erased by {version.method}, which is for concepts that must "
-                "never return, and an adapter can be switched off. Export a whole model: "
-                "shiftreg compose --export FILE"
-            )
-    composition = plan_shifts(workspace, plan)
-    facts = base_facts(workspace)
-    names = checkpoints.AdapterNames.of(workspace.folder, facts)
-    names.check_form(form)
-    shapes = {name: names.shape(name) for name in composition.layers}
-    ranks: dict[str, int] = {}
-    numbers = sum(map(math.prod, shapes.values()))
-    if form != "diff":
-        ranks = held_ranks(composition, names, cast(AdapterForm, form), rank)
-        numbers = sum(
-            ranks[name] * (shape[0] + math.prod(shape[1:])) for name, shape in shapes.items()
-        )
-    erased = checkpoints.joined([name for name, _, _ in plan.shifts])
-    return AdapterPlan(
-        target=target,
-        plan=plan,
-        form=cast(AdapterForm, form),
-        dtype=dtype,
-        rank=rank,
-        parameters=len(composition.layers),
-        ranks=tuple(sorted(set(ranks.values()))),
-        size=numbers * DTYPES[dtype].itemsize,
-        strength=f"At strength 1: {erased} erased. At strength 0: as without it. Between: in part.",
-        # That a concept generates is no release of it: an adapter holds nothing of the base.
-        warnings=tuple(w for w in plan.warnings if "cannot be exported" not in w),
-    )
+    release: ReleaseFiles = field(default_factory=ReleaseFiles)
+    overridden: tuple[Check, ...] = ()
+    passed: bool | None = None
 
 
 def export_adapter(
@@ -172,25 +62,53 @@ def export_adapter(
     *,
     overwrite: bool = False,
     reason: str = "",
+    verify: bool = False,
+    images: int = 4,
+    sign: bool = False,
+    bill: bool = False,
+    override: bool = False,
     observe: Observer = ignore_progress,
 ) -> AdapterResult:
     """Writes an adapter with its recipe and card beside it, and registers them.
 
+    It is held to the project's policy as a whole model is, but for what the policy says of what a
+    model generates.
+
     Args:
         workspace: Where.
-        plan: From :func:`plan_adapter`.
+        plan: From :func:`~shiftreg.api.plan_adapter`.
         overwrite: Replace an existing file.
         reason: For the audit trail.
+        verify: Refuse what does not pass the gates at strength 1; a policy may ask for it anyway.
+        images: Pictures a prompt that the verification paints.
+        sign: Sign it with the key of the settings, with an attestation of its verification.
+        bill: Write a bill of materials.
+        override: Release what breaks the policy or a gate; needs a reason, and is recorded.
         observe: Told of the progress.
 
     Raises:
+        ReleaseRefusedError: It breaks the policy, or a gate; nothing was written.
         AlreadyExistsError: The target, its recipe or its card exists.
-        InvalidInputError: The target lies in the base, or a value does not fit the dtype.
+        InvalidInputError: The target lies in the base, a value does not fit the dtype, no key to
+            sign with, or no reason to override.
         StorageError: The disk is full or read-only.
+        MissingExtraError: A library for signatures or bills is not installed.
     """
-    target = plan.target
+    target, composed = plan.target, plan.plan
     checkpoints.check_adapter_target(workspace.folder, target, overwrite)
-    composed, base = plan.plan, plan.plan.base
+    release = Release(
+        workspace,
+        composed,
+        target,
+        verify=verify,
+        images=images,
+        sign=sign,
+        bill=bill,
+        override=override,
+        reason=reason,
+        observe=observe,
+        is_adapter=True,
+    )
     content = adapter_content(
         workspace,
         plan_shifts(workspace, composed),
@@ -199,63 +117,43 @@ def export_adapter(
         plan.rank,
         observe,
     )
-    recipe = make_recipe(workspace, composed, plan.dtype)
-    recipe["adapter"] = {"form": plan.form, "rank": plan.rank, "strength": plan.strength}
-    said = describe_adapter(workspace, composed, recipe, target, plan.ranks)
     observe(Progress("writing", 0, 1))
-    family = checkpoints.recipe_path_of(target), checkpoints.card_path_of(target)
-    states, form = composed.states, f"adapter, {plan.form}"
-    with (
-        change(
-            workspace,
-            "export",
-            base=base,
-            concepts=tuple(name for name, state in states.items() if state == "erased"),
-            reason=reason,
-            digests={"base": composed.base_digest, "composition": composed.digest},
-            details={
-                "path": str(target),
-                "form": form,
-                "strength": plan.strength,
-                "states": dict(states),
-            },
-            recovery=placing(target, family),
-        ) as announced,
-        checkpoints.placed_together(target, family, overwrite) as placement,
-    ):
-        made = checkpoints.write_adapter(placement.path, content.tensors, recipe, said.metadata)
-        said.write_card(placement.path, made.digest)
-        placement.place()
-        # Without record and event no file stays: what fails from here on takes it away again.
-        version = workspace.registry.register_composition(
-            base,
-            [workspace.registry.version(base, name, number) for name, number, _ in composed.shifts],
-            digest=composed.digest,
-            form=form,
-            restored=[name for name, state in states.items() if state == "generates"],
-            export_path=str(target.absolute()),
-            export_digest=made.digest,
-            recipe_digest=made.recipe_digest,
-            files=family,
-            reason=reason,
-        )
-        announced.digests |= {
-            "export": made.digest,
-            "recipe": made.recipe_digest,
-            "record": version.seal,
-        }
-        announced.tell()
+    how = {"form": plan.form, "rank": plan.rank, "strength": plan.strength}
+
+    def write(path: Path) -> checkpoints.Export:
+        recipe = make_recipe(workspace, composed, plan.dtype) | {"adapter": how}
+        recipe |= release.recipe_entry()
+        said = describe_adapter(workspace, composed, recipe, target, plan.ranks)
+        made = checkpoints.write_adapter(path, content.tensors, recipe, said.metadata)
+        said.write_card(path, made.digest)
+        return made
+
+    with publication(
+        workspace,
+        composed,
+        target,
+        release,
+        form=f"adapter, {plan.form}",
+        overwrite=overwrite,
+        reason=reason,
+        details={"strength": plan.strength},
+    ) as published:
+        made = published.write(write)
+        published.appear(made)
     observe(Progress("writing", 1, 1))
     return AdapterResult(
         plan=plan,
         path=target,
         digest=made.digest,
-        recipe_path=family[0],
+        recipe_path=made.recipe_path,
         recipe_digest=made.recipe_digest,
-        card_path=family[1],
-        version=version.version,
+        card_path=checkpoints.card_path_of(target),
+        version=published.version,
         exact=plan.dtype == "float32" and plan.rank is None,
         change_kept=content.kept,
         worst_leak=content.leak,
         plain_leak=content.plain_leak,
+        release=published.files,
+        overridden=release.overridden,
+        passed=release.verification.passed if release.verification else None,
     )

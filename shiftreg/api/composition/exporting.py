@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from importlib.metadata import version as library_version
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,6 @@ from torch import Tensor
 
 import shiftreg
 from shiftreg import checkpoints
-from shiftreg.api.changes import change
 from shiftreg.api.composition.composing import DTYPES, exact_weights, plan_shifts
 from shiftreg.api.composition.describing import describe_model, export_date
 from shiftreg.api.composition.half_precision import (
@@ -24,8 +23,8 @@ from shiftreg.api.composition.half_precision import (
     protected_prompts,
 )
 from shiftreg.api.erasure.methods import require_recoverable
-from shiftreg.api.recovery import placing
-from shiftreg.api.release.releasing import Release, family_of
+from shiftreg.api.release.publishing import publication
+from shiftreg.api.release.releasing import Release
 from shiftreg.api.values import (
     CompositionPlan,
     ExportResult,
@@ -91,7 +90,6 @@ def export_composition(
         if plan.states.get(active.concept) == "generates":
             require_recoverable(active)
     form = checkpoints.export_format(target)
-    recipe_path, card_path = checkpoints.recipe_path_of(target), checkpoints.card_path_of(target)
     checkpoints.check_export_target(workspace.folder, target, overwrite)
     release = Release(
         workspace,
@@ -114,70 +112,31 @@ def export_composition(
         how = FeedbackRounding(protected_prompts(workspace, plan.states, composition))
         weights = rounded = RoundedWeights(workspace, weights, target_dtype, how, observe=observe)
     observe(Progress("writing", 1, 2))
-    family = family_of(target)
-    with (
-        change(
-            workspace,
-            "export",
-            base=plan.base,
-            concepts=tuple(name for name, state in plan.states.items() if state == "erased"),
-            reason=reason,
-            digests={"base": plan.base_digest, "composition": plan.digest},
-            details={"path": str(target), "form": form, "states": dict(plan.states)},
-            recovery=placing(target, family),
-        ) as announced,
-        checkpoints.placed_together(target, family, overwrite) as placement,
-    ):
 
-        def write() -> checkpoints.Export:
-            recipe = make_recipe(workspace, plan, dtype, how) | release.recipe_entry()
-            said = describe_model(workspace, plan, recipe, target, form)
-            made = checkpoints.export_checkpoint(
-                workspace.folder,
-                weights,
-                placement.path,
-                recipe,
-                dtype=target_dtype,
-                metadata=said.metadata,
-                card=said.card(""),
-                overwrite=True,
-                form=form,
-            )
-            if form != "folder":  # which holds its card
-                said.write_card(placement.path, made.digest)
-            return made
-
-        made = write()
-        if release.examine(placement.path):
-            made = write()  # its recipe has to name what was overridden
-        files = release.complete(placement.path, made)
-        effect = rounded.effect() if rounded is not None else None
-        export = replace(made, path=target, recipe_path=recipe_path)
-        placement.place()
-        # Without record and event no file stays: what fails from here on takes it away again.
-        base = workspace.base.name
-        version = workspace.registry.register_composition(
-            base,
-            [workspace.registry.version(base, name, number) for name, number, _ in plan.shifts],
-            digest=plan.digest,
-            form=export.format,
-            restored=[name for name, state in plan.states.items() if state == "generates"],
-            export_path=str(export.path.absolute()),
-            export_digest=export.digest,
-            recipe_digest=export.recipe_digest,
-            files=[path for path in family if path.is_file()],
-            reason=reason,
+    def write(path: Path) -> checkpoints.Export:
+        recipe = make_recipe(workspace, plan, dtype, how) | release.recipe_entry()
+        said = describe_model(workspace, plan, recipe, target, form)
+        made = checkpoints.export_checkpoint(
+            workspace.folder,
+            weights,
+            path,
+            recipe,
+            dtype=target_dtype,
+            metadata=said.metadata,
+            card=said.card(""),
+            overwrite=True,
+            form=form,
         )
-        announced.digests |= {
-            "export": export.digest,
-            "recipe": export.recipe_digest,
-            "record": version.seal,
-        }
-        announced.details |= release.details(files)
-        if effect:
-            announced.details["rounding"] = asdict(effect)
-        announced.tell()
-    release.record(export.digest)
+        if form != "folder":  # which holds its card
+            said.write_card(path, made.digest)
+        return made
+
+    with publication(
+        workspace, plan, target, release, form=form, overwrite=overwrite, reason=reason
+    ) as published:
+        export = published.write(write)
+        effect = rounded.effect() if rounded is not None else None
+        published.appear(export, {"rounding": asdict(effect)} if effect else None)
     observe(Progress("writing", 2, 2))
     return ExportResult(
         plan=plan,
@@ -187,9 +146,9 @@ def export_composition(
         dtype=export.dtype,
         recipe_path=export.recipe_path,
         recipe_digest=export.recipe_digest,
-        version=version.version,
-        card_path=target / "README.md" if form == "folder" else card_path,
-        release=files,
+        version=published.version,
+        card_path=target / "README.md" if form == "folder" else checkpoints.card_path_of(target),
+        release=published.files,
         overridden=release.overridden,
         passed=release.verification.passed if release.verification else None,
         rounding=effect,

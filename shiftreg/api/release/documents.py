@@ -55,9 +55,7 @@ def predicate(
         report = to_json(verification)
         kept = ("passed", "checks", "gates", "judge")
         said["verification"] = {key: report[key] for key in kept} | {"images": images}
-    if "override" in recipe:
-        said["override"] = recipe["override"]
-    return said
+    return said | {key: recipe[key] for key in ("adapter", "override") if key in recipe}
 
 
 def bill_parts(
@@ -105,11 +103,15 @@ def bill_parts(
             for one in override["broken"]
         }
     erased = ", ".join(name for name, state in plan.states.items() if state == "erased")
+    description = f"{plan.base} without {erased}." if erased else f"{plan.base}, unchanged."
+    if adapter := recipe.get("adapter"):
+        description = f"A change of {plan.base} that erases {erased}."
+        properties |= {"adapter-form": adapter["form"], "adapter-strength": adapter["strength"]}
     released = Part(
         reference=f"export:{made.digest}",
         name=made.path.name,
         version=plan.digest[:12],
-        description=f"{plan.base} without {erased}." if erased else f"{plan.base}, unchanged.",
+        description=description,
         digest="" if is_folder else made.digest,
         files=digests if is_folder else {},
         properties=properties,

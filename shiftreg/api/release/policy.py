@@ -63,7 +63,13 @@ def read_policy(settings: Settings) -> tuple[Policy, Gates]:
 
 
 def requirements(
-    workspace: Workspace, plan: CompositionPlan, policy: Policy, *, signed: bool, billed: bool
+    workspace: Workspace,
+    plan: CompositionPlan,
+    policy: Policy,
+    *,
+    signed: bool,
+    billed: bool,
+    is_adapter: bool = False,
 ) -> list[Check]:
     """What a policy requires of a composition, and whether it holds.
 
@@ -73,18 +79,22 @@ def requirements(
         policy: The requirements.
         signed: Whether the release will be signed.
         billed: Whether it will have a bill of materials.
+        is_adapter: Whether it is an adapter: what it does not erase, it does not release either.
     """
-    checks = [_must_erase(workspace, plan, name) for name in policy.must_erase]
-    if policy.may_generate is not None:
-        checks.append(_may_generate(workspace, plan, policy.may_generate))
+    command = "adapter" if is_adapter else "compose"
+    checks = []
+    if not is_adapter:
+        checks += [_must_erase(workspace, plan, name) for name in policy.must_erase]
+        if policy.may_generate is not None:
+            checks.append(_may_generate(workspace, plan, policy.may_generate))
     if policy.capacity is not None:
         checks.append(_capacity(workspace, plan, policy.capacity))
     if policy.signature_required:
-        what = "A signature is required. Sign: compose --sign, with --signing-key or "
+        what = f"A signature is required. Sign: {command} --sign, with --signing-key or "
         what += f"SHIFTREG_SIGNING_KEY or signing_key in {PROJECT_FILE}."
         checks.append(Check.at_least("signature", "the release", float(signed), 1.0, what))
     if policy.bill_of_materials:
-        what = "A bill of materials is required. Write one: compose --bill, or --sign."
+        what = f"A bill of materials is required. Write one: {command} --bill, or --sign."
         checks.append(Check.at_least("bill", "the release", float(billed), 1.0, what))
     return checks
 

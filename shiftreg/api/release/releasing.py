@@ -55,8 +55,12 @@ class Release:
         override: bool,
         reason: str,
         observe: Observer,
+        is_adapter: bool = False,
     ) -> None:
         """Checks all that can be known before anything is written.
+
+        What the policy says of whole models (``must_erase``, ``may_generate``) does not hold an
+        adapter, which makes nothing generate.
 
         Raises:
             ReleaseRefusedError: A requirement of the policy does not hold.
@@ -79,7 +83,15 @@ class Release:
             require_bills()
         self.verification: Verification | None = None
         self.overridden: tuple[Check, ...] = ()
-        checks = requirements(workspace, plan, self._policy, signed=sign, billed=self._bills)
+        self._digest = ""
+        checks = requirements(
+            workspace,
+            plan,
+            self._policy,
+            signed=sign,
+            billed=self._bills,
+            is_adapter=is_adapter,
+        )
         if self._verifies:
             # Known before a picture is painted; told again by the verification.
             checks += attack_checks(workspace, plan, self._gates)
@@ -120,6 +132,7 @@ class Release:
         Returns:
             The files, where they will appear.
         """
+        self._digest = made.digest
         files = ReleaseFiles()
         recipe: Mapping[str, Any] = json.loads(recipe_path_of(staged).read_text(encoding="utf-8"))
         digests = release.file_digests(staged) if staged.is_dir() else {staged.name: made.digest}
@@ -153,10 +166,10 @@ class Release:
             details["signer"] = files.signer
         return details
 
-    def record(self, export_digest: str) -> None:
+    def record(self) -> None:
         """Records the verification of a file that appeared."""
         if self.verification is not None:
-            self.verification = keep_verification(self._workspace, self.verification, export_digest)
+            self.verification = keep_verification(self._workspace, self.verification, self._digest)
 
     def _refuse(self, broken: list[Check]) -> None:
         """Stops the release, or notes what is overridden."""
