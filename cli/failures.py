@@ -74,8 +74,8 @@ def _fail(message: str, show_traceback: bool) -> None:
     if show_traceback:
         for line in traceback.format_exc().splitlines():
             print_line(console, without_secret(line))
-    print_line(console, message, style="red")
+    print_line(console, without_secret(message), style="red")
 
 
 def _one_line(error: BaseException) -> str:
-    return without_secret(" ".join(str(error).split()))
+    return " ".join(str(error).split())

@@ -89,12 +89,34 @@ def test_a_server_that_never_answers_is_given_up(
             open_registry(tmp_path, uri)
 
 
+def test_a_name_alone_in_the_address_leaves_the_password_of_the_environment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "s3cret")
+    assert separate_credentials("https://ada@host/mlflow/") == "https://host/mlflow"
+    assert os.environ["MLFLOW_TRACKING_USERNAME"] == "ada"
+    assert os.environ["MLFLOW_TRACKING_PASSWORD"] == "s3cret"
+
+
+@pytest.mark.parametrize("password", ["s3/cret", "s3#cret", "s3?cret", "s3[cret"])
+def test_an_address_that_its_password_breaks_is_refused_unseen(
+    tmp_path: Path, password: str
+) -> None:
+    with pytest.raises(InvalidInputError, match="%2F") as refusal:
+        open_registry(tmp_path, f"http://ada:{password}@127.0.0.1:9")
+    assert "s3" not in str(refusal.value)
+    assert refusal.value.__cause__ is None
+
+
 @pytest.mark.parametrize(
     ("uri", "shown"),
     [
         ("http://ada:s3cret@host:5000/mlflow", "http://host:5000/mlflow"),
         ("postgresql://ada:s3cret@host/db", "postgresql://host/db"),
+        ("postgresql://ada:s3/cr'et@host/db", "postgresql://host/db"),
         ("https://host/a@b", "https://host/a@b"),
+        ("https://host:5000/a@b", "https://host:5000/a@b"),
+        ("sqlite:////home/a:b@c/registry.db", "sqlite:////home/a:b@c/registry.db"),
         ("Max retries: http://a:b@c/ and http://d:e@f/", "Max retries: http://c/ and http://f/"),
     ],
 )
