@@ -16,6 +16,7 @@ from shiftreg.registry.models import (
     COMPOSITIONS,
     base_tags,
     create_model,
+    create_version,
     search_versions,
     tag_filter,
     utc,
@@ -92,13 +93,8 @@ def register_composition(
         create_model(store, name, tags, f"Checkpoints made from the base `{base}` and its shifts.")
         tags |= {f"shiftreg.{key}": values[key] for key in TEXT_FIELDS}
         tags |= {f"shiftreg.{key}": to_tag(store, run_id, key, values[key]) for key in JSON_FIELDS}
-        entry = store.client.create_model_version(
-            name,
-            f"runs:/{run_id}/composition",
-            run_id=run_id,
-            tags=tags,
-            description=f"{title}. {reason}".strip()[:5000],
-            await_creation_for=0,
+        entry = create_version(
+            store, name, f"runs:/{run_id}/composition", run_id, tags, f"{title}. {reason}".strip()
         )
     except BaseException:
         with suppress(Exception):  # who may write may not always delete; the first error counts

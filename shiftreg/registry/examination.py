@@ -8,13 +8,13 @@ from __future__ import annotations
 import sqlite3
 from contextlib import closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from shiftreg.errors import ShiftregError, StorageError
 from shiftreg.registry.bases import find_experiment
 from shiftreg.registry.compositions import composition_version
 from shiftreg.registry.failures import translated_errors
-from shiftreg.registry.models import search_versions, tag_filter
+from shiftreg.registry.models import ATTEMPT, search_versions, tag_filter
 from shiftreg.registry.records import CompositionVersion, ShiftVersion
 from shiftreg.registry.runs import is_left
 from shiftreg.registry.shifts import active_numbers, shift_version
@@ -39,12 +39,14 @@ class Entry(Generic[Record]):
         number: Of the version.
         record: The version; None if it cannot be read.
         problem: Why it cannot.
+        attempt: Which request made it; copies of one version have the same.
     """
 
     name: str
     number: int
     record: Record | None
     problem: str
+    attempt: str = ""
 
 
 @dataclass(frozen=True)
@@ -137,6 +139,11 @@ class Examination:
         with translated_errors(self._store.uri):
             self._store.client.set_terminated(run_id)
 
+    def remove_version(self, entry: Entry[Any]) -> None:
+        """Deletes a version in MLflow."""
+        with translated_errors(self._store.uri):
+            self._store.client.delete_model_version(entry.name, str(entry.number))
+
     def database_damage(self) -> str:
         """What SQLite finds wrong with the database; empty if nothing, or for a server."""
         if not self._store.is_own:
@@ -159,7 +166,8 @@ def _examined(
             record = read(entry)
         except ShiftregError as error:
             problem = str(error)
-        examined.append(Entry(entry.name, int(entry.version), record, problem))
+        attempt = entry.tags.get(ATTEMPT, "")
+        examined.append(Entry(entry.name, int(entry.version), record, problem, attempt))
     return tuple(examined)
 
 

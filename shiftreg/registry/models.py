@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 
 COMPOSITIONS = "compositions"
+ATTEMPT = "shiftreg.attempt"
 TAG_CHARACTERS = 5000
 """Limit of a registered model's tag in some databases."""
 
@@ -74,6 +77,32 @@ def create_model(store: Store, name: str, tags: dict[str, str], description: str
             return False
         raise
     return True
+
+
+def create_version(
+    store: Store, name: str, source: str, run_id: str, tags: dict[str, str], description: str
+) -> ModelVersion:
+    """Makes one version, and no copy of it.
+
+    A request whose answer is lost is sent again by MLflow's client: then a server makes two
+    versions. Both hold the same attempt, and the one that we never heard of goes. Where it is made
+    later still, or may not be deleted, the doctor finds it.
+    """
+    attempt = uuid.uuid4().hex
+    made = store.client.create_model_version(
+        name,
+        source,
+        run_id=run_id,
+        tags=tags | {ATTEMPT: attempt},
+        description=description[:5000],
+        await_creation_for=0,
+    )
+    if not store.is_own:
+        for twin in search_versions(store, f"name = '{name}' AND tags.`{ATTEMPT}` = '{attempt}'"):
+            if str(twin.version) != str(made.version):
+                with suppress(Exception):
+                    store.client.delete_model_version(name, str(twin.version))
+    return made
 
 
 def claim_model(store: Store, base: str, concept: str, aliases: tuple[str, ...], kind: str) -> str:

@@ -19,6 +19,7 @@ from shiftreg.registry.bases import find_experiment
 from shiftreg.registry.models import (
     base_tags,
     claim_model,
+    create_version,
     find_model,
     list_models,
     model_name,
@@ -87,14 +88,8 @@ def register_shift(
     log_metrics(store, run_id, metrics)
 
     name = claim_model(store, base, concept, aliases, str(shift_metadata.get("kind", "")))
-    entry = store.client.create_model_version(
-        name,
-        f"runs:/{run_id}/{artifact}",
-        run_id=run_id,
-        tags=tags,
-        description=(reason or f"Shift that erases {concept}.")[:5000],
-        await_creation_for=0,
-    )
+    what = reason or f"Shift that erases {concept}."
+    entry = create_version(store, name, f"runs:/{run_id}/{artifact}", run_id, tags, what)
     if isinstance(run, TrainingLog):
         run.is_registered = True
     # Last: whoever reads the alias finds a version that is whole.

@@ -114,3 +114,26 @@ def test_a_damaged_copy_is_fetched_again(
     whole = copy.read_bytes()
     copy.write_bytes(b"torn")
     assert registry.download_shift(version).read_bytes() == whole
+
+
+def test_a_request_that_was_sent_again_leaves_one_version(
+    as_user: Callable[..., Registry], record: BaseRecord, tmp_path: Path
+) -> None:
+    registry = as_user("ada")
+    registry.save_base(record)
+    client = registry.events()._store.client
+    create = client.create_model_version
+
+    def create_twice(name: str, *arguments: object, **options: object) -> object:
+        create(name, *arguments, **options)  # its answer is lost
+        return create(name, *arguments, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(client, "create_model_version", create_twice)
+        file = tmp_path / "shift.safetensors"
+        file.write_bytes(b"a shift")
+        metadata = {"concept": "Monet", "method": "m", "protected": ("",), "digest": "a" * 64}
+        with registry.training_run("miniature", "Monet", {}) as log:
+            registry.register_shift("miniature", log, file, metadata, {})
+    (version,) = registry.versions("miniature", "Monet")
+    assert (version.version, version.active) == (2, True)

@@ -15,7 +15,7 @@ from shiftreg.api.doctor.leftovers import (
     left_runs,
     leftover_findings,
 )
-from shiftreg.api.doctor.shifts import MADE, shift_findings
+from shiftreg.api.doctor.shifts import MADE, copies, shift_findings
 from shiftreg.api.values import Observer, Progress, ignore_progress
 from shiftreg.api.workspace import Workspace
 from shiftreg.audit import AuditEvent
@@ -73,7 +73,7 @@ def _examined(workspace: Workspace, observe: Observer) -> Diagnosis:
     examined = {"events": len(events), "bases": len(bases), "versions": 0, "exports": 0}
     for number, base in enumerate(bases):
         observe(Progress(f"examining {base.name}", number, len(bases)))
-        own = [event for event in events if event.base == base.name]
+        own = _of(base, events)
         versions = registry.examination.shifts(base.name)
         exports = registry.examination.compositions(base.name)
         findings += base_findings(base, own)
@@ -110,6 +110,10 @@ def _trail(workspace: Workspace) -> tuple[tuple[AuditEvent, ...], list[Finding]]
         return (), findings
 
 
+def _of(base: BaseRecord, events: Sequence[AuditEvent]) -> list[AuditEvent]:
+    return [event for event in events if event.base == base.name]
+
+
 def _folders(workspace: Workspace, bases: Sequence[BaseRecord]) -> Iterator[Path]:
     """Where commands write: the home, and wherever something was exported to."""
     home = workspace.settings.home
@@ -122,7 +126,7 @@ def _folders(workspace: Workspace, bases: Sequence[BaseRecord]) -> Iterator[Path
 
 def _cleared(workspace: Workspace) -> Iterator[str]:
     registry = workspace.registry
-    bases = registry.bases()
+    bases, events = registry.bases(), workspace.audit.events()
     for base in bases:
         needed = {e.record.run_id for e in registry.examination.shifts(base.name) if e.record}
         for run in left_runs(registry, base.name):
@@ -131,6 +135,9 @@ def _cleared(workspace: Workspace) -> Iterator[str]:
             else:
                 registry.examination.remove_run(run.run_id)
             yield f"The run '{run.name}' of an interrupted command was ended."
+        for twin in copies(registry.examination.shifts(base.name), _of(base, events)):
+            registry.examination.remove_version(twin)
+            yield f"{twin.name} version {twin.number}, a copy, was deleted."
     files = left_files(_folders(workspace, bases))
     clear_files(files)
     yield from (f"'{path}' was removed: it was never finished." for path in files)

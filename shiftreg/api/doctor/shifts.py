@@ -31,7 +31,16 @@ def shift_findings(
         for event in own
         if "shift" in event.digests and event.action in MADE
     }
+    twins = copies(entries, own)
     for entry in entries:
+        if entry in twins:
+            yield Finding(
+                "leftover",
+                f"{entry.name} version {entry.number}",
+                "It is a copy of another version: a request whose answer was lost was sent again.",
+                "Take it away: shiftreg doctor --repair",
+            )
+            continue
         if (version := entry.record) is None:
             yield unreadable(entry)
             continue
@@ -48,6 +57,34 @@ def shift_findings(
     gone = {(concept, number) for concept, numbers in deleted.items() for number in numbers}
     yield from _missing(entries, {key: event for key, event in made.items() if key not in gone})
     yield from _activity([e.record for e in entries if e.record], own)
+
+
+def copies(
+    entries: Sequence[Entry[ShiftVersion]], own: Sequence[AuditEvent]
+) -> list[Entry[ShiftVersion]]:
+    """Inactive versions that one request made twice, and of which the audit trail knows another.
+
+    Args:
+        entries: The versions of a base.
+        own: What the audit trail says of the base.
+    """
+    told = {
+        (event.concepts[0], event.details.get("version")) for event in own if event.action in MADE
+    }
+
+    def is_told(entry: Entry[ShiftVersion]) -> bool:
+        version = entry.record
+        return version is not None and (version.concept, version.version) in told
+
+    known = {entry.attempt for entry in entries if is_told(entry)} - {""}
+    return [
+        entry
+        for entry in entries
+        if entry.attempt in known
+        and not is_told(entry)
+        and entry.record is not None
+        and not entry.record.active
+    ]
 
 
 def _content(registry: Registry, version: ShiftVersion) -> Iterator[Finding]:

@@ -139,6 +139,23 @@ def test_leftovers_of_dead_processes_are_taken_away_and_those_of_living_ones_sta
     assert len(list(tmp_path.glob(".*.partial"))) == 2
 
 
+def test_a_copy_that_a_request_made_when_it_was_sent_again_is_taken_away(
+    registered: api.Workspace, client: MlflowClient
+) -> None:
+    made = client.get_model_version(MODEL, "1")
+    client.create_model_version(MODEL, made.source, run_id=made.run_id, tags=made.tags)
+    (finding,) = api.examine_registry(registered).findings
+    assert (finding.severity, finding.subject) == ("leftover", f"{MODEL} version 2")
+    assert "sent again" in finding.problem
+    events = len(registered.audit.events())
+    done = api.examine_registry(registered, repair=True)
+    assert done.repaired == (f"{MODEL} version 2, a copy, was deleted.",)
+    assert done.findings == ()
+    versions = registered.registry.versions("miniature", "Caravaggio")
+    assert [(version.version, version.active) for version in versions] == [(1, True)]
+    assert len(registered.audit.events()) == events
+
+
 def test_a_base_whose_weights_changed_or_went_is_named(
     workspace: api.Workspace, base: Path, tmp_path: Path
 ) -> None:
