@@ -7,7 +7,7 @@ import re
 # A password that nobody has encoded may hold any sign: it goes up to the last @ of a word, unless
 # what follows the colon is a port, so that the @ is one of a path.
 _SECRET = re.compile(
-    r"""(\w://) (?: [^/?#\s'"]*@ | [^/?#\s'":@]* : (?! \d+ (?:[/?#]|$) ) [^\s'"]*@ )""", re.VERBOSE
+    r"""(\w://) (?: [^/?#\s'"]*@ | [^/?#\s'":@]* : (?! \d+ (?:[/?#]|$) ) \S*@ )""", re.VERBOSE
 )
 
 

@@ -61,7 +61,8 @@ def separate_credentials(uri: str) -> str:
     parts = urlsplit(uri)
     if parts.username is not None:
         os.environ["MLFLOW_TRACKING_USERNAME"] = unquote(parts.username)
-        os.environ["MLFLOW_TRACKING_PASSWORD"] = unquote(parts.password or "")
+    if parts.password is not None:
+        os.environ["MLFLOW_TRACKING_PASSWORD"] = unquote(parts.password)
     return without_secret(uri).rstrip("/")
 
 

@@ -92,6 +92,7 @@ def test_a_server_that_never_answers_is_given_up(
 def test_a_name_alone_in_the_address_leaves_the_password_of_the_environment(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "")
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "s3cret")
     assert separate_credentials("https://ada@host/mlflow/") == "https://host/mlflow"
     assert os.environ["MLFLOW_TRACKING_USERNAME"] == "ada"
