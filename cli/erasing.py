@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from shiftreg.concepts import Kind
 
+from .engine_options import EngineOption, WorkersOption
 from .options import (
     DryRunOption,
     Writing,
@@ -15,6 +17,9 @@ from .options import (
     with_common,
 )
 from .parsing import read_value, split_pair
+
+if TYPE_CHECKING:
+    from shiftreg.api import Engine, EngineName, Workspace
 
 commands = typer.Typer()
 
@@ -24,6 +29,7 @@ commands = typer.Typer()
         "shiftreg erase Caravaggio",
         'shiftreg erase "Van Gogh" --alias "Vincent van Gogh" --reason "request 17" --dry-run',
         "shiftreg erase tench --kind object --method srs-me --set batch_size=4",
+        "shiftreg erase Caravaggio Picasso Cezanne --method srs-me --workers 3",
         "shiftreg erase Caravaggio@1",
     )
 )
@@ -62,12 +68,17 @@ def erase(
     seed: Annotated[
         int, typer.Option(min=0, metavar="N", help="The same seed gives the same shift.")
     ] = 0,
+    engine: EngineOption = "auto",
+    workers: WorkersOption = None,
     dry_run: DryRunOption = False,
 ) -> None:
     """Make a model forget concepts: each gets a weight shift, registered and active.
 
     The base is never changed, and so restoring is exact. What is protected stays exactly as it
     is; what is preserved is disturbed as little as possible.
+
+    Several concepts are erased at once where the method trains. One that fails does not stop the
+    others: they are registered, and the error says which are missing.
     """
     if alias and len(concept) > 1:
         raise typer.BadParameter("--alias belongs to one concept, and several are named.")
@@ -93,9 +104,16 @@ def erase(
         common.note("Dry run: nothing was changed.")
         return
     common.preview(*panels)
-    with common.progress() as observe:
+    done_by = _engine(workspace, engine, workers, [plan.method for plan in plans])
+    with common.progress() as observe, done_by:
         results = api.erase(
-            workspace, concept, **request, reason=common.reason, seed=seed, observe=observe
+            workspace,
+            concept,
+            **request,
+            reason=common.reason,
+            seed=seed,
+            engine=done_by,
+            observe=observe,
         )
     common.show(results, render.erasures(results))
 
@@ -159,6 +177,8 @@ def refresh(
         typer.Argument(metavar="CONCEPT", help="Names; all stale shifts by default."),
     ] = None,
     *,
+    engine: EngineOption = "auto",
+    workers: WorkersOption = None,
     dry_run: DryRunOption = False,
 ) -> None:
     """Make shifts protect the concepts that were registered after them.
@@ -180,6 +200,26 @@ def refresh(
         common.note("No shift is stale: nothing to do.")
         return
     common.preview(render_plans.stale(stale))
-    with common.progress() as observe:
-        results = api.refresh(workspace, concept, reason=common.reason, observe=observe)
+    methods = [api.show_concept(workspace, name).state.method for name, _towards in stale]
+    done_by = _engine(workspace, engine, workers, methods)
+    with common.progress() as observe, done_by:
+        results = api.refresh(
+            workspace, concept, reason=common.reason, engine=done_by, observe=observe
+        )
     common.show(results, render.erasures(results))
+
+
+def _engine(
+    workspace: Workspace, engine: EngineName, workers: int | None, methods: Sequence[str]
+) -> Engine:
+    """Where shifts of these methods are found."""
+    from shiftreg import api
+
+    trains = {method.name: method.trains for method in api.list_methods()}
+    return api.choose_engine(
+        workspace,
+        engine,
+        workers=workers,
+        tasks=len(methods),
+        long=any(trains.get(method, False) for method in methods),
+    )

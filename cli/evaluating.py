@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from .engine_options import EngineOption, WorkersOption
 from .failures import CHECK_FAILED
 from .options import (
     ClassifierOption,
@@ -60,6 +61,8 @@ def evaluate(
     classifier: ClassifierOption = None,
     only: OnlyOption = None,
     without: WithoutOption = None,
+    engine: EngineOption = "auto",
+    workers: WorkersOption = None,
 ) -> None:
     """Measure what is gone, what came back, and what it costs.
 
@@ -77,7 +80,8 @@ def evaluate(
     from . import render_evaluation
 
     read = api.read_scene(scene) if scene else None
-    with common.progress() as observe:
+    done_by = api.choose_engine(workspace, engine, workers=workers)
+    with common.progress() as observe, done_by:
         result = api.evaluate(
             workspace,
             read,
@@ -88,6 +92,7 @@ def evaluate(
             wordings=wordings,
             classifier=classifier,
             **chosen,
+            engine=done_by,
             observe=observe,
         )
     common.show(result, render_evaluation.evaluation(result))

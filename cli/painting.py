@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from .engine_options import EngineOption, WorkersOption
 from .options import Common, DryRunOption, examples, with_common
 
 commands = typer.Typer()
@@ -18,6 +19,7 @@ commands = typer.Typer()
         'shiftreg paint prompts.csv pictures --composition active --composition "without Picasso"',
         'shiftreg paint prompts.csv pictures --composition "only Caravaggio,Van Gogh" --count 5',
         "shiftreg paint prompts.csv classes --composition none --by-prompt --steps 12",
+        "shiftreg paint prompts.csv pictures --engine processes --workers 4",
     )
 )
 @with_common
@@ -61,6 +63,8 @@ def paint(
         bool,
         typer.Option("--force", help="Replace everything that was painted to the folder before."),
     ] = False,
+    engine: EngineOption = "auto",
+    workers: WorkersOption = None,
     dry_run: DryRunOption = False,
 ) -> None:
     """Paint a file of prompts with the base and with compositions, each line from one noise.
@@ -88,9 +92,14 @@ def paint(
         common.show(plan, render_painting.plan(plan))
         common.note("Dry run: nothing was painted.")
         return
+    plan = api.plan_painting(workspace, prompts, folder, **settings)
+    batches = sum(-(-one.new // batch) for one in plan.folders)
+    done_by = api.choose_engine(workspace, engine, workers=workers, tasks=batches)
     try:
-        with common.progress() as observe:
-            result = api.paint_prompts(workspace, prompts, folder, **settings, observe=observe)
+        with common.progress() as observe, done_by:
+            result = api.paint_prompts(
+                workspace, prompts, folder, **settings, engine=done_by, observe=observe
+            )
     except KeyboardInterrupt:
         common.note("What is painted stays. The same command goes on from there.")
         raise

@@ -57,25 +57,35 @@ class _Field(ProgressColumn):
 
 
 class Watcher:
-    """An observer with one bar: that of the stage at hand."""
+    """An observer with one bar a lane: that of the stage at hand there."""
 
     def __init__(self, display: Bars) -> None:
         self._display = display
-        self._task = display.add_task("", total=None, stage="starting")
-        self._stage = ""
+        self._bars = {"": display.add_task("", total=None, stage="starting")}
+        self._stages = {"": ""}
 
     def __call__(self, progress: Progress) -> None:
         """Shows how far the work is."""
-        if progress.stage != self._stage:
-            self._display.remove_task(self._task)
-            self._task = self._display.add_task("", stage=progress.stage)
-            self._stage = progress.stage
+        lane = progress.lane
+        if progress.stage != self._stages.get(lane):
+            self._remove(lane)
+            # One thing of several: its name, unless the stage says it.
+            stage = progress.stage if lane in progress.stage else f"{lane}: {progress.stage}"
+            self._bars[lane] = self._display.add_task("", stage=stage)
+            self._stages[lane] = progress.stage
         self._display.update(
-            self._task,
+            self._bars[lane],
             total=progress.total,
             completed=progress.done,
             numbers=numbers(progress),
         )
+        if lane and progress.done >= progress.total:
+            self._remove(lane)
+
+    def _remove(self, lane: str) -> None:
+        if lane in self._bars:
+            self._display.remove_task(self._bars.pop(lane))
+            del self._stages[lane]
 
 
 def numbers(progress: Progress) -> str:

@@ -40,3 +40,15 @@ class StorageError(ShiftregError, OSError):
 
 class MissingExtraError(ShiftregError, ImportError):
     """An optional dependency is not installed; the message names the extra."""
+
+
+class IncompleteError(ShiftregError, RuntimeError):
+    """Some of several things were done, and some were not.
+
+    Attributes:
+        missing: What was not done.
+    """
+
+    def __init__(self, message: str, missing: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.missing = missing

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 from typing import Any
 
@@ -92,6 +92,13 @@ class ConceptShift:
                 raise InvalidInputError(
                     f"Shift of '{self.concept}', {name}: it holds NaN or infinity."
                 )
+
+    def __reduce__(self) -> tuple[type[ConceptShift], tuple[Any, ...]]:
+        """How it travels between processes: read-only mappings cannot, and are made anew."""
+        values = (getattr(self, f.name) for f in fields(self))
+        return ConceptShift, tuple(
+            dict(value) if isinstance(value, MappingProxyType) else value for value in values
+        )
 
     @property
     def rank(self) -> int:

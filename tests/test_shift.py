@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import FrozenInstanceError, replace
 from typing import Any
 
@@ -170,3 +171,9 @@ def test_canonical_json_has_one_text_and_no_nan() -> None:
 def test_tensor_digests_tell_shapes_and_dtypes_apart() -> None:
     zeros = [torch.zeros(4), torch.zeros(2, 2), torch.zeros(2, dtype=torch.float64)]
     assert len({tensor_digest(tensor) for tensor in zeros}) == 3
+
+
+def test_a_shift_travels_between_processes_as_it_is(shift: ConceptShift) -> None:
+    copied = pickle.loads(pickle.dumps(shift))
+    assert copied.digest == shift.digest
+    assert copied.metadata() == shift.metadata()

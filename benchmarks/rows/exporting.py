@@ -16,6 +16,7 @@ from rows.world import composed, shifts
 from shiftreg.checkpoints import export_checkpoint, recipe_path_of
 
 COUNT = 8  # of 9: one is left out
+FOLDER = "folder"
 FORMS = (("ckpt", "float32"), ("safetensors", "float16"))
 BARE = "import torch; print(open('/proc/self/status').read())"
 
@@ -24,23 +25,28 @@ def measure(setting: Setting) -> list[Line]:
     lines = []
     for suffix, dtype in FORMS:
         lines += _beside_copying(setting, suffix, dtype)
-    peft = [child(setting, "exporting", "peft") for _ in range(min(3, setting.repeats))]
-    ours = [child(setting, "exporting", "ours") for _ in range(min(3, setting.repeats))]
-    lines.append(
-        at_most(
-            1 / 3,
-            "compose and write a folder, float16",
-            [one["wall"] for one in ours],
-            "diffusers + peft: load, fuse, save",
-            [one["wall"] for one in peft],
-            others={"ours": [one["processor"] for one in ours]}
-            | {"peer": [one["processor"] for one in peft]},
+    repeats = range(min(3, setting.repeats))
+    # diffusers writes no single files: its folder is the peer of all three forms.
+    fused = {
+        dtype: [child(setting, "exporting", f"peft-{dtype}") for _ in repeats]
+        for dtype in ("float32", "float16")
+    }
+    for form, dtype in ((FOLDER, "float16"), *FORMS):
+        ours = [child(setting, "exporting", form) for _ in repeats]
+        lines.append(
+            at_most(
+                1 / 3,
+                f"compose and write {form}, {dtype}",
+                [one["wall"] for one in ours],
+                "diffusers + peft: load, fuse, save a folder",
+                [one["wall"] for one in fused[dtype]],
+                others={"ours": [one["processor"] for one in ours]}
+                | {"peer": [one["processor"] for one in fused[dtype]]},
+            )
         )
-    )
-    for suffix, _dtype in FORMS:
-        memory = child(setting, "exporting", suffix)["peak"] - _bare()
-        what = f"memory of composing and writing .{suffix}, beyond an interpreter with torch"
-        lines.append(under(500, what, [memory], unit="MB"))
+        memory = [one["peak"] - _bare() for one in ours]
+        what = f"memory of composing and writing {form}, beyond an interpreter with torch"
+        lines.append(under(500, what, memory, unit="MB"))
     return lines
 
 
@@ -111,12 +117,14 @@ def _export(setting: Setting, dtype: str, target: Path) -> None:
 
 def in_child(setting: Setting, what: str) -> dict[str, Any]:
     shifts(setting, COUNT)
-    target = setting.folder / ("folder" if what in ("ours", "peft") else f"in-child.{what}")
-    if what == "peft":
+    suffix = f".{what}" if what in dict(FORMS) else ""
+    target = setting.folder / f"in-child{suffix}"
+    peft, _, dtype = what.partition("-")
+    if peft == "peft":
         from rows.peers import peft_fused
 
         def work() -> None:
-            peft_fused(setting, "float16", COUNT, target)
+            peft_fused(setting, dtype, COUNT, target)
     else:
         dtype = dict(FORMS).get(what, "float16")
 

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from shiftreg.api.deleting import delete as delete
     from shiftreg.api.deleting import plan_deletion as plan_deletion
     from shiftreg.api.doctor.examining import examine_registry as examine_registry
+    from shiftreg.api.engine_choice import EngineName as EngineName
+    from shiftreg.api.engine_choice import choose_engine as choose_engine
     from shiftreg.api.erasure.capacity import plan_capacity as plan_capacity
     from shiftreg.api.erasure.decoupling import decouple as decouple
     from shiftreg.api.erasure.erasing import erase as erase
@@ -65,6 +67,7 @@ if TYPE_CHECKING:
     from shiftreg.audit import AuditEvent as AuditEvent
     from shiftreg.audit import AuditReport as AuditReport
     from shiftreg.audit import Checkpoint as Checkpoint
+    from shiftreg.engines import Engine as Engine
     from shiftreg.evaluation.scenes import read_scene as read_scene
     from shiftreg.registry import BaseRecord as BaseRecord
 
@@ -77,11 +80,14 @@ _HOMES = {
     "Checkpoint": "shiftreg.audit",
     "CompositionPlan": "shiftreg.api.values",
     "Deletion": "shiftreg.api.deleting",
+    "Engine": "shiftreg.engines",
+    "EngineName": "shiftreg.api.engine_choice",
     "ReleaseRefusedError": "shiftreg.api.release.values",
     "UntrustedFileError": "shiftreg.api.release.values",
     "Workspace": "shiftreg.api.workspace",
     "attack": "shiftreg.api.attacks.attacking",
     "check_signature": "shiftreg.api.release.checking",
+    "choose_engine": "shiftreg.api.engine_choice",
     "convert_base": "shiftreg.api.bases.single_files",
     "decouple": "shiftreg.api.erasure.decoupling",
     "delete": "shiftreg.api.deleting",

@@ -46,12 +46,14 @@ class Progress:
         done: Units done.
         total: Units in all; for a training that may stop early, its limit.
         values: Numbers worth showing (loss, momentum average, tau).
+        lane: Which of several things done at once it is about; "" for all of them together.
     """
 
     stage: str
     done: int
     total: int
     values: Mapping[str, float] = field(default_factory=dict)
+    lane: str = ""
 
 
 Observer = Callable[[Progress], None]

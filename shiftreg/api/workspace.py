@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shiftreg import miniature
+from shiftreg.api.base_at_hand import BaseAtHand
 from shiftreg.api.changes import change
 from shiftreg.api.deleting import known_deletions
 from shiftreg.api.values import Observer, ignore_progress
@@ -22,9 +23,6 @@ from shiftreg.registry import BaseRecord, Registry, ShiftVersion, open_registry
 from shiftreg.settings import Settings
 
 if TYPE_CHECKING:
-    from torch import nn
-
-    from shiftreg.pipelines import Pipeline
     from shiftreg.shift import ConceptShift
 
 DEFAULT_SUBJECTS = (
@@ -43,7 +41,7 @@ DEFAULT_STEPS, DEFAULT_GUIDANCE = 50, 7.5
 
 
 @dataclass
-class Workspace:
+class Workspace(BaseAtHand):
     """Settings with what they open; the base is loaded when it is first needed."""
 
     settings: Settings
@@ -65,45 +63,6 @@ class Workspace:
             if self.settings.base != miniature.NAME:
                 raise
         return register_base(self)
-
-    @cached_property
-    def folder(self) -> Path:
-        """The base's folder, its content checked against the registered digest.
-
-        Raises:
-            IntegrityError: The folder has changed since the base was registered.
-        """
-        from shiftreg.checkpoints import folder_digest
-
-        folder = base_folder(self.base.source)
-        if (digest := folder_digest(folder)) != self.base.digest:
-            raise IntegrityError(
-                f"Base '{self.base.name}' in '{folder}' has changed: its digest is {digest[:12]}, "
-                f"and {self.base.digest[:12]} was registered. Restore the folder, or register the "
-                "changed one under another name: shiftreg init FOLDER --name NAME"
-            )
-        return folder
-
-    @cached_property
-    def pipeline(self) -> Pipeline:
-        """The base, loaded in float32."""
-        from shiftreg.pipelines import load_pipeline
-
-        return load_pipeline(self.folder)
-
-    @cached_property
-    def prompt_reader(self) -> Pipeline:
-        """The base, of which all is loaded that reads prompts, if not the whole of it."""
-        from shiftreg.pipelines import load_prompt_reader
-
-        return self.__dict__.get("pipeline") or load_prompt_reader(self.folder)
-
-    @property
-    def network(self) -> nn.Module:
-        """What denoises in the base, and what shifts change: its UNet or transformer."""
-        from shiftreg.pipelines import network_of
-
-        return network_of(self.pipeline)
 
     def known_names(self) -> tuple[str, ...]:
         """Every concept that has a shift or that the base protects, in that order."""
@@ -153,19 +112,6 @@ class Workspace:
     def shift_of(self, concept: str, version: int) -> ConceptShift:
         """Loads the shift of a concept's version."""
         return self.shift(self.registry.version(self.base.name, concept, str(version)))
-
-
-def base_folder(source: str) -> Path:
-    """Where the weights of a base are, by the source that its record names.
-
-    Raises:
-        NotFoundError: Not on this machine.
-        InvalidInputError: It is no diffusers pipeline.
-        IntegrityError: A part is missing.
-    """
-    from shiftreg.pipelines import resolve_source
-
-    return miniature.BASE_FOLDER if source == miniature.NAME else resolve_source(source)
 
 
 def open_workspace(

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from shiftreg import pipelines
+from shiftreg.api.base_at_hand import BaseAtHand
 from shiftreg.api.composition.composing import plan_composition, plan_shifts
 from shiftreg.api.values import CompositionPlan, GridResult, Observer, Progress, ignore_progress
 from shiftreg.api.workspace import Workspace
@@ -64,25 +65,34 @@ def generate_grid(
 
 def before_and_after(workspace: Workspace, shift: ConceptShift, observe: Observer) -> Path:
     """Pictures of a concept with and without one shift, kept in the home's ``samples`` folder."""
-    base = workspace.base
+    return save_samples(workspace.settings.home, shift, sample_rows(workspace, shift, observe))
+
+
+def sample_rows(place: BaseAtHand, shift: ConceptShift, observe: Observer) -> list[GridRow]:
+    """Paints a concept with and without one shift: a row a wording, the same seeds in both."""
+    base = place.base
     subject, another = (*base.subjects, *base.subjects)[:2]
     wordings = [shift.concept, fill("a painting of a {subject}", another)]
     if shift.kind == "style":
         wording = "a painting of a {subject} by {concept}"
         wordings.insert(1, fill(wording, subject, shift.concept))
-    fits = pipelines.fitting(workspace.pipeline, wordings)
+    fits = pipelines.fitting(place.pipeline, wordings)
     prompts = [prompt for prompt, fit in zip(wordings, fits, strict=True) if fit]
-    folder = workspace.settings.home / "samples"
+    return _rows(place, prompts, SAMPLE_SEEDS, [shift], None, None, observe)
+
+
+def save_samples(home: Path, shift: ConceptShift, rows: Sequence[GridRow]) -> Path:
+    """Keeps the pictures of :func:`sample_rows` in the home's ``samples`` folder."""
+    folder = home / "samples"
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{shift.digest[:16]}.png"
-    rows = _rows(workspace, prompts, SAMPLE_SEEDS, [shift], None, None, observe)
     with atomic_file(path, overwrite=True) as partial:
         save_picture(picture_grid(rows, ("before", f"after: {shift.concept} erased")), partial)
     return path
 
 
 def _rows(
-    workspace: Workspace,
+    place: BaseAtHand,
     prompts: Sequence[str],
     seeds: Sequence[int],
     shifts: Sequence[ConceptShift],
@@ -92,7 +102,7 @@ def _rows(
 ) -> list[GridRow]:
     import numpy as np
 
-    base, pipeline = workspace.base, workspace.pipeline
+    base, pipeline = place.base, place.pipeline
     texts = [prompt for prompt in prompts for _ in seeds]
     numbers = [seed for _ in prompts for seed in seeds]
     total = 2 * len(texts)

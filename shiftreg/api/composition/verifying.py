@@ -13,7 +13,7 @@ from shiftreg.api.changes import change
 from shiftreg.api.composition.composing import plan_composition
 from shiftreg.api.composition.held import held_by_file, held_by_plan
 from shiftreg.api.composition.picture_checks import noise, painted
-from shiftreg.api.erasure.registering import disturbance
+from shiftreg.api.erasure.shift_measures import disturbance
 from shiftreg.api.evaluation.judging import find_judge
 from shiftreg.api.front_end import to_json
 from shiftreg.api.release.checking import check_signature, is_to_be_signed

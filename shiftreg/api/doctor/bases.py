@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from shiftreg.api.base_at_hand import base_folder
 from shiftreg.api.doctor.findings import Finding
-from shiftreg.api.workspace import base_folder
 from shiftreg.audit import AuditEvent
 from shiftreg.checkpoints import folder_digest
 from shiftreg.errors import NotFoundError, ShiftregError

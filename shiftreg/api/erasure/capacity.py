@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shiftreg import pipelines
-from shiftreg.api.erasure.planning import HOPELESS_RESIDUAL, LARGE_RATIO, prepare_erasure
+from shiftreg.api.erasure.preparing import HOPELESS_RESIDUAL, LARGE_RATIO, prepare_erasure
+from shiftreg.api.erasure.surroundings import Surroundings
 from shiftreg.api.values import ErasurePlan, Observer, Progress, ignore_progress
 from shiftreg.api.workspace import Workspace
 from shiftreg.checkpoints import atomic_file
@@ -99,8 +100,8 @@ def plan_capacity(
                 workspace,
                 Concept(name, kind=kind),
                 eraser,
+                Surroundings.of(workspace, names[:i]),
                 protect=protect,
-                together=names[:i],
                 profile=profile,
             )
             erasure = eraser.erase(prepared.problem, weights)

@@ -9,8 +9,10 @@ from torch import Tensor
 
 from shiftreg import pipelines
 from shiftreg.api.composition.samples import before_and_after
-from shiftreg.api.erasure.planning import prepare_erasure
-from shiftreg.api.erasure.registering import disturbance, measure_shift, noise_moved, register_shift
+from shiftreg.api.erasure.preparing import prepare_erasure
+from shiftreg.api.erasure.registering import register_shift
+from shiftreg.api.erasure.shift_measures import disturbance, measure_shift, noise_moved
+from shiftreg.api.erasure.surroundings import Surroundings
 from shiftreg.api.values import ErasurePlan, ErasureResult, Observer, Progress, ignore_progress
 from shiftreg.api.workspace import Workspace
 from shiftreg.concepts import Concept, mentions
@@ -199,7 +201,9 @@ def _projected(
         )
     if refit:
         concept = Concept(shift.concept, shift.aliases, shift.kind)  # type: ignore[arg-type]
-        deltas = imitate(prepare_erasure(workspace, concept, ClosedForm()).problem, deltas)
+        around = Surroundings.of(workspace)
+        problem = prepare_erasure(workspace, concept, ClosedForm(), around).problem
+        deltas = imitate(problem, deltas)
     support, factors = project_rows(deltas, basis)
     return replace(
         shift,

@@ -6,12 +6,11 @@ from collections.abc import Mapping, Sequence
 
 from shiftreg.api.changes import change
 from shiftreg.api.erasure.decoupling import DECOUPLED, decouple_again, shift_plan
+from shiftreg.api.erasure.finding import ErasureTask
 from shiftreg.api.erasure.methods import build_eraser
-from shiftreg.api.erasure.planning import (
-    named_concepts,
-    prepare_erasure,
-)
-from shiftreg.api.erasure.running import run_erasure
+from shiftreg.api.erasure.planning import named_concepts
+from shiftreg.api.erasure.running import run_erasures
+from shiftreg.api.erasure.surroundings import Surroundings
 from shiftreg.api.states import plan_refresh
 from shiftreg.api.values import (
     ErasureResult,
@@ -20,8 +19,11 @@ from shiftreg.api.values import (
 )
 from shiftreg.api.workspace import Workspace
 from shiftreg.concepts import Concept, Kind
+from shiftreg.engines import Engine, InProcess
 from shiftreg.erasers import ClosedForm
 from shiftreg.profiles import Profile
+from shiftreg.registry import ShiftVersion
+from shiftreg.shift import ConceptShift
 
 
 def erase(
@@ -36,9 +38,12 @@ def erase(
     profile: str = "exact",
     reason: str = "",
     seed: int = 0,
+    engine: Engine | None = None,
     observe: Observer = ignore_progress,
 ) -> tuple[ErasureResult, ...]:
-    """Erases concepts, one after the other: each becomes a registered, active shift.
+    """Erases concepts: each becomes a registered, active shift.
+
+    Wherever a shift is found, it is the same, and this process registers it.
 
     Args:
         workspace: Where.
@@ -51,35 +56,41 @@ def erase(
         profile: How much of other concepts' names is kept exactly: see ``profiles.Profile``.
         reason: For the audit trail.
         seed: The same seed gives the same shift.
+        engine: Where shifts are found: see :func:`choose_engine`; here, one by one, by default.
         observe: Told of the progress.
 
     Raises:
-        CapacityError: The null space is too small to erase a concept.
+        IncompleteError: Some of several could not be erased; the others are.
+        CapacityError: The null space is too small to erase the one concept.
         InvalidInputError: Unknown method or option, or aliases for more than one concept.
     """
     concepts = named_concepts(workspace, names, aliases, kind)
     eraser = build_eraser(method, options)
     kept = Profile.parse(profile)
-    together = [concept.name for concept in concepts]
-    # A joint method trains them all at once; the others prepare each when its turn comes.
-    batches = [concepts] if hasattr(eraser, "erase_jointly") else [[c] for c in concepts]
-    made: list[ErasureResult] = []
-    results = []
+    stored: dict[str, ErasureResult] = {}
     for name in names:
-        spelled, _, reference = name.partition("@")
-        if reference:
-            results.append(_activate(workspace, workspace.find(spelled), reference, reason))
-            continue
-        if not made:
-            prepared = [
-                prepare_erasure(
-                    workspace, c, eraser, protect=protect, together=together, profile=kept
-                )
-                for c in batches.pop(0)
-            ]
-            made = run_erasure(workspace, prepared, reason, seed, None, observe)
-        results.append(made.pop(0))
-    return tuple(results)
+        spelled, at, reference = name.partition("@")
+        if at:
+            stored[name] = _activate(workspace, workspace.find(spelled), reference, reason)
+    around = Surroundings.of(workspace, [concept.name for concept in concepts])
+    # A joint method trains them all at once; the others each by itself.
+    batches = [concepts] if hasattr(eraser, "erase_jointly") else [[c] for c in concepts]
+    tasks = [
+        ErasureTask(
+            workspace.base,
+            workspace.settings.home,
+            tuple(batch),
+            eraser,
+            around,
+            tuple(protect),
+            kept,
+            seed,
+        )
+        for batch in batches
+        if batch
+    ]
+    made = iter(run_erasures(workspace, tasks, reason, engine or InProcess(), observe))
+    return tuple(stored.get(name) or next(made) for name in names)
 
 
 def refresh(
@@ -87,31 +98,47 @@ def refresh(
     names: Sequence[str] | None = None,
     *,
     reason: str = "",
+    engine: Engine | None = None,
     observe: Observer = ignore_progress,
 ) -> tuple[ErasureResult, ...]:
     """Makes new versions of stale shifts, decoupled from everything that is registered now.
 
     Each keeps its method, options, seed, aliases and protected prompts, and names its predecessor.
     """
-    results = []
+    around = Surroundings.of(workspace)
+    results: dict[str, ErasureResult] = {}
+    tasks = []
     for name, _towards in plan_refresh(workspace, names):
         version = workspace.registry.version(workspace.base.name, name, "active")
         old = workspace.shift(version)
         if old.method == DECOUPLED:
-            results.append(decouple_again(workspace, version, old, reason))
-            continue
-        options = dict(old.hyperparameters)
-        seed = options.pop("seed")
-        profile = Profile.parse(options.pop("profile", "exact"))
-        prepared = prepare_erasure(
-            workspace,
-            Concept(old.concept, old.aliases, old.kind),  # type: ignore[arg-type]
-            build_eraser(old.method, {k: v for k, v in options.items() if k != "exact"}),
-            protect=options.get("exact", old.protected),
-            profile=profile,
-        )
-        results += run_erasure(workspace, [prepared], reason, seed, version, observe)
-    return tuple(results)
+            results[name] = decouple_again(workspace, version, old, reason)
+        else:
+            tasks.append(_made_anew(workspace, version, old, around))
+    made = run_erasures(workspace, tasks, reason, engine or InProcess(), observe)
+    results |= {result.plan.concept: result for result in made}
+    return tuple(results.values())
+
+
+def _made_anew(
+    workspace: Workspace, version: ShiftVersion, old: ConceptShift, around: Surroundings
+) -> ErasureTask:
+    """What makes the next version of a shift, by the same method, options, seed and wordings."""
+    options = dict(old.hyperparameters)
+    seed = options.pop("seed")
+    profile = Profile.parse(options.pop("profile", "exact"))
+    protect = options.pop("exact", old.protected)
+    return ErasureTask(
+        workspace.base,
+        workspace.settings.home,
+        (Concept(old.concept, old.aliases, old.kind),),  # type: ignore[arg-type]
+        build_eraser(old.method, options),
+        around,
+        tuple(protect),
+        profile,
+        seed,
+        version,
+    )
 
 
 def _activate(workspace: Workspace, name: str, reference: str, reason: str) -> ErasureResult:

@@ -1,4 +1,4 @@
-"""Keeping a shift: its measurements, its version in the registry, its event in the audit trail."""
+"""Keeping a shift: its version in the registry, its event in the audit trail."""
 
 from __future__ import annotations
 
@@ -7,18 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
-from shiftreg import pipelines
 from shiftreg.api.changes import change
 from shiftreg.api.workspace import Workspace
 from shiftreg.checkpoints import save_shift
-from shiftreg.compose import Composition, merged_weights
 from shiftreg.registry import ShiftVersion
 from shiftreg.registry.training import TrainingLog
 from shiftreg.shift import ConceptShift
-from shiftreg.subspace import relative_change
-from shiftreg.verification import separability_row
 
 
 def register_shift(
@@ -84,58 +78,3 @@ def register_shift(
             made.details["version"] = version.version
             made.tell()
     return version
-
-
-def measure_shift(
-    workspace: Workspace, shift: ConceptShift, protected_embeds: Tensor
-) -> dict[str, float]:
-    """The size of a shift, and how far it moves what should not notice it.
-
-    Args:
-        workspace: Where.
-        shift: The shift.
-        protected_embeds: ``(p, L, d_in)``.
-    """
-    own = pipelines.parameters(workspace.network)
-    # A bias may be zero, and no change is small or large beside that.
-    changes = [
-        relative_change(shift.delta_weight(name), own[name])
-        for name in shift.layers
-        if own[name].any()
-    ]
-    metrics = {
-        "relative_change": max(changes, default=0.0),
-        "worst_leak": max(disturbance(workspace, shift, protected_embeds)),
-    }
-    if shift.factors:
-        metrics["rank"] = float(shift.rank)
-    if shift.dense:
-        metrics["dense_parameters"] = float(len(shift.dense))
-    return metrics
-
-
-def disturbance(workspace: Workspace, shift: ConceptShift, prompt_embeds: Tensor) -> list[float]:
-    """How far one shift moves each prompt, relative to its size.
-
-    Of keys and values; of the noise predictions where a shift reaches layers that see the picture,
-    since then keys and values do not tell what it does.
-
-    Args:
-        workspace: Where.
-        shift: The shift.
-        prompt_embeds: ``(n, L, d_in)``.
-    """
-    unet = workspace.network
-    weights = pipelines.layer_weights(unet)
-    row = separability_row(shift, weights, prompt_embeds)
-    if weights.keys() >= set(shift.layers):
-        return row
-    moved = noise_moved(workspace, shift, prompt_embeds)
-    return [max(pair) for pair in zip(row, moved, strict=True)]
-
-
-def noise_moved(workspace: Workspace, shift: ConceptShift, prompt_embeds: Tensor) -> list[float]:
-    """How far one shift, alone, moves the noise predictions of prompts ``(n, L, d_in)``."""
-    alone = Composition.of(shift.base_digest, [shift])
-    changed = merged_weights(pipelines.parameters(workspace.network), alone)
-    return pipelines.noise_difference(workspace.pipeline, changed, prompt_embeds).tolist()

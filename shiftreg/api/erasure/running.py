@@ -1,174 +1,216 @@
-"""Running what was planned: a training or a solve, its measurements, its versions."""
+"""Running erasures on an engine, and registering each shift as soon as it is found."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
+from types import TracebackType
+from typing import Any
 
-from torch import Tensor
-
-from shiftreg import checkpoints, pipelines
-from shiftreg.api.composition.samples import before_and_after
-from shiftreg.api.erasure.planning import PreparedErasure, require_capacity
-from shiftreg.api.erasure.registering import measure_shift, register_shift
-from shiftreg.api.erasure.training_data import training_data, unfinished_work
+from shiftreg import checkpoints
+from shiftreg.api.composition.samples import save_samples
+from shiftreg.api.erasure.finding import (
+    ErasureTask,
+    FoundShift,
+    Planned,
+    find_shifts,
+    find_shifts_anywhere,
+)
+from shiftreg.api.erasure.registering import register_shift
 from shiftreg.api.states import plan_refresh
 from shiftreg.api.values import ErasurePlan, ErasureResult, Observer, Progress
 from shiftreg.api.workspace import Workspace
-from shiftreg.erasers import Erasure, Step
-from shiftreg.profiles import leak_bound
-from shiftreg.registry import ShiftVersion
+from shiftreg.engines import Engine, InProcess
+from shiftreg.erasers import Step
+from shiftreg.errors import IncompleteError, ShiftregError
 from shiftreg.registry.training import TrainingLog
-from shiftreg.shift import ConceptShift, tensor_digest
 
 
-def run_erasure(
+def run_erasures(
     workspace: Workspace,
-    prepared: Sequence[PreparedErasure],
+    tasks: Sequence[ErasureTask],
     reason: str,
-    seed: int,
-    predecessor: ShiftVersion | None,
+    engine: Engine,
     observe: Observer,
 ) -> list[ErasureResult]:
-    """Erases by one training or solve, and registers each concept's shift.
+    """Erases, and registers each concept's shift: one that fails does not stop the others.
 
     Args:
-        workspace: Where.
-        prepared: One concept; several for a method that trains them jointly.
+        workspace: Where the shifts are registered, always by this process.
+        tasks: What to erase.
         reason: For the audit trail.
-        seed: The same seed gives the same shifts.
-        predecessor: The version that is made anew.
+        engine: Where the shifts are found.
         observe: Told of the progress.
 
+    Returns:
+        The results, in the order of the tasks.
+
     Raises:
-        CapacityError: The null space is too small to erase a concept.
+        IncompleteError: Some of several erasures failed; the others are registered.
+        ShiftregError: The only one failed.
     """
-    for one in prepared:
-        require_capacity(one.plan)
-    began = time.monotonic()
-    unfinished = unfinished_work(workspace, prepared, seed)
-    with ExitStack() as stack:
-        logs = [
+    work = partial(find_shifts, workspace) if isinstance(engine, InProcess) else None
+    with _Registrar(workspace, tasks, reason, observe) as registrar:
+        try:
+            engine.run(tasks, work or find_shifts_anywhere, registrar)
+        except ShiftregError as error:  # of the registry, or of the engine itself
+            registrar.give_up(error)
+    if registrar.errors:
+        _raise(tasks, registrar.results, registrar.errors)
+    return [result for number in range(len(tasks)) for result in registrar.results[number]]
+
+
+def _raise(
+    tasks: Sequence[ErasureTask],
+    results: dict[int, list[ErasureResult]],
+    errors: dict[int, Exception],
+) -> None:
+    if len(tasks) == 1:
+        raise errors[0]
+    done = [result.statement for of_task in results.values() for result in of_task]
+    reasons = "; ".join(f"{tasks[n].name}: {error}" for n, error in sorted(errors.items()))
+    missing = [concept.name for n in sorted(errors) for concept in tasks[n].concepts]
+    again = " ".join(f'"{name}"' if " " in name else name for name in missing)
+    raise IncompleteError(
+        f"{len(missing)} of {len(missing) + len(done)} concepts are not erased. {reasons}. "
+        f"Registered: {'; '.join(done) or 'nothing'}. Erase what is missing by the same options: "
+        f"shiftreg erase {again}",
+        missing=tuple(missing),
+    ) from errors[min(errors)]
+
+
+class _Registrar:
+    """Hears of the tasks: writes trainings down while they run, registers what they find.
+
+    Attributes:
+        results: Task -> its results.
+        errors: Task -> why it has none.
+    """
+
+    def __init__(
+        self, workspace: Workspace, tasks: Sequence[ErasureTask], reason: str, observe: Observer
+    ) -> None:
+        self.results: dict[int, list[ErasureResult]] = {}
+        self.errors: dict[int, Exception] = {}
+        self._workspace, self._tasks, self._reason = workspace, tasks, reason
+        self._observe = observe
+        self._runs: dict[int, ExitStack] = {}
+        self._logs: dict[int, list[TrainingLog]] = {}
+
+    def __enter__(self) -> _Registrar:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for number in [*self._runs]:
+            self._close(number, error or KeyboardInterrupt())
+
+    def started(self, number: int) -> None:
+        """A second start means that the first attempt came to nothing."""
+        self._close(number, RuntimeError("its worker died"))
+        self._tell_how_far()
+
+    def told(self, number: int, report: Any) -> None:
+        """Plans, steps and progress, as ``find_shifts`` tells them."""
+        if isinstance(report, Planned):
+            self._open(number, report.plans)
+        elif isinstance(report, Step):
+            for log in self._logs[number]:
+                log.metric(report.number, **report.values)
+            stage = f"training {self._tasks[number].name}"
+            self._show(number, Progress(stage, report.number, report.limit, report.values))
+        else:
+            self._show(number, report)
+
+    def finished(self, number: int, result: list[FoundShift]) -> None:
+        """Registers what was found."""
+        try:
+            self.results[number] = [
+                self._register(number, found, log)
+                for found, log in zip(result, self._logs[number], strict=True)
+            ]
+        except ShiftregError as error:
+            self.failed(number, error)
+            return
+        self._runs.pop(number).close()
+        for found in result:
+            checkpoints.Unfinished(found.unfinished).discard()
+        self._tell_how_far()
+
+    def failed(self, number: int, error: Exception) -> None:
+        """Keeps the reason; the runs of the task are taken away."""
+        self.errors[number] = error
+        self._close(number, error)
+        self._show(number, Progress("failed", 1, 1))
+        self._tell_how_far()
+
+    def give_up(self, error: Exception) -> None:
+        """Whatever is not done by now is not done for this reason."""
+        for number in range(len(self._tasks)):
+            if number not in self.results and number not in self.errors:
+                self.failed(number, error)
+
+    def _open(self, number: int, plans: Sequence[ErasurePlan]) -> None:
+        stack = self._runs[number] = ExitStack()
+        self._logs[number] = [
             stack.enter_context(
-                workspace.registry.training_run(
-                    one.plan.base,
-                    one.plan.concept,
+                self._workspace.registry.training_run(
+                    plan.base,
+                    plan.concept,
                     {
-                        **one.plan.hyperparameters,
-                        "method": one.plan.method,
-                        "seed": seed,
-                        "kind": one.plan.kind,
+                        **plan.hyperparameters,
+                        "method": plan.method,
+                        "seed": self._tasks[number].seed,
+                        "kind": plan.kind,
                     },
                 )
             )
-            for one in prepared
+            for plan in plans
         ]
-        erasures = _erase(workspace, prepared, seed, unfinished, logs, observe)
-        results = [
-            _register(workspace, one, erasure, log, reason, seed, predecessor, began, observe)
-            for one, erasure, log in zip(prepared, erasures, logs, strict=True)
-        ]
-    unfinished.discard()
-    return results
 
+    def _close(self, number: int, error: BaseException) -> None:
+        if stack := self._runs.pop(number, None):
+            stack.__exit__(type(error), error, error.__traceback__)
 
-def _erase(
-    workspace: Workspace,
-    prepared: Sequence[PreparedErasure],
-    seed: int,
-    unfinished: checkpoints.Unfinished,
-    logs: Sequence[TrainingLog],
-    observe: Observer,
-) -> list[Erasure]:
-    """Lets the method find the changes, one a concept."""
-    eraser = prepared[0].eraser
-    weights = pipelines.layer_weights(workspace.network)
-    stage = f"training {', '.join(one.plan.concept for one in prepared)}"
+    def _register(self, number: int, found: FoundShift, log: TrainingLog) -> ErasureResult:
+        """Keeps a shift as a version of its concept, with its measurements."""
+        workspace, plan, shift = self._workspace, found.plan, found.shift
+        predecessor = self._tasks[number].predecessor
+        samples = save_samples(workspace.settings.home, shift, found.samples)
+        log.artifact(samples, "samples")
+        log.metrics(**found.metrics, **{f"capacity.{k}": v for k, v in plan.capacity.items()})
+        version = register_shift(
+            workspace,
+            log,
+            shift,
+            found.metrics,
+            action="refresh" if predecessor else "erase",
+            predecessor=predecessor.digest if predecessor else None,
+            reason=self._reason,
+        )
+        return ErasureResult(
+            plan=plan,
+            version=version.version,
+            digest=shift.digest,
+            metrics=found.metrics,
+            stale=tuple(
+                name for name, towards in plan_refresh(workspace) if plan.concept in towards
+            ),
+            samples=samples,
+            statement=f"{plan.concept}: erased (version {version.version})",
+        )
 
-    def on_step(step: Step) -> None:
-        for log in logs:
-            log.metric(step.number, **step.values)
-        observe(Progress(stage, step.number, step.limit, step.values))
+    def _show(self, number: int, progress: Progress) -> None:
+        lane = self._tasks[number].name if len(self._tasks) > 1 else ""
+        self._observe(replace(progress, lane=lane))
 
-    problems = [one.problem for one in prepared]
-    data = [
-        training_data(workspace, one, seed, unfinished, on_step, observe) if eraser.trains else None
-        for one in prepared
-    ]
-    if hasattr(eraser, "erase_jointly"):
-        return eraser.erase_jointly(problems, weights, data, seed)
-    return [eraser.erase(problems[0], weights, data[0], seed)]
-
-
-def _register(
-    workspace: Workspace,
-    prepared: PreparedErasure,
-    erasure: Erasure,
-    log: TrainingLog,
-    reason: str,
-    seed: int,
-    predecessor: ShiftVersion | None,
-    began: float,
-    observe: Observer,
-) -> ErasureResult:
-    """Keeps what the method found as a version of the concept, with its measurements."""
-    plan, base = prepared.plan, workspace.base
-    shift = ConceptShift(
-        concept=plan.concept,
-        aliases=plan.aliases,
-        kind=plan.kind,
-        method=plan.method,
-        base_digest=base.digest,
-        text_encoder_digest=base.text_encoder_digest,
-        support=erasure.support,
-        factors=erasure.factors,
-        dense=erasure.dense,
-        protected=plan.protected,
-        protected_digest=tensor_digest(prepared.protected_embeds),
-        preserved=plan.preserved,
-        hyperparameters={**plan.hyperparameters, "seed": seed},
-        metrics=_leak_bound(workspace, plan, erasure, prepared.protected_embeds),
-    )
-    metrics = {
-        **erasure.metrics,
-        **shift.metrics,
-        **measure_shift(workspace, shift, prepared.protected_embeds),
-        "seconds": time.monotonic() - began,
-    }
-    samples = before_and_after(workspace, shift, observe)
-    log.artifact(samples, "samples")
-    log.metrics(**metrics, **{f"capacity.{k}": v for k, v in plan.capacity.items()})
-    version = register_shift(
-        workspace,
-        log,
-        shift,
-        metrics,
-        action="refresh" if predecessor else "erase",
-        predecessor=predecessor.digest if predecessor else None,
-        reason=reason,
-    )
-    return ErasureResult(
-        plan=plan,
-        version=version.version,
-        digest=shift.digest,
-        metrics=metrics,
-        stale=tuple(name for name, towards in plan_refresh(workspace) if plan.concept in towards),
-        samples=samples,
-        statement=f"{plan.concept}: erased (version {version.version})",
-    )
-
-
-def _leak_bound(
-    workspace: Workspace, plan: ErasurePlan, erasure: Erasure, protected_embeds: Tensor
-) -> dict[str, float]:
-    """How far a shift may move what it protects; only where that is not exactly."""
-    if "profile" not in plan.hyperparameters or not erasure.factors:
-        return {}
-    weights = pipelines.layer_weights(workspace.network)
-    bounds = (
-        leak_bound(rows, erasure.support, factor, weights[layer])
-        for layer, factor in erasure.factors.items()
-        for rows in protected_embeds
-    )
-    return {"leak_bound": max(bounds)}
+    def _tell_how_far(self) -> None:
+        if len(self._tasks) > 1:
+            done = len(self.results) + len(self.errors)
+            self._observe(Progress("erasing concepts", done, len(self._tasks)))

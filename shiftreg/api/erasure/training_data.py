@@ -6,13 +6,14 @@ import hashlib
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from pathlib import Path
 
 import torch
 
 from shiftreg import pipelines
-from shiftreg.api.erasure.planning import PreparedErasure
+from shiftreg.api.base_at_hand import BaseAtHand
+from shiftreg.api.erasure.preparing import PreparedErasure
 from shiftreg.api.values import Observer, Progress
-from shiftreg.api.workspace import Workspace
 from shiftreg.canonical import canonical_json
 from shiftreg.checkpoints import Unfinished
 from shiftreg.concepts import slug
@@ -22,16 +23,16 @@ TRAINING_LATENTS = 32
 
 
 def unfinished_work(
-    workspace: Workspace, prepared: Sequence[PreparedErasure], seed: int
+    home: Path, base_digest: str, prepared: Sequence[PreparedErasure], seed: int
 ) -> Unfinished:
     """Where an erasure is continued from, if the very same one was interrupted before."""
-    parts = [workspace.base.digest, seed, torch.__version__, *(asdict(p.plan) for p in prepared)]
+    parts = [base_digest, seed, torch.__version__, *(asdict(p.plan) for p in prepared)]
     key = hashlib.sha256(canonical_json(parts).encode()).hexdigest()
-    return Unfinished(workspace.settings.home / "unfinished" / key[:32])
+    return Unfinished(home / "unfinished" / key[:32])
 
 
 def training_data(
-    workspace: Workspace,
+    place: BaseAtHand,
     prepared: PreparedErasure,
     seed: int,
     unfinished: Unfinished,
@@ -45,11 +46,11 @@ def training_data(
         draw.choice(bare) if i % 3 == 0 else draw.randrange(len(prepared.pairs))
         for i in range(TRAINING_LATENTS)
     ]
-    base = workspace.base
+    base = place.base
     latents = unfinished.latents(
         slug(prepared.concept.name),
         lambda: pipelines.generate(
-            workspace.pipeline,
+            place.pipeline,
             [prepared.pairs[i].prompt for i in picks],
             [draw.randrange(2**31) for _ in picks],
             steps=base.steps,
@@ -60,9 +61,9 @@ def training_data(
             ),
         ),
     )
-    model = pipelines.Denoiser(workspace.pipeline)
+    model = pipelines.Denoiser(place.pipeline)
     words = Words(
-        pipelines.SoftPrompts(workspace.pipeline),
+        pipelines.SoftPrompts(place.pipeline),
         prepared.concept.name,
         tuple(pair.prompt for pair in prepared.pairs),
         tuple(pair.anchor for pair in prepared.pairs),

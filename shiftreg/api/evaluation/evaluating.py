@@ -23,6 +23,7 @@ from shiftreg.api.values import Observer, ignore_progress
 from shiftreg.api.workspace import Workspace
 from shiftreg.checkpoints import atomic_file, file_digest
 from shiftreg.concepts import slug
+from shiftreg.engines import Engine
 from shiftreg.erasers import ClosedForm
 from shiftreg.errors import InvalidInputError, NotFoundError
 from shiftreg.evaluation.goals import judge_goals
@@ -48,6 +49,7 @@ def evaluate(
     classifier: Path | None = None,
     only: Sequence[str] | None = None,
     without: Sequence[str] | None = None,
+    engine: Engine | None = None,
     observe: Observer = ignore_progress,
 ) -> Evaluation:
     """Measures erasing and restoring: names, other wordings, neighbours, ordinary prompts.
@@ -66,6 +68,7 @@ def evaluate(
         classifier: File of a classifier; see ``judging.find_judge``.
         only: As in ``plan_composition``; not with a scene that has steps.
         without: As in ``plan_composition``; not with a scene that has steps.
+        engine: Where it is erased and painted: see :func:`choose_engine`; here by default.
         observe: Told of the progress.
 
     Raises:
@@ -89,7 +92,7 @@ def evaluate(
     method = method or scene.method or ClosedForm.name
     if plays:
         options = dict(options or scene.options)
-        stage = Stage(workspace, scene, method, options, seed)
+        stage = Stage(workspace, scene, method, options, seed, engine)
         played, place = stage.play(observe), stage.workspace
     else:
         played, place = _at_hand(workspace, only, without), workspace
@@ -97,7 +100,7 @@ def evaluate(
     packaged = miniature.prompts() if workspace.base.source == miniature.NAME else {}
     subject = Subject(
         workspace=place,
-        gallery=Gallery(place, pictures_folder(workspace)),
+        gallery=Gallery(place, pictures_folder(workspace), engine),
         judge=judge,
         concepts=concepts,
         kind=scene.kind,
@@ -198,10 +201,9 @@ def _keep(
 def _grid(subject: Subject, steps: Sequence[StepResult]) -> list[GridRow]:
     """A row a concept: a few pictures of its name by the base, then after each step."""
     rows = []
+    digests = ("", *(step.digest for step in steps))
     for name in subject.concepts:
         wanted = shots([name] * SHOWN, subject.seed)
-        cells = [
-            subject.gallery.paint(wanted, step.digest if step else "") for step in (None, *steps)
-        ]
+        cells = [subject.gallery.kept(wanted, digest) for digest in digests]
         rows.append(GridRow(name, np.stack([cell[shot] for cell in cells for shot in wanted])))
     return rows

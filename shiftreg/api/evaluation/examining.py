@@ -15,7 +15,6 @@ from shiftreg.api.evaluation.gallery import Gallery, Shot, shots
 from shiftreg.api.evaluation.judging import Judge
 from shiftreg.api.values import CompositionPlan, Observer, Progress
 from shiftreg.api.workspace import Workspace
-from shiftreg.compose import merged_weights
 from shiftreg.concepts import Concept, Kind
 from shiftreg.evaluation import intervals
 from shiftreg.evaluation.frechet import alexnet_features, frechet_distance
@@ -101,9 +100,8 @@ def examine(
     wanted = [shot for cell in (*cells.values(), *marks.values(), ordinary) for shot in cell]
     stage = action or "the composition"
     before = subject.gallery.paint(wanted, observe=_watch(observe, "painting the base"))
-    weights = merged_weights(pipelines.parameters(workspace.network), plan_shifts(workspace, plan))
     after = subject.gallery.paint(
-        wanted, plan.digest, weights, _watch(observe, f"painting: {stage}")
+        wanted, plan_shifts(workspace, plan), _watch(observe, f"painting: {stage}")
     )
 
     def pair(cell: Sequence[Shot]) -> tuple[np.ndarray, np.ndarray]:

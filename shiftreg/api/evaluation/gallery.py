@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 from zlib import crc32
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
-from torch import Tensor
 
-from shiftreg import pipelines
+from shiftreg.api.painting.batches import Batch, paint_batches
 from shiftreg.api.workspace import Workspace
 from shiftreg.checkpoints import atomic_file
+from shiftreg.compose import Composition
 from shiftreg.concepts import slug
+from shiftreg.engines import Engine, InProcess
 
 BATCH = 25
 
@@ -46,28 +47,28 @@ def shots(prompts: Sequence[str], seed: int = 0) -> tuple[Shot, ...]:
 class Gallery:
     """Pictures of a base and its compositions in a folder: an interrupted painting goes on."""
 
-    def __init__(self, workspace: Workspace, folder: Path) -> None:
+    def __init__(self, workspace: Workspace, folder: Path, engine: Engine | None = None) -> None:
         """Opens a folder.
 
         Args:
             workspace: Whose base paints.
             folder: Made when the first picture is.
+            engine: Where it paints; here by default.
         """
         self._workspace, self._folder = workspace, folder
+        self._engine = engine or InProcess()
 
     def paint(
         self,
         wanted: Iterable[Shot],
-        digest: str = "",
-        weights: Mapping[str, Tensor] | None = None,
+        composition: Composition | None = None,
         observe: Callable[[int, int], None] | None = None,
     ) -> dict[Shot, np.ndarray]:
         """Gives pictures, painting those that are not there.
 
         Args:
             wanted: What to paint; repeated ones are painted once.
-            digest: Of the composition; "" for the base.
-            weights: The composition's; None for the base's own.
+            composition: Whose pictures; None for the base's own.
             observe: Told of the number of pictures that are there, and of all.
 
         Returns:
@@ -76,32 +77,44 @@ class Gallery:
         Raises:
             StorageError: The disk is full or read-only.
         """
-        workspace = self._workspace
-        pictures: dict[Shot, np.ndarray] = {}
-        missing = []
-        for shot in dict.fromkeys(wanted):
-            picture = _read(self._path(digest, shot))
-            if picture is None:
-                missing.append(shot)
-            else:
-                pictures[shot] = picture
+        base = self._workspace.base
+        digest = composition.digest if composition else ""
+        wanted = tuple(dict.fromkeys(wanted))
+        pictures = self.kept(wanted, digest)
+        missing = [shot for shot in wanted if shot not in pictures]
         total = len(pictures) + len(missing)
-        with pipelines.applied_weights(workspace.network, weights or {}):
-            for start in range(0, len(missing), BATCH):
-                batch = missing[start : start + BATCH]
-                painted = pipelines.generate(
-                    workspace.pipeline,
-                    [shot.prompt for shot in batch],
-                    [shot.seed for shot in batch],
-                    steps=workspace.base.steps,
-                    guidance=workspace.base.guidance,
-                )
-                for shot, picture in zip(batch, painted, strict=True):
-                    _write(self._path(digest, shot), picture)
-                    pictures[shot] = picture
-                if observe:
-                    observe(len(pictures), total)
+        parts = [missing[start : start + BATCH] for start in range(0, len(missing), BATCH)]
+
+        def keep(number: int, painted: np.ndarray) -> None:
+            for shot, picture in zip(parts[number], painted, strict=True):
+                _write(self._path(digest, shot), picture)
+                pictures[shot] = picture
+            if observe:
+                observe(len(pictures), total)
+
+        batches = [
+            Batch(
+                record=base,
+                composition=composition or Composition.of(base.digest, ()),
+                prompts=tuple(shot.prompt for shot in part),
+                seeds=tuple(shot.seed for shot in part),
+                steps=base.steps,
+                guidance=base.guidance,
+            )
+            for part in parts
+        ]
+        paint_batches(self._workspace, batches, self._engine, keep)
         return pictures
+
+    def kept(self, wanted: Iterable[Shot], digest: str = "") -> dict[Shot, np.ndarray]:
+        """Those of some pictures that are there, and whole.
+
+        Args:
+            wanted: Which.
+            digest: Of the composition; "" for the base's own.
+        """
+        read = {shot: _read(self._path(digest, shot)) for shot in wanted}
+        return {shot: picture for shot, picture in read.items() if picture is not None}
 
     def _path(self, digest: str, shot: Shot) -> Path:
         base = self._workspace.base

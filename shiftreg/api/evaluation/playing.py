@@ -18,6 +18,7 @@ from shiftreg.api.workspace import Workspace, open_workspace
 from shiftreg.canonical import canonical_json
 from shiftreg.checkpoints import atomic_file
 from shiftreg.concepts import slug
+from shiftreg.engines import Engine
 from shiftreg.errors import IntegrityError
 from shiftreg.evaluation.scenes import Scene, SceneStep
 
@@ -47,7 +48,13 @@ class Stage:
     """
 
     def __init__(
-        self, owner: Workspace, scene: Scene, method: str, options: Mapping[str, Any], seed: int
+        self,
+        owner: Workspace,
+        scene: Scene,
+        method: str,
+        options: Mapping[str, Any],
+        seed: int,
+        engine: Engine | None = None,
     ) -> None:
         """Opens the place of a scene; the same scene with the same settings finds the same place.
 
@@ -57,7 +64,9 @@ class Stage:
             method: Of the eraser.
             options: Of the eraser.
             seed: Of the eraser.
+            engine: Where shifts are found.
         """
+        self._engine = engine
         self._scene, self._method, self._options, self._seed = scene, method, options, seed
         steps = [asdict(step) for step in scene.steps]
         job = [__version__, owner.base.to_json(), scene.kind, steps, method, dict(options), seed]
@@ -106,9 +115,10 @@ class Stage:
                 options=self._options,
                 seed=self._seed,
                 reason=f"{self._scene.name}: {step.action}",
+                engine=self._engine,
                 observe=observe,
             )
-            refresh(self.workspace, reason=self._scene.name, observe=observe)
+            refresh(self.workspace, reason=self._scene.name, engine=self._engine, observe=observe)
 
     def _put_on(self, versions: Versions) -> None:
         """Makes exactly these versions active."""

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 
-from shiftreg import pipelines
 from shiftreg.api.composition.composing import plan_shifts
 from shiftreg.api.composition.words import ACTIVE
+from shiftreg.api.painting.batches import Batch, Draw, paint_batches
 from shiftreg.api.painting.folder import (
     Picture,
     check_place,
@@ -22,7 +21,8 @@ from shiftreg.api.painting.folder import (
 from shiftreg.api.painting.job import PaintJob, PaintPlan, read_job
 from shiftreg.api.values import Observer, Progress, ignore_progress
 from shiftreg.api.workspace import Workspace
-from shiftreg.compose import merged_weights
+from shiftreg.compose import Composition
+from shiftreg.engines import Engine, InProcess
 from shiftreg.errors import InvalidInputError, StorageError
 
 BATCH = 25
@@ -88,6 +88,7 @@ def paint_prompts(
     batch_size: int = BATCH,
     by_prompt: bool = False,
     overwrite: bool = False,
+    engine: Engine | None = None,
     observe: Observer = ignore_progress,
 ) -> PaintResult:
     """Paints a file of prompts with the base and with compositions, each case from one noise.
@@ -109,6 +110,7 @@ def paint_prompts(
         batch_size: Pictures that are painted together, by each composition in turn.
         by_prompt: Put the pictures of each prompt into a subfolder.
         overwrite: Paint all anew; what was painted to the folder before is removed.
+        engine: Where batches are painted: see :func:`choose_engine`; here, one by one, by default.
         observe: Told of the progress, in pictures.
 
     Raises:
@@ -136,7 +138,7 @@ def paint_prompts(
         missing = job.missing(folder)
         plan = job.plan(folder, missing, warnings)
         try:
-            _paint(job, folder, missing, batch_size, observe)
+            _paint(job, folder, missing, batch_size, engine or InProcess(), observe)
         except StorageError as error:
             raise StorageError(
                 f"{error} What is painted stays: the same command goes on from there."
@@ -150,48 +152,45 @@ def _paint(
     folder: Path,
     missing: Mapping[str, Sequence[bool]],
     batch_size: int,
+    engine: Engine,
     observe: Observer,
 ) -> None:
-    pipeline = job.workspace.pipeline
-    base = pipelines.parameters(pipelines.network_of(pipeline))
-    weights = {
-        one.folder: merged_weights(base, plan_shifts(job.workspace, one.plan))
-        for one in job.compositions
-    }
-    total = len(job.pictures) * len(weights)
+    compositions = {one.folder: plan_shifts(job.workspace, one.plan) for one in job.compositions}
+    total = len(job.pictures) * len(compositions)
     done = total - sum(map(sum, missing.values()))
     observe(Progress("painting pictures", done, total))
     # Composition by composition within a batch, so that all are equally far if this is interrupted.
-    for start in range(0, len(job.pictures), batch_size):
-        batch = slice(start, start + batch_size)
-        for name, changed in weights.items():
-            absent = missing[name][batch]
-            if not any(absent):
-                continue
-            # The whole batch, whatever is missing of it: its size decides how sums are rounded.
-            with pipelines.applied_weights(pipelines.network_of(pipeline), changed):
-                painted = _paint_batch(job, job.pictures[batch])
-            for picture, pixels, is_new in zip(job.pictures[batch], painted, absent, strict=True):
-                if is_new:
-                    save_picture_file(pixels, folder / name / picture.file)
-            done += sum(absent)
-            observe(Progress("painting pictures", done, total))
-    for name in weights:
+    # The whole batch, whatever is missing of it: its size decides how sums are rounded.
+    parts = [
+        (name, slice(start, start + batch_size))
+        for start in range(0, len(job.pictures), batch_size)
+        for name in compositions
+        if any(missing[name][start : start + batch_size])
+    ]
+
+    def keep(number: int, painted: np.ndarray) -> None:
+        nonlocal done
+        name, batch = parts[number]
+        absent = missing[name][batch]
+        for picture, pixels, is_new in zip(job.pictures[batch], painted, absent, strict=True):
+            if is_new:
+                save_picture_file(pixels, folder / name / picture.file)
+        done += sum(absent)
+        observe(Progress("painting pictures", done, total))
+
+    batches = [_batch(job, compositions[name], job.pictures[batch]) for name, batch in parts]
+    paint_batches(job.workspace, batches, engine, keep)
+    for name in compositions:
         save_metadata(folder / name, job.pictures)
 
 
-def _paint_batch(job: PaintJob, pictures: Sequence[Picture]) -> np.ndarray:
-    """Paints with the weights that are applied, uint8 ``(n, H, W, 3)``."""
-    pipeline = job.workspace.pipeline
-    draws = {
-        case: pipelines.starting_noise(pipeline, case.seed, job.count)
-        for case in dict.fromkeys(picture.case for picture in pictures)
-    }
-    return pipelines.generate(
-        pipeline,
-        [picture.case.prompt for picture in pictures],
-        [picture.case.seed for picture in pictures],
+def _batch(job: PaintJob, composition: Composition, pictures: Sequence[Picture]) -> Batch:
+    return Batch(
+        record=job.workspace.base,
+        composition=composition,
+        prompts=tuple(picture.case.prompt for picture in pictures),
+        seeds=tuple(picture.case.seed for picture in pictures),
         steps=job.steps,
         guidance=job.guidance,
-        noise=torch.stack([draws[p.case][p.number] for p in pictures]),  # (n, C, h, w)
+        draws=tuple(Draw(p.case.seed, job.count, p.number) for p in pictures),
     )

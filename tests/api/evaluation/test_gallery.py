@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from shiftreg import api, pipelines
+from shiftreg.api.composition.composing import plan_shifts
 from shiftreg.api.evaluation.gallery import BATCH, Gallery, Shot, shots
 
 
@@ -57,11 +58,22 @@ def test_an_interrupted_painting_goes_on(gallery: Gallery, tmp_path: Path) -> No
 def test_a_composition_has_pictures_of_its_own_and_leaves_the_base(
     gallery: Gallery, workspace: api.Workspace
 ) -> None:
+    api.erase(workspace, ["Picasso"])
+    composition = plan_shifts(workspace, api.plan_composition(workspace))
     weights = pipelines.layer_weights(workspace.pipeline.unet)
     kept = {name: weight.clone() for name, weight in weights.items()}
     wanted = shots(["Picasso"])
     base = gallery.paint(wanted)
-    changed = gallery.paint(wanted, "c" * 64, {n: torch.zeros_like(w) for n, w in weights.items()})
+    changed = gallery.paint(wanted, composition)
     assert not np.array_equal(base[wanted[0]], changed[wanted[0]])
     assert np.array_equal(gallery.paint(wanted)[wanted[0]], base[wanted[0]])
     assert all(torch.equal(weights[name], kept[name]) for name in kept)
+
+
+def test_pictures_are_given_by_the_digest_of_who_painted_them(
+    gallery: Gallery, workspace: api.Workspace
+) -> None:
+    wanted = shots(["Picasso", "a house"])
+    painted = gallery.paint(wanted[:1])
+    assert gallery.kept(wanted).keys() == painted.keys()
+    assert gallery.kept(wanted, "c" * 64) == {}

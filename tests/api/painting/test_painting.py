@@ -18,6 +18,7 @@ from PIL import Image
 
 from shiftreg import api, pipelines
 from shiftreg.api.values import Progress
+from shiftreg.engines import ProcessPool
 from shiftreg.errors import (
     AlreadyExistsError,
     IntegrityError,
@@ -487,3 +488,17 @@ def test_a_prompt_that_is_too_long_is_refused_with_its_case(
     with pytest.raises(InvalidInputError, match=r"14 tokens here.*case 77 .* and 1 more"):
         api.paint_prompts(workspace, prompts, folder)
     assert not folder.exists()
+
+
+@pytest.mark.slow
+def test_workers_paint_the_same_pictures(
+    workspace: api.Workspace, prompts: Path, tmp_path: Path
+) -> None:
+    api.erase(workspace, ["Picasso"])
+    alone, shared = tmp_path / "alone", tmp_path / "shared"
+    api.paint_prompts(workspace, prompts, alone, batch_size=2)
+    with ProcessPool(2, torch.get_num_threads()) as pool:
+        result = api.paint_prompts(workspace, prompts, shared, batch_size=2, engine=pool)
+    pictures = sorted(path.relative_to(alone) for path in alone.rglob("*.png"))
+    assert len(pictures) == result.painted
+    assert all((alone / p).read_bytes() == (shared / p).read_bytes() for p in pictures)

@@ -1,0 +1,165 @@
+"""Erasing on engines: the same shifts wherever they are found, and nothing lost if one fails."""
+
+from __future__ import annotations
+
+import multiprocessing
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from shiftreg import api
+from shiftreg.api.values import Progress
+from shiftreg.engines import Engine, InProcess, ProcessPool, RayCluster
+from shiftreg.errors import IncompleteError
+from shiftreg.settings import Settings
+from tests.engines.conftest import cluster  # noqa: F401 - the fixture
+
+OPTIONS = {"iterations": 3, "pool_size": 8, "batch_size": 4}
+NAMES = ["Picasso", "Caravaggio", "Edvard Munch"]  # the last is new to the base
+
+
+@pytest.fixture(params=["processes", pytest.param("ray", marks=pytest.mark.slow)])
+def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
+    if request.param == "ray":
+        request.getfixturevalue("cluster")
+    kind = {"processes": ProcessPool, "ray": RayCluster}[request.param]
+    with kind(2, torch.get_num_threads()) as made:
+        yield made
+
+
+def digests(workspace: api.Workspace) -> dict[str, str]:
+    return {version.concept: version.digest for version in workspace.registry.active("miniature")}
+
+
+@pytest.fixture
+def another(tmp_path: Path, database: Path) -> api.Workspace:
+    """A workspace like the other one, with a registry of its own."""
+    home = tmp_path / "another"
+    home.mkdir()
+    shutil.copyfile(database, home / "registry.db")
+    workspace = api.open_workspace(Settings(home, "miniature", None))
+    api.register_base(workspace, steps=2)
+    return workspace
+
+
+@pytest.mark.slow
+def test_shifts_found_by_workers_are_those_found_one_after_the_other(
+    workspace: api.Workspace, another: api.Workspace, engine: Engine
+) -> None:
+    request: dict[str, Any] = {"method": "srs-me", "options": OPTIONS}
+    names = ["Picasso", "Edvard Munch"]
+    alone = [result.digest for result in api.erase(workspace, names, **request)]
+    shared = [result.digest for result in api.erase(another, names, **request, engine=engine)]
+    assert shared == alone
+    for name in names:
+        (version,) = another.registry.versions("miniature", name)
+        steps = another.registry.training_curves(version)["correlation"]
+        assert [step for step, _ in steps] == [1, 2, 3]
+    assert sorted(e.concepts for e in another.audit.events() if e.action == "erase") == [
+        ("Edvard Munch",),
+        ("Picasso",),
+    ]
+
+
+def test_concepts_that_are_new_in_one_go_protect_each_other_alike(
+    workspace: api.Workspace,
+) -> None:
+    for result in api.erase(workspace, ["Edvard Munch", "Rembrandt"]):
+        assert result.stale == ()
+        other = {"Edvard Munch": "Rembrandt", "Rembrandt": "Edvard Munch"}[result.plan.concept]
+        assert other in result.plan.protected
+        assert f"a painting by {other}" in result.plan.preserved
+
+
+class Failing(InProcess):
+    """An engine on which the second of all tasks fails."""
+
+    def run(self, tasks: Any, work: Any, listener: Any) -> None:
+        def do(task: Any, tell: Any) -> Any:
+            if task is tasks[1]:
+                raise RuntimeError("the machine caught fire")
+            return work(task, tell)
+
+        super().run(tasks, do, listener)
+
+
+def test_one_that_fails_leaves_the_others_registered_and_is_named(
+    workspace: api.Workspace,
+) -> None:
+    with pytest.raises(IncompleteError) as caught:
+        api.erase(workspace, NAMES, engine=Failing())
+    assert caught.value.missing == ("Caravaggio",)
+    message = str(caught.value)
+    assert "1 of 3 concepts are not erased. Caravaggio: the machine caught fire." in message
+    assert "Picasso: erased (version 1); Edvard Munch: erased (version 1)" in message
+    assert message.endswith("shiftreg erase Caravaggio")
+    assert digests(workspace).keys() == {"Picasso", "Edvard Munch"}
+    assert workspace.registry.versions("miniature", "Picasso")
+
+
+def test_the_error_of_the_only_one_is_told_as_it_is(workspace: api.Workspace) -> None:
+    class Broken(InProcess):
+        def run(self, tasks: Any, work: Any, listener: Any) -> None:
+            listener.failed(0, RuntimeError("the machine caught fire"))
+
+    with pytest.raises(RuntimeError, match=r"^the machine caught fire$"):
+        api.erase(workspace, ["Picasso"], engine=Broken())
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_killed_in_a_training_goes_on_where_it_was(
+    workspace: api.Workspace,
+) -> None:
+    killed: list[int | None] = []
+
+    def kill(progress: Progress) -> None:
+        if progress.stage == "training Picasso" and progress.done == 2 and not killed:
+            (worker,) = multiprocessing.active_children()
+            killed.append(worker.pid)
+            worker.kill()
+
+    request: dict[str, Any] = {"method": "srs-me", "options": {**OPTIONS, "iterations": 40}}
+    whole = api.erase(workspace, ["Picasso"], **request)[0].digest
+    with ProcessPool(1, torch.get_num_threads()) as pool:
+        (result,) = api.erase(workspace, ["Picasso"], **request, engine=pool, observe=kill)
+    assert killed
+    assert result.digest == whole
+    runs = [v.run_id for v in workspace.registry.versions("miniature", "Picasso")]
+    assert len(set(runs)) == 2
+
+
+def test_all_lanes_are_told_of_and_how_many_are_done(workspace: api.Workspace) -> None:
+    seen: list[Progress] = []
+    api.erase(workspace, NAMES[:2], engine=InProcess(), observe=seen.append)
+    assert {progress.lane for progress in seen} == {"", "Picasso", "Caravaggio"}
+    overall = [(p.done, p.total) for p in seen if not p.lane]
+    assert overall[0] == (0, 2)
+    assert overall[-1] == (2, 2)
+
+
+def test_an_interrupt_leaves_what_is_registered_and_no_run_behind(
+    workspace: api.Workspace,
+) -> None:
+    def interrupt(progress: Progress) -> None:
+        if progress.lane == "Caravaggio":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        api.erase(workspace, NAMES[:2], engine=InProcess(), observe=interrupt)
+    assert digests(workspace).keys() == {"Picasso"}
+    assert api.examine_registry(workspace).findings == ()
+
+
+@pytest.mark.slow
+def test_refreshing_shares_the_work_out_too(workspace: api.Workspace) -> None:
+    api.erase(workspace, ["Picasso", "Caravaggio"])
+    api.erase(workspace, ["Edvard Munch"])
+    assert {name for name, _ in api.plan_refresh(workspace)} == {"Picasso", "Caravaggio"}
+    with ProcessPool(2, torch.get_num_threads()) as pool:
+        results = api.refresh(workspace, engine=pool)
+    assert {result.plan.concept for result in results} == {"Picasso", "Caravaggio"}
+    assert api.plan_refresh(workspace) == ()
