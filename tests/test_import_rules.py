@@ -115,6 +115,12 @@ RULES = (
         forbidden=("mlflow",),
     ),
     Rule(
+        "engines know nothing of what they do",
+        inside=("shiftreg.engines",),
+        forbidden=EVERYTHING,
+        allowed=(*STANDARD_LIBRARY, "ray", "shiftreg.engines", "shiftreg.errors"),
+    ),
+    Rule(
         "the library knows no terminal",
         inside=("shiftreg",),
         forbidden=("typer", "rich", "shiftreg_cli"),
@@ -268,6 +274,10 @@ BROKEN_RULES = {
         ("shiftreg.evaluation.images", "importlib.import_module('transformers')"),
     ],
     "only the registry knows MLflow": [("shiftreg.api.erasure.erasing", "import mlflow.tracking")],
+    "engines know nothing of what they do": [
+        ("shiftreg.engines.ray_cluster", "import torch"),
+        ("shiftreg.engines.base", "from shiftreg.api import erase"),
+    ],
     "the library knows no terminal": [
         ("shiftreg.api.erasure.erasing", "from rich.progress import track"),
         ("shiftreg", "__import__('typer')"),
