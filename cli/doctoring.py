@@ -35,9 +35,9 @@ def doctor(
 ) -> None:
     """Examine everything that is registered, and say how to repair what is damaged.
 
-    Every stored shift, base and exported file is compared with its digest, every record with the
-    audit trail: replaced files, edited tags, deleted versions and models that were deleted and made
-    again are noticed.
+    Every stored shift, report, base and exported file is compared with its digest, every record
+    with the audit trail: replaced files, edited tags, deleted versions and models that were deleted
+    and made again are noticed.
 
     Exit code 0 if nothing is damaged, else 1. Leftovers of interrupted commands are no damage.
     """

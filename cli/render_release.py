@@ -10,7 +10,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from .console import safe
-from .render import pairs, plain
+from .render import pairs, plain, warnings
 from .render_checks import checks
 
 if TYPE_CHECKING:
@@ -76,6 +76,7 @@ def policy(standing: PolicyStanding) -> RenderableType:
         pairs({"gates": plain(limits)}),
         *([checks(standing.checks)] if standing.checks else []),
         *([_explained(failed, "red")] if failed else []),
+        *warnings(standing.warnings),
         Text(
             f"{verdict}: composition {safe(standing.plan.digest[:12])}",
             "bold green" if standing.met else "bold red",

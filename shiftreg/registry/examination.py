@@ -14,8 +14,9 @@ from shiftreg.errors import ShiftregError, StorageError
 from shiftreg.registry.bases import find_experiment
 from shiftreg.registry.compositions import composition_version
 from shiftreg.registry.failures import translated_errors
+from shiftreg.registry.measurements import list_measurements
 from shiftreg.registry.models import ATTEMPT, search_versions, tag_filter
-from shiftreg.registry.records import CompositionVersion, ShiftVersion
+from shiftreg.registry.records import CompositionVersion, Measurement, ShiftVersion
 from shiftreg.registry.runs import is_left
 from shiftreg.registry.shifts import active_numbers, shift_version
 from shiftreg.registry.store import Store
@@ -96,6 +97,10 @@ class Examination:
             find_experiment(store, base)
             entries = search_versions(store, tag_filter(base, "composition"))
             return _examined(entries, lambda entry: composition_version(store, entry))
+
+    def deleted_measurements(self, base: str, kind: str) -> list[Measurement]:
+        """The measurements of a kind whose runs were deleted, and that MLflow can bring back."""
+        return list_measurements(self._store, base, kind, deleted=True)
 
     def is_run_kept(self, run_id: str) -> bool:
         """Whether a run is there and not deleted: a cleanup of MLflow takes a deleted one's files.

@@ -81,8 +81,12 @@ def record_measurement(
 
 
 @translates_errors
-def list_measurements(store: Store, base: str, kind: str) -> list[Measurement]:
-    """All finished measurements of a kind, oldest first."""
+def list_measurements(
+    store: Store, base: str, kind: str, *, deleted: bool = False
+) -> list[Measurement]:
+    """All finished measurements of a kind, oldest first; or else those that were deleted."""
+    from mlflow.entities import ViewType
+
     experiment = find_experiment(store, base)
     runs: list[Run] = []
     token = None
@@ -90,6 +94,7 @@ def list_measurements(store: Store, base: str, kind: str) -> list[Measurement]:
         page = store.client.search_runs(
             [experiment.experiment_id],
             f"tags.`shiftreg.kind` = '{kind}' and attributes.status = 'FINISHED'",
+            run_view_type=ViewType.DELETED_ONLY if deleted else ViewType.ACTIVE_ONLY,
             max_results=PAGE,
             order_by=["attributes.start_time ASC"],
             page_token=token,

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from shiftreg import checkpoints, miniature
+from shiftreg.api.trail.measured import on_record
 from shiftreg.api.values import CompositionPlan
 from shiftreg.api.workspace import Workspace
 from shiftreg.errors import InvalidInputError
@@ -241,11 +242,8 @@ def _generating(plan: CompositionPlan) -> list[str]:
 
 def _verification(workspace: Workspace, plan: CompositionPlan) -> str:
     """What is on record about checks of this composition."""
-    done = [
-        measurement
-        for measurement in workspace.registry.measurements(plan.base, "verification")
-        if measurement.digest == plan.digest
-    ]
+    stored = on_record(workspace, plan.base, "verification")
+    done = [measurement for measurement in stored.known if measurement.digest == plan.digest]
     if not done:
         return "No verification of this composition was on record when this card was written."
     outcome = {True: "passed", False: "FAILED", None: "had no outcome"}[done[-1].passed]

@@ -10,6 +10,9 @@ from pathlib import Path
 
 from shiftreg import checkpoints, pipelines
 from shiftreg.api.changes import change
+from shiftreg.api.composition.attack_gate import (
+    attack_checks as attack_checks,  # noqa: PLC0414 - releases import it from here, too
+)
 from shiftreg.api.composition.composing import plan_composition
 from shiftreg.api.composition.held import held_by_file, held_by_plan
 from shiftreg.api.composition.picture_checks import noise, painted
@@ -19,14 +22,12 @@ from shiftreg.api.front_end import to_json
 from shiftreg.api.release.checking import check_signature, is_to_be_signed
 from shiftreg.api.release.values import SignatureReport, UntrustedFileError
 from shiftreg.api.values import (
-    CompositionPlan,
     Observer,
     Progress,
     Verification,
     ignore_progress,
 )
 from shiftreg.api.workspace import Workspace
-from shiftreg.attacks.results import above_control
 from shiftreg.compose import Composition
 from shiftreg.errors import InvalidInputError
 from shiftreg.settings import PROJECT_FILE
@@ -219,34 +220,6 @@ def _separability_matrix(
             prompt: r for prompt, r in zip(prompts, row, strict=True) if prompt not in own
         }
     return dict(sorted(matrix.items()))
-
-
-def attack_checks(workspace: Workspace, plan: CompositionPlan, limits: Gates) -> list[Check]:
-    """The strongest recorded attack on each erased concept, if a gate asks for it."""
-    if limits.attack is None:
-        return []
-    registry = workspace.registry
-    recorded = {
-        measurement.concept: json.loads(registry.download_report(measurement).read_text("utf-8"))
-        for measurement in registry.measurements(plan.base, "attack")
-        if measurement.digest == plan.digest
-    }
-    checks = []
-    for concept, _, _ in plan.shifts:
-        reached = above_control(
-            {
-                (score["attack"], score["target"]): score["success"]["value"]
-                for score in recorded.get(concept, {}).get("scores", ())
-            }
-        )
-        name, value = max(reached.items(), key=lambda one: one[1], default=("", 1.0))
-        explanation = f"{name} makes {concept} appear in {value:.0%} of pictures."
-        if not reached:
-            explanation = (
-                f"No attack on this composition is recorded. Run: shiftreg attack {concept!r}"
-            )
-        checks.append(Check.at_most("attack", concept, value, limits.attack, explanation))
-    return checks
 
 
 def _worst(checks: Sequence[Check]) -> dict[str, float]:

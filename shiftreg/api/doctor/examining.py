@@ -15,6 +15,7 @@ from shiftreg.api.doctor.leftovers import (
     left_runs,
     leftover_findings,
 )
+from shiftreg.api.doctor.measurements import measurement_findings, read_measurements
 from shiftreg.api.doctor.shifts import MADE, copies, shift_findings
 from shiftreg.api.values import Observer, Progress, ignore_progress
 from shiftreg.api.workspace import Workspace
@@ -70,18 +71,27 @@ def _examined(workspace: Workspace, observe: Observer) -> Diagnosis:
     events, trail = _trail(workspace)
     findings += trail
     bases = registry.bases()
-    examined = {"events": len(events), "bases": len(bases), "versions": 0, "exports": 0}
+    examined = {
+        "events": len(events),
+        "bases": len(bases),
+        "versions": 0,
+        "exports": 0,
+        "reports": 0,
+    }
     for number, base in enumerate(bases):
         observe(Progress(f"examining {base.name}", number, len(bases)))
         own = _of(base, events)
         versions = registry.examination.shifts(base.name)
         exports = registry.examination.compositions(base.name)
+        reports = read_measurements(registry, base.name)
         findings += base_findings(base, own)
         findings += shift_findings(registry, versions, own)
         findings += export_findings(exports, versions, own)
+        findings += measurement_findings(registry, base.name, reports, own)
         findings += leftover_findings(left_runs(registry, base.name), ())
         examined["versions"] += len(versions)
         examined["exports"] += len(exports)
+        examined["reports"] += sum(map(len, reports.values()))
     findings += leftover_findings((), left_files(_folders(workspace, bases)))
     observe(Progress("examining", len(bases), len(bases)))
     return Diagnosis(

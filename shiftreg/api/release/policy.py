@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from shiftreg import pipelines
+from shiftreg.api.composition.attack_gate import attack_checks
 from shiftreg.api.composition.composing import plan_composition
-from shiftreg.api.composition.verifying import attack_checks
 from shiftreg.api.release.values import PolicyStanding
+from shiftreg.api.trail.measured import doubt, on_record
 from shiftreg.api.values import CompositionPlan
 from shiftreg.api.workspace import Workspace
 from shiftreg.checks import Check
@@ -46,10 +47,12 @@ def policy_standing(
         signed=workspace.settings.signing_key is not None,
         billed=True,
     )
+    warnings: tuple[str, ...] = ()
     if policy.verify or workspace.settings.gates:
         checks += _on_record(workspace, plan, gates) + attack_checks(workspace, plan, gates)
+        warnings = _doubts(workspace, plan)
     met = all(check.passed for check in checks)
-    return PolicyStanding(policy, gates.limits(), plan, tuple(checks), met)
+    return PolicyStanding(policy, gates.limits(), plan, tuple(checks), met, warnings)
 
 
 def read_policy(settings: Settings) -> tuple[Policy, Gates]:
@@ -165,7 +168,7 @@ def _taken(workspace: Workspace, shift: ConceptShift) -> float:
 def _on_record(workspace: Workspace, plan: CompositionPlan, gates: Gates) -> list[Check]:
     """The checks of the last verification of this composition by these gates, a kind each."""
     limits = gates.limits()
-    for measurement in reversed(workspace.registry.measurements(plan.base, "verification")):
+    for measurement in reversed(on_record(workspace, plan.base, "verification").known):
         if measurement.digest != plan.digest:
             continue
         path = workspace.registry.download_report(measurement)
@@ -176,6 +179,20 @@ def _on_record(workspace: Workspace, plan: CompositionPlan, gates: Gates) -> lis
     missing = "No verification of this composition by these gates is recorded. "
     missing += "Run: shiftreg verify (compose --export verifies the file anyway)"
     return [Check.at_least("verification", "this composition", 0.0, 1.0, missing)]
+
+
+def _doubts(workspace: Workspace, plan: CompositionPlan) -> tuple[str, ...]:
+    """Says which reports on record are not believed."""
+    stored = [on_record(workspace, plan.base, kind) for kind in ("verification", "attack")]
+    doubted = [measurement for kind in stored for measurement in kind.doubted]
+    lost = [
+        f"The registry has no true report of event {event.sequence} ({event.action}), which "
+        "measured this composition last. See: shiftreg doctor"
+        for kind in stored
+        for event in kind.lost
+        if event.digests.get("composition") == plan.digest
+    ]
+    return (*([doubt(doubted)] if doubted else []), *lost)
 
 
 def _worst_of_each(checks: Sequence[Check]) -> list[Check]:

@@ -23,6 +23,7 @@ class PolicyStanding:
         plan: The composition.
         checks: What is required of it, and whether it holds.
         met: Whether all hold.
+        warnings: What is on record and was not believed.
     """
 
     policy: Policy
@@ -30,6 +31,7 @@ class PolicyStanding:
     plan: CompositionPlan
     checks: tuple[Check, ...]
     met: bool
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

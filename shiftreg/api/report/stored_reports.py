@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
+from shiftreg.api.trail.measured import doubt, on_record
 from shiftreg.api.values import CompositionPlan
 from shiftreg.api.workspace import Workspace
 from shiftreg.errors import IntegrityError
@@ -22,15 +23,14 @@ def stored_evaluation(
 ) -> tuple[EvaluationPart | None, tuple[Note, ...]]:
     """The latest evaluation of a composition, and what to say if there is none."""
     command = f"shiftreg evaluate{_choice(workspace, plan)}"
-    stored = [
-        measurement
-        for measurement in workspace.registry.measurements(plan.base, "evaluation")
-        if measurement.digest == plan.digest
-    ]
+    record = on_record(workspace, plan.base, "evaluation")
+    stored = [measurement for measurement in record.known if measurement.digest == plan.digest]
+    doubts = _doubts(one for one in record.doubted if one.digest == plan.digest)
     if not stored:
         text = "No evaluation of this composition is stored. Make one:"
-        return None, (Note(text, command),)
-    return _read(workspace, stored[-1], plan, read_evaluation, command)
+        return None, (*doubts, Note(text, command))
+    part, notes = _read(workspace, stored[-1], plan, read_evaluation, command)
+    return part, notes + doubts
 
 
 def stored_attacks(
@@ -45,13 +45,14 @@ def stored_attacks(
         return f"shiftreg attack {shlex.quote(concept)}{_choice(workspace, plan)}"
 
     latest: dict[str, Measurement] = {}
-    for measurement in workspace.registry.measurements(plan.base, "attack"):
+    record = on_record(workspace, plan.base, "attack")
+    for measurement in record.known:
         known = latest.get(measurement.concept)
         if not known or measurement.digest == plan.digest or known.digest != plan.digest:
             latest[measurement.concept] = measurement
     parts: list[AttackPart] = []
-    notes: list[Note] = []
     erased = [concept for concept, state in plan.states.items() if state == "erased"]
+    notes = list(_doubts(one for one in record.doubted if one.concept in erased))
     for concept in erased:
         if concept in latest:
             part, wrong = _read(workspace, latest[concept], plan, read_attack, command(concept))
@@ -63,6 +64,12 @@ def stored_attacks(
         text = f"No attack is stored on {', '.join(never)}. Make one:"
         notes.append(Note(text, command(never[0])))
     return tuple(parts), tuple(notes)
+
+
+def _doubts(measurements: Iterable[Measurement]) -> tuple[Note, ...]:
+    """Says which reports are not shown, since the audit trail does not know them."""
+    text = doubt(measurements)
+    return (Note(text),) if text else ()
 
 
 def _read(

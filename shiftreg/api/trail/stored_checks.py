@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import fields
 from typing import Any, TypeVar
 
+from shiftreg.api.trail.measured import on_record
 from shiftreg.api.workspace import Workspace
 from shiftreg.checks import Check
 from shiftreg.concepts import mentions
@@ -24,8 +25,9 @@ def verification_lines(
     workspace: Workspace, concept: str
 ) -> tuple[tuple[VerificationLine, ...], tuple[Note, ...]]:
     """All stored verifications that knew the concept, oldest first, and what to say besides."""
-    stored = workspace.registry.measurements(workspace.base.name, "verification")
-    lines, notes = _read(workspace, stored, lambda m, d: _verification(m, d, concept))
+    stored = on_record(workspace, workspace.base.name, "verification")
+    lines, notes = _read(workspace, stored.known, lambda m, d: _verification(m, d, concept))
+    notes += _doubts(stored.doubted)
     found = tuple(line for line in lines if line)
     if not any(line.state == "erased" for line in found):
         text = "No verification of a model without it is on record. Make one:"
@@ -40,12 +42,26 @@ def attack_parts(
     workspace: Workspace, concept: str
 ) -> tuple[tuple[AttackPart, ...], tuple[Note, ...]]:
     """The latest attacks on the concept in each composition, and what to say if there are none."""
-    stored = workspace.registry.measurements(workspace.base.name, "attack")
-    latest = {one.digest: one for one in stored if one.concept == concept}
+    stored = on_record(workspace, workspace.base.name, "attack")
+    latest = {one.digest: one for one in stored.known if one.concept == concept}
+    doubts = _doubts(one for one in stored.doubted if one.concept == concept)
     if not latest:
         command = f"shiftreg attack {shlex.quote(concept)}"
-        return (), (Note("No attack on it is on record. Make one:", command),)
-    return _read(workspace, latest.values(), lambda m, d: read_attack(d, m.digest))
+        return (), (*doubts, Note("No attack on it is on record. Make one:", command))
+    parts, notes = _read(workspace, latest.values(), lambda m, d: read_attack(d, m.digest))
+    return parts, notes + doubts
+
+
+def _doubts(measurements: Iterable[Measurement]) -> tuple[Note, ...]:
+    """Says of reports that the audit trail does not know that they are not shown."""
+    return tuple(
+        Note(
+            f"The {one.kind} of {moment(one.created)} is not shown: the audit trail does not know "
+            "it as it is now. Examine it:",
+            "shiftreg doctor",
+        )
+        for one in measurements
+    )
 
 
 def _read(

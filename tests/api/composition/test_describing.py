@@ -106,13 +106,19 @@ def test_a_card_says_whether_its_composition_was_verified(
     erased: api.Workspace, tmp_path: Path
 ) -> None:
     before = export(erased, tmp_path / "a")
-    erased.registry.record_measurement(
+    kept = erased.registry.record_measurement(
         "miniature",
         "verification",
         before.plan.digest,
         before.recipe_path,
         passed=False,
         metrics={},
+    )
+    erased.audit.append(
+        "verify",
+        base="miniature",
+        digests={"composition": before.plan.digest, "report": kept.report_digest},
+        details={"passed": False},
     )
     after = export(erased, tmp_path / "b")
     assert ", FAILED." in after.card_path.read_text()

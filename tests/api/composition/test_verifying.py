@@ -170,11 +170,30 @@ def test_a_gate_for_attacks_needs_one_that_was_recorded(
     ]
     report.write_text(json.dumps({"scores": scores}))
     digest = api.plan_composition(erased).digest
-    erased.registry.record_measurement(
+    kept = erased.registry.record_measurement(
         "miniature", "attack", digest, report, metrics={}, concept="Caravaggio"
+    )
+    (doubted,) = by_name(api.verify(erased, images=1, gates={"attack": 0.5}).checks, "attack")
+    assert not doubted.passed
+    assert "the audit trail does not know it" in doubted.explanation
+    erased.audit.append(
+        "attack",
+        base="miniature",
+        concepts=["Caravaggio"],
+        digests={"composition": digest, "report": kept.report_digest},
     )
     (held,) = by_name(api.verify(erased, images=1, gates={"attack": 0.5}).checks, "attack")
     assert (held.passed, held.value) == (True, 0.4)
     (broken,) = by_name(api.verify(erased, images=1, gates={"attack": 0.3}).checks, "attack")
     assert not broken.passed
     assert "strong makes Caravaggio appear in 40%" in broken.explanation
+    # A later attack whose report was taken away: the one before it is not the last word.
+    erased.audit.append(
+        "attack",
+        base="miniature",
+        concepts=["Caravaggio"],
+        digests={"composition": digest, "report": "0" * 64},
+    )
+    (lost,) = by_name(api.verify(erased, images=1, gates={"attack": 0.5}).checks, "attack")
+    assert not lost.passed
+    assert "no true report of the last one" in lost.explanation

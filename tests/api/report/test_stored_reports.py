@@ -10,6 +10,7 @@ import pytest
 
 from shiftreg import api
 from shiftreg.api.report import stored_reports
+from shiftreg.api.trail.measured import ACTIONS
 from shiftreg.attacks.results import AttackReport
 from shiftreg.evaluation.results import Evaluation
 
@@ -27,8 +28,14 @@ def keep(
 ) -> None:
     report = folder / f"{kind}.json"
     report.write_text(json.dumps(value if isinstance(value, dict) else api.to_json(value)))
-    workspace.registry.record_measurement(
+    kept = workspace.registry.record_measurement(
         "miniature", kind, digest, report, metrics={}, concept=concept
+    )
+    workspace.audit.append(
+        ACTIONS[kind],
+        base="miniature",
+        concepts=[concept] if concept else [],
+        digests={"composition": digest, "report": kept.report_digest},
     )
 
 
@@ -92,6 +99,25 @@ def test_an_attack_on_this_composition_goes_before_a_later_one_on_another(
         keep(erased, tmp_path, "attack", attack(digest, judge), digest, "Caravaggio")
     (part,), _ = stored_reports.stored_attacks(erased, plan)
     assert (part.is_this, part.judge) == (True, "new")
+
+
+def test_a_report_that_the_trail_does_not_know_is_named_and_not_shown(
+    erased: api.Workspace, tmp_path: Path
+) -> None:
+    plan = api.plan_composition(erased)
+    for name in ("evaluation", "attack"):
+        report = tmp_path / f"{name}.json"
+        value = evaluation("forged") if name == "evaluation" else attack(plan.digest, "forged")
+        report.write_text(json.dumps(api.to_json(value)))
+        erased.registry.record_measurement(
+            "miniature", name, plan.digest, report, metrics={}, concept="Caravaggio"
+        )
+    part, notes = stored_reports.stored_evaluation(erased, plan)
+    assert part is None
+    assert "Not believed, since the audit trail does not know it" in notes[0].text
+    parts, notes = stored_reports.stored_attacks(erased, plan)
+    assert parts == ()
+    assert "Not believed, since the audit trail does not know it" in notes[0].text
 
 
 @pytest.mark.parametrize("document", [{"schema_version": 1}, {"schema_version": 2}])

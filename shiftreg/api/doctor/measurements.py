@@ -1,0 +1,137 @@
+"""Are the stored reports what was measured, and does the audit trail know them?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from shiftreg.api.doctor.findings import Finding
+from shiftreg.api.trail.measured import ACTIONS, contradictions, subject_of, told
+from shiftreg.audit import AuditEvent
+from shiftreg.errors import ShiftregError
+from shiftreg.registry import Registry
+from shiftreg.registry.records import Measurement
+
+
+def read_measurements(registry: Registry, base: str) -> dict[str, list[Measurement]]:
+    """The measurements of a base: kind -> oldest first."""
+    return {kind: registry.measurements(base, kind) for kind in ACTIONS}
+
+
+def measurement_findings(
+    registry: Registry,
+    base: str,
+    stored: Mapping[str, Sequence[Measurement]],
+    own: Sequence[AuditEvent],
+) -> Iterator[Finding]:
+    """Examines every stored report of a base, and every event that tells of one.
+
+    Args:
+        registry: Where they are.
+        base: Name of the base.
+        stored: From :func:`read_measurements`.
+        own: What the audit trail says of the base.
+    """
+    for kind, measurements in stored.items():
+        events = told(own, base, kind)
+        matched = match_measurements(measurements, events)
+        for measurement in measurements:
+            yield from _report(registry, measurement)
+            yield from _story(measurement, matched.get(measurement.run_id))
+        left = list(events)
+        for event in matched.values():
+            left.remove(event)
+        if left:
+            deleted = registry.examination.deleted_measurements(base, kind)
+            for event in left:
+                yield _missing(kind, event, list(matched.values()), deleted)
+
+
+def match_measurements(
+    measurements: Sequence[Measurement], events: Sequence[AuditEvent]
+) -> dict[str, AuditEvent]:
+    """Which event tells of which run: the same report may be written more than once.
+
+    Args:
+        measurements: Of one kind.
+        events: Of that kind.
+
+    Returns:
+        Run -> the event that tells of it as it is, or else one that has its report's digest.
+    """
+    left = list(events)
+    matched: dict[str, AuditEvent] = {}
+    for is_exact in (True, False):
+        for one in measurements:
+            if one.run_id in matched:
+                continue
+            for event in left:
+                is_same = event.digests["report"] == one.report_digest
+                if is_same and not (is_exact and contradictions(event, one)):
+                    matched[one.run_id] = event
+                    left.remove(event)
+                    break
+    return matched
+
+
+def _report(registry: Registry, measurement: Measurement) -> Iterator[Finding]:
+    try:
+        registry.download_report(measurement)
+    except ShiftregError as error:
+        yield Finding(
+            "damage",
+            _name(measurement),
+            f"Its report is not the registered one: {error}",
+            f"Put the file of run {measurement.run_id} back from a backup, or delete that run in "
+            f"MLflow and measure again: shiftreg {ACTIONS[measurement.kind]}",
+        )
+
+
+def _story(measurement: Measurement, event: AuditEvent | None) -> Iterator[Finding]:
+    if event is None:
+        yield Finding(
+            "damage",
+            _name(measurement),
+            "The audit trail does not know its report: the report was replaced, or recorded past "
+            "shiftreg, or the trail was cut. It is not believed.",
+            "Put the run back from a backup, or delete it in MLflow and measure again: shiftreg "
+            f"{ACTIONS[measurement.kind]}. Compare the trail with a checkpoint of it: shiftreg "
+            "audit verify",
+        )
+    elif tags := contradictions(event, measurement):
+        yield Finding(
+            "damage",
+            _name(measurement),
+            f"Its tags {', '.join(f'shiftreg.{tag}' for tag in tags)} say something else than "
+            f"event {event.sequence} of the audit trail: they were edited. It is not believed.",
+            f"Undo the change of the tags of run {measurement.run_id} in MLflow.",
+        )
+
+
+def _missing(
+    kind: str,
+    event: AuditEvent,
+    kept: Sequence[AuditEvent],
+    deleted: Sequence[Measurement],
+) -> Finding:
+    """Says that a report is gone; where it was measured again since, nothing is missing now."""
+    digest = event.digests["report"]
+    run = next((one.run_id for one in deleted if one.report_digest == digest), "")
+    restore = (
+        f"Restore the run {run} in MLflow"
+        if run
+        else "Restore the registry from a backup (its run was changed, or removed for good)"
+    )
+    later = [one for one in kept if one.sequence > event.sequence]
+    again = subject_of(event) in map(subject_of, later)
+    return Finding(
+        "note" if again else "damage",
+        f"{kind} of event {event.sequence}",
+        f"The audit trail says that report {digest[:12]} was recorded (event {event.sequence}), "
+        "and no run in MLflow has it"
+        + (", but the same was measured again since." if again else "."),
+        f"{restore}." if again else f"{restore}, or measure again: shiftreg {event.action}",
+    )
+
+
+def _name(measurement: Measurement) -> str:
+    return f"{measurement.kind} of run {measurement.run_id[:12]}"
