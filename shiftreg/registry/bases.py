@@ -63,15 +63,20 @@ def read_base(store: Store, name: str) -> BaseRecord:
         NotFoundError: No base has this name.
         IntegrityError: The record is missing or damaged.
     """
-    return _record(store, find_experiment(store, name))
+    return base_record(store, find_experiment(store, name))
 
 
 @translates_errors
 def list_bases(store: Store) -> tuple[BaseRecord, ...]:
     """The records of all bases, by name."""
+    return tuple(base_record(store, experiment) for experiment in base_experiments(store))
+
+
+def base_experiments(store: Store) -> list[Experiment]:
+    """The experiments of all bases that are fully registered, by name."""
     experiments = store.client.search_experiments(filter_string="tags.`shiftreg.kind` = 'base'")
-    records = [_record(store, e) for e in experiments if "shiftreg.base_run" in e.tags]
-    return tuple(sorted(records, key=lambda record: record.name))
+    whole = [experiment for experiment in experiments if "shiftreg.base_run" in experiment.tags]
+    return sorted(whole, key=lambda experiment: str(experiment.name))
 
 
 def find_experiment(store: Store, name: str) -> Experiment:
@@ -94,7 +99,12 @@ def find_experiment(store: Store, name: str) -> Experiment:
     return experiment
 
 
-def _record(store: Store, experiment: Experiment) -> BaseRecord:
+def base_record(store: Store, experiment: Experiment) -> BaseRecord:
+    """The record that an experiment's tag names.
+
+    Raises:
+        IntegrityError: It is missing or damaged.
+    """
     path = fetch(store, experiment.tags["shiftreg.base_run"], RECORD)
     return BaseRecord.from_json(path.read_text(encoding="utf-8"))
 

@@ -10,13 +10,18 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from shiftreg.errors import ShiftregError, StorageError
-from shiftreg.registry.bases import find_experiment
+from shiftreg.errors import IntegrityError, ShiftregError, StorageError
+from shiftreg.registry.bases import base_experiments, base_record, find_experiment
 from shiftreg.registry.compositions import composition_version
 from shiftreg.registry.failures import translated_errors
 from shiftreg.registry.measurements import list_measurements
 from shiftreg.registry.models import ATTEMPT, search_versions, tag_filter
-from shiftreg.registry.records import CompositionVersion, Measurement, ShiftVersion
+from shiftreg.registry.records import (
+    BaseRecord,
+    CompositionVersion,
+    Measurement,
+    ShiftVersion,
+)
 from shiftreg.registry.runs import is_left
 from shiftreg.registry.shifts import active_numbers, shift_version
 from shiftreg.registry.store import Store
@@ -28,17 +33,17 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
 PAGE = 1000
-Record = TypeVar("Record", ShiftVersion, CompositionVersion)
+Record = TypeVar("Record", BaseRecord, ShiftVersion, CompositionVersion)
 
 
 @dataclass(frozen=True)
 class Entry(Generic[Record]):
-    """One version in MLflow, as far as it can be read.
+    """One version or base in MLflow, as far as it can be read.
 
     Attributes:
-        name: Of the registered model.
-        number: Of the version.
-        record: The version; None if it cannot be read.
+        name: Of the registered model, or of the base.
+        number: Of the version; 0 for a base.
+        record: The version or base; None if it cannot be read.
         problem: Why it cannot.
         attempt: Which request made it; copies of one version have the same.
     """
@@ -77,6 +82,23 @@ class Examination:
     def __init__(self, store: Store) -> None:
         """See ``Registry.examination``."""
         self._store = store
+
+    def bases(self) -> tuple[Entry[BaseRecord], ...]:
+        """Every base, by name."""
+        entries: list[Entry[BaseRecord]] = []
+        with translated_errors(self._store.uri):
+            for experiment in base_experiments(self._store):
+                try:
+                    record = base_record(self._store, experiment)
+                    entries.append(Entry(experiment.name, 0, record, ""))
+                except IntegrityError as error:
+                    entries.append(Entry(experiment.name, 0, None, str(error)))
+        return tuple(entries)
+
+    def base_run(self, base: str) -> str:
+        """The run in MLflow that keeps the record of a base."""
+        with translated_errors(self._store.uri):
+            return str(find_experiment(self._store, base).tags["shiftreg.base_run"])
 
     def shifts(self, base: str) -> tuple[Entry[ShiftVersion], ...]:
         """Every version of every shift of a base, oldest first."""

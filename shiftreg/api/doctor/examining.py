@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from shiftreg.api.doctor.bases import base_findings
+from shiftreg.api.doctor.bases import base_findings, lost_bases
 from shiftreg.api.doctor.exports import export_findings, match_exports
 from shiftreg.api.doctor.findings import Diagnosis, Finding
 from shiftreg.api.doctor.leftovers import (
@@ -22,6 +22,7 @@ from shiftreg.api.workspace import Workspace
 from shiftreg.audit import AuditEvent
 from shiftreg.errors import ShiftregError
 from shiftreg.registry import BaseRecord
+from shiftreg.registry.examination import Entry
 
 ORDER = ("damage", "leftover", "note")
 
@@ -70,7 +71,8 @@ def _examined(workspace: Workspace, observe: Observer) -> Diagnosis:
         )
     events, trail = _trail(workspace)
     findings += trail
-    bases = registry.bases()
+    bases = registry.examination.bases()
+    findings += lost_bases([base.name for base in bases], events)
     examined = {
         "events": len(events),
         "bases": len(bases),
@@ -80,13 +82,13 @@ def _examined(workspace: Workspace, observe: Observer) -> Diagnosis:
     }
     for number, base in enumerate(bases):
         observe(Progress(f"examining {base.name}", number, len(bases)))
-        own = _of(base, events)
+        own = _of(base.name, events)
         versions = registry.examination.shifts(base.name)
         exports = registry.examination.compositions(base.name)
         reports = read_measurements(registry, base.name)
-        findings += base_findings(base, own)
+        findings += base_findings(registry, base, own)
         findings += shift_findings(registry, versions, own)
-        findings += export_findings(exports, versions, own)
+        findings += export_findings(registry, exports, versions, own)
         findings += measurement_findings(registry, base.name, reports, own)
         findings += leftover_findings(left_runs(registry, base.name), ())
         examined["versions"] += len(versions)
@@ -120,11 +122,11 @@ def _trail(workspace: Workspace) -> tuple[tuple[AuditEvent, ...], list[Finding]]
         return (), findings
 
 
-def _of(base: BaseRecord, events: Sequence[AuditEvent]) -> list[AuditEvent]:
-    return [event for event in events if event.base == base.name]
+def _of(base: str, events: Sequence[AuditEvent]) -> list[AuditEvent]:
+    return [event for event in events if event.base == base]
 
 
-def _folders(workspace: Workspace, bases: Sequence[BaseRecord]) -> Iterator[Path]:
+def _folders(workspace: Workspace, bases: Sequence[Entry[BaseRecord]]) -> Iterator[Path]:
     """Where commands write: the home, and wherever something was exported to."""
     home = workspace.settings.home
     yield from (home, home / "reports", home / "unfinished")
@@ -136,7 +138,7 @@ def _folders(workspace: Workspace, bases: Sequence[BaseRecord]) -> Iterator[Path
 
 def _cleared(workspace: Workspace) -> Iterator[str]:
     registry = workspace.registry
-    bases, events = registry.bases(), workspace.audit.events()
+    bases, events = registry.examination.bases(), workspace.audit.events()
     for base in bases:
         needed = {e.record.run_id for e in registry.examination.shifts(base.name) if e.record}
         for run in left_runs(registry, base.name):
@@ -145,7 +147,7 @@ def _cleared(workspace: Workspace) -> Iterator[str]:
             else:
                 registry.examination.remove_run(run.run_id)
             yield f"The run '{run.name}' of an interrupted command was ended."
-        for twin in copies(registry.examination.shifts(base.name), _of(base, events)):
+        for twin in copies(registry.examination.shifts(base.name), _of(base.name, events)):
             registry.examination.remove_version(twin)
             yield f"{twin.name} version {twin.number}, a copy, was deleted."
     files = left_files(_folders(workspace, bases))
@@ -157,7 +159,8 @@ def _told(workspace: Workspace, reason: str) -> Iterator[str]:
     """Tells the audit trail of what it does not know; it says that this was found, not done."""
     events = workspace.audit.events()
     found = {"found": "It was registered, and the audit trail did not know it."}
-    for base in workspace.registry.bases():
+    bases = workspace.registry.examination.bases()
+    for base in (entry.record for entry in bases if entry.record):
         known = {e.digests.get("record") for e in events} | {
             (e.concepts[0], e.details.get("version"))
             for e in events

@@ -10,11 +10,12 @@ from shiftreg.api.doctor.findings import Finding, unreadable
 from shiftreg.audit import AuditEvent
 from shiftreg.checkpoints import checkpoint_digest, file_digest, recipe_path_of
 from shiftreg.errors import ShiftregError
-from shiftreg.registry import CompositionVersion, ShiftVersion
+from shiftreg.registry import CompositionVersion, Registry, ShiftVersion
 from shiftreg.registry.examination import Entry
 
 
 def export_findings(
+    registry: Registry,
     entries: Sequence[Entry[CompositionVersion]],
     versions: Sequence[Entry[ShiftVersion]],
     own: Sequence[AuditEvent],
@@ -22,6 +23,7 @@ def export_findings(
     """Examines every composition of a base, and the files on this machine.
 
     Args:
+        registry: Where they are.
         entries: The compositions.
         versions: The versions of the base's shifts.
         own: What the audit trail says of the base.
@@ -35,6 +37,13 @@ def export_findings(
             continue
         subject = _name(composition)
         yield from _parts(composition, shifts, own)
+        if not registry.examination.is_run_kept(composition.run_id):
+            yield Finding(
+                "damage",
+                subject,
+                "Its run was deleted in MLflow, and a cleanup there would take its files.",
+                f"Restore the run {composition.run_id} in MLflow.",
+            )
         if composition.export_path:
             newest[composition.export_path] = composition
         event = told.get(composition.version)
