@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from shiftreg.api.changes import INTENT
+from shiftreg.api.release.papers import paper_digests
 from shiftreg.api.workspace import Workspace
 from shiftreg.audit import AuditEvent, Cause, Intent
 from shiftreg.checkpoints.export import checkpoint_digest
@@ -167,6 +168,7 @@ def _exported(workspace: Workspace, unsettled: Unsettled) -> bool:
             "export": new[-1].export_digest,
             "recipe": new[-1].recipe_digest,
             "record": new[-1].seal,
+            **paper_digests(paths[0]),
         }
         forget_replaced(paths[0])
         return True

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from shiftreg.api.deleting import deleted_versions
 from shiftreg.api.doctor.findings import Finding, unreadable
+from shiftreg.api.release.papers import papers_of
 from shiftreg.audit import AuditEvent
 from shiftreg.checkpoints import checkpoint_digest, file_digest, recipe_path_of
 from shiftreg.errors import ShiftregError
@@ -74,6 +75,8 @@ def export_findings(
     # A file that was written anew belongs to its last export alone.
     for composition in newest.values():
         yield from _file(composition)
+        if (event := told.get(composition.version)) and Path(composition.export_path).exists():
+            yield from _papers(Path(composition.export_path), event)
 
 
 def match_exports(
@@ -164,6 +167,26 @@ def _file(composition: CompositionVersion) -> Iterator[Finding]:
             "The recipe beside the export is missing or was changed.",
             f"Take it from run {composition.run_id} in MLflow, or export again.",
         )
+
+
+def _papers(target: Path, event: AuditEvent) -> Iterator[Finding]:
+    """Are card, signature, attestation and bill those that appeared with the file?"""
+    for word, path in papers_of(target).items():
+        digest = event.digests.get(word)
+        if digest is None:
+            continue
+        try:
+            found = file_digest(path) if path.exists() else ""
+        except OSError as error:
+            found = f"unreadable: {error.strerror or error}"
+        if found != digest:
+            yield Finding(
+                "damage",
+                str(path),
+                f"The {word} beside the export {'was changed' if found else 'is gone'}: event "
+                f"{event.sequence} of the audit trail has its digest, {digest[:12]}.",
+                "Put it back from a backup or from the export's run in MLflow, or export again.",
+            )
 
 
 def _name(composition: CompositionVersion) -> str:

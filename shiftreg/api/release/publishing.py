@@ -11,6 +11,7 @@ from typing import Any
 from shiftreg import checkpoints
 from shiftreg.api.changes import Change, change
 from shiftreg.api.recovery import placing
+from shiftreg.api.release.papers import paper_digests
 from shiftreg.api.release.releasing import Release, family_of
 from shiftreg.api.values import CompositionPlan, ReleaseFiles
 from shiftreg.api.workspace import Workspace
@@ -85,6 +86,7 @@ class Publication:
             "export": made.digest,
             "recipe": made.recipe_digest,
             "record": version.seal,
+            **paper_digests(self.target),
         }
         self._change.details |= {**self.release.details(self.files), **(details or {})}
         self._change.tell()
