@@ -135,10 +135,16 @@ def _initialised(workspace: Workspace, unsettled: Unsettled) -> bool:
 
 
 def _measured(workspace: Workspace, unsettled: Unsettled) -> bool:
-    """Whether the report was kept."""
-    event = unsettled.event
-    kept = workspace.registry.measurements(event["base"], unsettled.recovery["kind"])
-    return event["digests"]["report"] in {measurement.report_digest for measurement in kept}
+    """Whether the report was kept; then the exports that it is about are marked."""
+    event, registry = unsettled.event, workspace.registry
+    kept = [
+        measurement
+        for measurement in registry.measurements(event["base"], unsettled.recovery["kind"])
+        if measurement.report_digest == event["digests"]["report"]
+    ]
+    for measurement in kept[-1:]:
+        registry.mark_exports(event["base"], measurement)
+    return bool(kept)
 
 
 def placing(target: Path, family: Iterable[Path]) -> dict[str, Any]:

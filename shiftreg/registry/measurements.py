@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from shiftreg.canonical import canonical_json
 from shiftreg.concepts import slug
@@ -67,17 +67,34 @@ def record_measurement(
             store.client.delete_run(run_id)
         raise
     store.client.set_terminated(run_id)
-    if export_digest and passed is not None:
-        mark = canonical_json({"passed": passed, "run_id": run_id, "report": report.name})
-        for version in list_compositions(store, base):
-            if version.export_digest == export_digest:
-                store.client.set_model_version_tag(
-                    f"{slug(base)}.{COMPOSITIONS}",
-                    str(version.version),
-                    f"shiftreg.{kind}",
-                    mark,
-                )
-    return _measurement(store.client.get_run(run_id))
+    measurement = _measurement(store.client.get_run(run_id))
+    mark_exports(store, base, measurement)
+    return measurement
+
+
+@translates_errors
+def mark_exports(store: Store, base: str, measurement: Measurement) -> None:
+    """Marks the exports that a measurement is about; see :meth:`Registry.mark_exports`."""
+    if not measurement.export_digest or measurement.passed is None:
+        return
+    mark = canonical_json(mark_of(measurement))
+    for version in list_compositions(store, base):
+        if version.export_digest == measurement.export_digest:
+            store.client.set_model_version_tag(
+                f"{slug(base)}.{COMPOSITIONS}",
+                str(version.version),
+                f"shiftreg.{measurement.kind}",
+                mark,
+            )
+
+
+def mark_of(measurement: Measurement) -> dict[str, Any]:
+    """What an export says of its last measurement."""
+    return {
+        "passed": measurement.passed,
+        "run_id": measurement.run_id,
+        "report": measurement.report,
+    }
 
 
 @translates_errors

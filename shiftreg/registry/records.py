@@ -137,7 +137,8 @@ class CompositionVersion:
         export_path: Where the checkpoint was written.
         export_digest: Of the checkpoint.
         recipe_digest: Of the recipe beside it.
-        verification: The verification's report, JSON values.
+        verification: The outcome of its last verification, JSON values. It changes, and so is not
+            sealed: the audit trail has the verification itself.
         created: UTC, ISO 8601.
         run_id: The run in MLflow that holds its files.
         reason: Why it was made.

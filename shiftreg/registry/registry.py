@@ -374,6 +374,10 @@ class Registry:
             files=files,
         )
 
+    def mark_exports(self, base: str, measurement: Measurement) -> None:
+        """Marks the exports that a measurement is about, as recording it does."""
+        measurements.mark_exports(self._store, base, measurement)
+
     def measurements(self, base: str, kind: str) -> list[Measurement]:
         """All measurements of a kind, oldest first."""
         return measurements.list_measurements(self._store, base, kind)

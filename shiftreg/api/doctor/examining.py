@@ -15,6 +15,7 @@ from shiftreg.api.doctor.leftovers import (
     left_runs,
     leftover_findings,
 )
+from shiftreg.api.doctor.marks import mark_findings
 from shiftreg.api.doctor.measurements import measurement_findings, read_measurements
 from shiftreg.api.doctor.shifts import MADE, copies, shift_findings
 from shiftreg.api.values import Observer, Progress, ignore_progress
@@ -90,6 +91,7 @@ def _examined(workspace: Workspace, observe: Observer) -> Diagnosis:
         findings += shift_findings(registry, versions, own)
         findings += export_findings(registry, exports, versions, own)
         findings += measurement_findings(registry, base.name, reports, own)
+        findings += mark_findings(exports, reports["verification"], own)
         findings += leftover_findings(left_runs(registry, base.name), ())
         examined["versions"] += len(versions)
         examined["exports"] += len(exports)
