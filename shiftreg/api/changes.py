@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -38,6 +39,16 @@ class Change:
         if not self._is_told:
             self._append()
             self._is_told = True
+
+
+def appearing(path: Path, word: str) -> dict[str, str]:
+    """What a single file announces, so that it can be told whether it appeared.
+
+    Args:
+        path: Where it will be.
+        word: Of its digest in the event.
+    """
+    return {"path": str(path.absolute()), "word": word}
 
 
 @contextmanager

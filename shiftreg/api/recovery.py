@@ -17,6 +17,7 @@ from shiftreg.api.changes import INTENT
 from shiftreg.api.release.papers import paper_digests
 from shiftreg.api.workspace import Workspace
 from shiftreg.audit import AuditEvent, Cause, Intent
+from shiftreg.checkpoints import file_digest
 from shiftreg.checkpoints.export import checkpoint_digest
 from shiftreg.checkpoints.together import forget_replaced, take_back
 from shiftreg.errors import NotFoundError
@@ -147,6 +148,14 @@ def _measured(workspace: Workspace, unsettled: Unsettled) -> bool:
     return bool(kept)
 
 
+def _appeared(_: Workspace, unsettled: Unsettled) -> bool:
+    """Whether the file is there, whole; what was written of it beside that place goes."""
+    path = Path(unsettled.recovery["path"])
+    forget_replaced(path)
+    digest = unsettled.event["digests"][unsettled.recovery["word"]]
+    return path.is_file() and file_digest(path) == digest
+
+
 def placing(target: Path, family: Iterable[Path]) -> dict[str, Any]:
     """What an export announces, so that it can be taken back: its files, and which were there."""
     paths = [path.absolute() for path in (target, *family)]
@@ -215,5 +224,7 @@ RECOVERIES: Mapping[str, Callable[[Workspace, Unsettled], bool]] = {
     "evaluate": _measured,
     "attack": _measured,
     "report": _measured,
+    "evidence": _appeared,
+    "train classifier": _appeared,
 }
 """What finds out whether a change was made, and completes it if so."""

@@ -11,6 +11,7 @@ import pytest
 from shiftreg import api
 from shiftreg.api.recovery import recover
 from shiftreg.audit import AuditLog
+from shiftreg.checkpoints import atomic, file_digest
 from shiftreg.checkpoints.together import Placement
 from shiftreg.errors import StorageError
 from shiftreg.registry import Registry
@@ -142,3 +143,42 @@ def test_an_announcement_stays_while_the_trail_cannot_be_written(
     assert recover(workspace) == ("An interrupted 'init' of miniature was completed.",)
     assert recover(workspace) == ()
     assert story(workspace) == ["init", "init"]
+
+
+def test_a_page_of_evidence_that_appeared_is_told_of_and_one_that_did_not_is_not(
+    workspace: api.Workspace, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    api.erase(workspace, ["Caravaggio"])
+    page = tmp_path / "page.html"
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        patched.setattr(atomic, "place_file", killed)
+        api.write_evidence(workspace, "Caravaggio", page)
+    assert not page.exists()
+    workspace = reopened(workspace)
+    assert story(workspace) == ["init", "erase"]
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        patched.setattr(AuditLog, "append", killed)
+        api.write_evidence(workspace, "Caravaggio", page)
+    workspace = reopened(workspace)
+    assert story(workspace) == ["init", "erase", "evidence"]
+    assert workspace.audit.events()[-1].digests["page"] == file_digest(page)
+
+
+def test_a_classifier_that_appeared_is_told_of(
+    workspace: api.Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def train() -> None:
+        api.train_classifier(workspace, concepts=["Picasso"], images=2, epochs=1)
+
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        patched.setattr(atomic, "place_file", killed)
+        train()
+    workspace = reopened(workspace)
+    assert story(workspace) == ["init"]
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        patched.setattr(AuditLog, "append", killed)
+        train()
+    workspace = reopened(workspace)
+    assert story(workspace) == ["init", "train classifier"]
+    file = workspace.settings.home / "classifiers" / "miniature.safetensors"
+    assert workspace.audit.events()[-1].digests["classifier"] == file_digest(file)

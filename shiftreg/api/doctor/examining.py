@@ -14,6 +14,7 @@ from shiftreg.api.doctor.leftovers import (
     left_files,
     left_runs,
     leftover_findings,
+    written_folders,
 )
 from shiftreg.api.doctor.marks import mark_findings
 from shiftreg.api.doctor.measurements import measurement_findings, read_measurements
@@ -130,8 +131,7 @@ def _of(base: str, events: Sequence[AuditEvent]) -> list[AuditEvent]:
 
 def _folders(workspace: Workspace, bases: Sequence[Entry[BaseRecord]]) -> Iterator[Path]:
     """Where commands write: the home, and wherever something was exported to."""
-    home = workspace.settings.home
-    yield from (home, home / "reports", home / "unfinished")
+    yield from written_folders(workspace.settings.home)
     for base in bases:
         for entry in workspace.registry.examination.compositions(base.name):
             if entry.record and entry.record.export_path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -11,12 +12,25 @@ from shiftreg.checkpoints.atomic import is_left
 from shiftreg.registry import Registry
 from shiftreg.registry.examination import OpenRun
 
+WRITTEN = ("attacks", "bases", "classifiers", "evaluations", "reports", "samples", "unfinished")
+"""Folders of a home that commands write to, with whatever lies below them."""
+
 REPAIR = "Take it away: shiftreg doctor --repair"
 
 
 def left_runs(registry: Registry, base: str) -> tuple[OpenRun, ...]:
     """Runs of processes of this machine that are gone."""
     return tuple(run for run in registry.examination.open_runs(base) if run.is_left)
+
+
+def written_folders(home: Path) -> Iterator[Path]:
+    """The folders of a home that files are made in, but for those that MLflow writes."""
+    yield home
+    for name in WRITTEN:
+        for folder, below, _ in os.walk(home / name):
+            yield Path(folder)
+            # What was never finished goes as a whole; scenes have artifacts of their own.
+            below[:] = [sub for sub in below if sub != "artifacts" and not is_left(Path(sub))]
 
 
 def left_files(folders: Iterable[Path]) -> tuple[Path, ...]:

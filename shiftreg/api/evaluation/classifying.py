@@ -5,8 +5,10 @@ from __future__ import annotations
 import shutil
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
+from shiftreg.api.changes import appearing, change
 from shiftreg.api.evaluation.class_pictures import class_prompts, paint_classes
 from shiftreg.api.evaluation.classifier_values import (
     ClassifierResult,
@@ -80,7 +82,8 @@ def train_classifier(
         pretrained.pretrained_resnet18(classes=2, weights=weights)
     path = out or _own_place(workspace)
     painted = None
-    with atomic_file(path, overwrite=overwrite) as partial:
+    # The event is announced before the file appears, and told after it.
+    with ExitStack() as announced, atomic_file(path, overwrite=overwrite) as partial:
         if folder is None:
             prompts = class_prompts(workspace, concepts, seed)
             painted = paint_classes(workspace, prompts, images, seed, observe)
@@ -98,11 +101,25 @@ def train_classifier(
             observe=lambda *progress: observe(Progress(*progress)),
         )
         save_classifier(classifier, partial)
+        digest = file_digest(partial)
+        coming = change(
+            workspace,
+            "train classifier",
+            base=workspace.base.name,
+            digests={"base": workspace.base.digest, "classifier": digest},
+            details={
+                "network": network,
+                "images": len(pictures),
+                "accuracy": measured.overall.value,
+            },
+            recovery=appearing(path, "classifier"),
+        )
+        announced.enter_context(coming)
     if painted:
         shutil.rmtree(painted.folder, ignore_errors=True)
-    result = ClassifierResult(
+    return ClassifierResult(
         path=path,
-        digest=file_digest(path),
+        digest=digest,
         labels=classifier.labels,
         counts=Counter(labels),
         accuracy=measured.overall,
@@ -113,13 +130,6 @@ def train_classifier(
         images=len(pictures),
         source=str(folder) if folder else f"painted by {workspace.base.name}",
     )
-    workspace.audit.append(
-        "train classifier",
-        base=workspace.base.name,
-        digests={"base": workspace.base.digest, "classifier": result.digest},
-        details={"network": network, "images": len(pictures), "accuracy": measured.overall.value},
-    )
-    return result
 
 
 def test_classifier(

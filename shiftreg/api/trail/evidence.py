@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from shiftreg import __version__
+from shiftreg.api.changes import appearing, change
 from shiftreg.api.trail.checking import verify_trail
 from shiftreg.api.trail.stored_checks import attack_parts, verification_lines
 from shiftreg.api.trail.timeline import is_about
@@ -95,19 +97,23 @@ def write_evidence(
     """
     from shiftreg import checkpoints
 
-    with checkpoints.atomic_file(path, overwrite=overwrite) as partial:
+    # The event is announced before the page appears, and told after it.
+    with ExitStack() as announced, checkpoints.atomic_file(path, overwrite=overwrite) as partial:
         places = find_shift(workspace, concept, look=look, observe=observe)
         page, report = _page(workspace, places)
         partial.write_text(render_evidence(page), encoding="utf-8")
-    digest = checkpoints.file_digest(path)
-    if report.valid:  # nothing can continue a damaged trail, and the page says that it is
-        workspace.audit.append(
-            "evidence",
-            base=places.base,
-            concepts=(places.concept,),
-            digests={"base": page.base_digest, "page": digest, "head": report.head},
-            details={"path": str(path.absolute())},
-        )
+        digest = checkpoints.file_digest(partial)
+        if report.valid:  # nothing can continue a damaged trail, and the page says that it is
+            coming = change(
+                workspace,
+                "evidence",
+                base=places.base,
+                concepts=(places.concept,),
+                digests={"base": page.base_digest, "page": digest, "head": report.head},
+                details={"path": str(path.absolute())},
+                recovery=appearing(path, "page"),
+            )
+            announced.enter_context(coming)
     return EvidenceResult(
         concept=places.concept,
         path=path,

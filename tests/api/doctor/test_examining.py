@@ -136,6 +136,27 @@ def test_leftovers_of_dead_processes_are_taken_away_and_those_of_living_ones_sta
     assert len(list(tmp_path.glob(".*.partial"))) == 2
 
 
+@pytest.mark.parametrize(
+    "folder",
+    ["attacks", "bases", "classifiers", "evaluations/pictures", "samples", "unfinished/0a1b/2c"],
+)
+def test_half_written_files_are_seen_wherever_commands_write(
+    workspace: api.Workspace, folder: str
+) -> None:
+    script = "from shiftreg.processes import this_process; print(this_process())"
+    command = [sys.executable, "-c", script]
+    dead = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    place = workspace.settings.home / folder
+    place.mkdir(parents=True)
+    half = place / f".model.{dead}-0123abcd.partial"
+    half.mkdir()
+    (half / f".inside.{dead}-0123abcd.partial").write_text("half")
+    (finding,) = api.examine_registry(workspace).findings
+    assert (finding.severity, finding.subject) == ("leftover", str(half))
+    assert api.examine_registry(workspace, repair=True).findings == ()
+    assert list(place.iterdir()) == []
+
+
 def test_a_copy_that_a_request_made_when_it_was_sent_again_is_taken_away(
     registered: api.Workspace, client: MlflowClient
 ) -> None:
