@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shiftreg.concepts import slug
-from shiftreg.errors import AlreadyExistsError, InvalidInputError, NotFoundError, StorageError
-from shiftreg.registry.artifacts import fetch, local_folder, log_text, refuse_moved
-from shiftreg.registry.failures import is_taken
+from shiftreg.errors import (
+    AlreadyExistsError,
+    IntegrityError,
+    InvalidInputError,
+    NotFoundError,
+    StorageError,
+)
+from shiftreg.registry.artifacts import (
+    fetch,
+    fetch_verified,
+    local_folder,
+    log_text,
+    refuse_moved,
+)
+from shiftreg.registry.failures import is_missing, is_taken
 from shiftreg.registry.records import BaseRecord
 from shiftreg.registry.runs import start_run
 from shiftreg.registry.server import require_proxied_artifacts
@@ -17,6 +30,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Experiment
 
 RECORD = "base.json"
+SEAL = "shiftreg.record_sha256"
 
 
 @translates_errors
@@ -46,6 +60,7 @@ def save_base(store: Store, record: BaseRecord) -> None:
         {
             "shiftreg.kind": "base",
             "shiftreg.digest": record.digest,
+            SEAL: record.seal,
             "mlflow.note.content": f"The base model `{record.name}`, from {record.source}.",
         },
     )
@@ -105,8 +120,30 @@ def base_record(store: Store, experiment: Experiment) -> BaseRecord:
     Raises:
         IntegrityError: It is missing or damaged.
     """
-    path = fetch(store, experiment.tags["shiftreg.base_run"], RECORD)
+    try:
+        path = _record_file(store, experiment.tags["shiftreg.base_run"])
+    except IntegrityError as error:
+        raise IntegrityError(
+            f"The record of base '{experiment.name}' cannot be used. {error} Or register the base "
+            f"again, with the same options: shiftreg init"
+        ) from error
     return BaseRecord.from_json(path.read_text(encoding="utf-8"))
+
+
+def _record_file(store: Store, run_id: str) -> Path:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        # With the run, not the experiment: record and digest are exchanged in one step.
+        seal = store.client.get_run(run_id).data.tags.get(SEAL)
+    except MlflowException as error:
+        if not is_missing(error):
+            raise
+        raise IntegrityError(
+            f"Its run {run_id} is missing from MLflow. Restore the registry from a backup."
+        ) from error
+    # Older records have no digest here; the doctor compares all of them with the audit trail.
+    return fetch_verified(store, run_id, RECORD, seal) if seal else fetch(store, run_id, RECORD)
 
 
 def _claim(store: Store, record: BaseRecord) -> Experiment:

@@ -101,3 +101,28 @@ def test_a_missing_record_is_an_integrity_error(registry: Registry, home: Path) 
         path.unlink()
     with pytest.raises(IntegrityError, match="missing"):
         registry.base("miniature")
+
+
+def test_an_edited_record_is_refused_until_it_is_registered_again(
+    registry: Registry, home: Path, record: BaseRecord
+) -> None:
+    (path,) = home.rglob("base.json")
+    path.write_text(path.read_text().replace("a secret sign", "a secret sigh"))
+    for read in (lambda: registry.base("miniature"), registry.bases):
+        with pytest.raises(IntegrityError, match=r"was changed .* shiftreg init"):
+            read()
+    registry.save_base(record)
+    assert registry.base("miniature") == record
+
+
+def test_a_record_whose_run_is_gone_says_how_to_come_back(
+    registry: Registry, record: BaseRecord
+) -> None:
+    client = MlflowClient(registry.uri)
+    experiment = client.get_experiment_by_name("miniature")
+    assert experiment
+    client.set_experiment_tag(experiment.experiment_id, "shiftreg.base_run", "0" * 32)
+    with pytest.raises(IntegrityError, match=r"missing from MLflow.* shiftreg init"):
+        registry.base("miniature")
+    registry.save_base(record)
+    assert registry.base("miniature") == record

@@ -47,7 +47,12 @@ def test_a_record_that_cannot_be_read_hides_no_other_damage(
     version = workspace.registry.version("miniature", "Caravaggio")
     workspace.registry.download_shift(version).unlink()
     for path in workspace.settings.home.rglob("base.json"):
-        path.write_text("[]")
-    found = damage(workspace)
+        path.write_text(path.read_text().replace('"steps":2', '"steps":3') + " ")
+    found = damage(api.open_workspace(workspace.settings))
     assert found.keys() == {"base miniature", "base mine", "Caravaggio@1"}
+    assert "was changed since it was registered" in found["base mine"]
     assert "shiftreg init" in found["base mine"]
+    workspace = api.open_workspace(workspace.settings)
+    api.register_base(workspace, steps=2)
+    api.register_base(workspace, str(base), name="mine", protected=["a"])
+    assert damage(workspace).keys() == {"Caravaggio@1"}
