@@ -104,6 +104,17 @@ def test_the_story_of_a_concept(shiftreg: Run, place: Path, tmp_path: Path) -> N
     assert "Caravaggio" in shiftreg("show", "Caravaggio@2").stdout
     assert "is not registered" in shiftreg("show", "Caravagio", code=2).stderr
 
+    mistaken = ("--reason", "a mistake", "--yes")
+    refused = shiftreg("delete", "Caravaggio@2", *mistaken, code=2)  # active, and in the export
+    assert "--composition" in refused.stderr
+    model.unlink()
+    assert read(shiftreg("delete", "--composition", "1", *mistaken, "--json"))["done"]
+    shiftreg("delete", "Caravaggio@1", *mistaken)
+    states = {item["concept"]: item for item in read(shiftreg("list", "--json"))["items"]}
+    assert (states["Caravaggio"]["version"], states["Caravaggio"]["deleted"]) == (2, [1])
+    assert read(shiftreg("audit", "verify", "--json"))["valid"]
+    assert read(shiftreg("doctor", "--json"))["findings"] == []
+
 
 def make_keys(folder: Path) -> tuple[Path, Path]:
     """A pair of keys: the private and the public one."""
