@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -13,11 +14,12 @@ from tests.servers import free_port
 
 @dataclass
 class _Cut:
-    """Where the network fails: at the nth request that begins so, before or after its answer."""
+    """Where something fails: at the nth request that begins so, before or after its answer."""
 
     request: bytes
     nth: int
     answered: bool
+    meanwhile: Callable[[], None] | None
 
 
 class Link:
@@ -35,9 +37,23 @@ class Link:
         self._open: set[socket.socket] = set()
         self.mend()
 
-    def cut_at(self, request: str, *, nth: int = 1, answered: bool = False) -> None:
-        """Fails at a request: before it reaches the server, or when that has answered it."""
-        self._cut = _Cut(request.encode(), nth, answered)
+    def cut_at(
+        self,
+        request: str,
+        *,
+        nth: int = 1,
+        answered: bool = False,
+        meanwhile: Callable[[], None] | None = None,
+    ) -> None:
+        """Fails at a request: before it reaches the server, or when that has answered it.
+
+        Args:
+            request: How it begins.
+            nth: Of those.
+            answered: Whether the server hears it, and its answer is lost.
+            meanwhile: What fails instead, before the server hears it; the network then holds.
+        """
+        self._cut = _Cut(request.encode(), nth, answered, meanwhile)
 
     def cut(self) -> None:
         """Fails now: whoever is connected is cut off, nobody else gets through."""
@@ -71,10 +87,13 @@ class Link:
     ) -> None:
         with suppress(OSError):
             while data := source.recv(65536):
-                if asks and self._is_met(data):
-                    if not self._answered():
+                if asks and (met := self._met(data)):
+                    if met.meanwhile:
+                        met.meanwhile()
+                    elif met.answered:
+                        waits.set()
+                    else:
                         break
-                    waits.set()
                 elif not asks and waits.is_set():
                     break
                 target.sendall(data)
@@ -83,11 +102,8 @@ class Link:
                 return
             self.cut()
 
-    def _answered(self) -> bool:
-        return self._cut is not None and self._cut.answered
-
-    def _is_met(self, data: bytes) -> bool:
+    def _met(self, data: bytes) -> _Cut | None:
         if self._cut is None or not data.startswith(self._cut.request):
-            return False
+            return None
         self._cut.nth -= 1
-        return self._cut.nth == 0
+        return self._cut if self._cut.nth == 0 else None

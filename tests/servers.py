@@ -18,7 +18,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -35,6 +35,31 @@ WHOLE_ON_SERVER = os.environ.get("SHIFTREG_TESTS_ON") == "server"
 START = Path(__file__).parents[1] / "examples" / "team" / "start.sh"
 
 
+class PostgreSQL:
+    """A PostgreSQL that can be stopped, and started again with what it kept.
+
+    Attributes:
+        address: Of its databases, which lacks but a name at its end.
+    """
+
+    def __init__(
+        self, address: str, command: Sequence[str | Path], log: Path, answers: Callable[[], bool]
+    ) -> None:
+        """Keeps what it takes to start one; use :func:`postgresql`."""
+        self.address = address
+        self._command, self._log, self._answers = command, log, answers
+        self._running = ExitStack()
+
+    def start(self) -> None:
+        """Returns when it answers."""
+        started = _process(self._command, self._log, signal.SIGINT)
+        _wait(self._answers, self._running.enter_context(started), self._log)
+
+    def stop(self) -> None:
+        """Ends it, whoever is connected; what was not committed is lost."""
+        self._running.close()
+
+
 @dataclass(frozen=True)
 class Server:
     """A server that runs.
@@ -44,12 +69,14 @@ class Server:
         database: Where PostgreSQL keeps what it is told, for who looks behind the server's back.
         password: Of its user "admin".
         folder: Of the artifacts and the log.
+        postgresql: That database's server, where it is the server's own.
     """
 
     uri: str
     database: str
     password: str = field(repr=False)
     folder: Path
+    postgresql: PostgreSQL | None = None
 
     @property
     def environment(self) -> dict[str, str]:
@@ -85,12 +112,8 @@ def postgresql_programs() -> Path | None:
 
 
 @contextmanager
-def postgresql(programs: Path, databases: Sequence[str]) -> Iterator[str]:
-    """A PostgreSQL of its own, on a socket in a temporary folder; gone at the end.
-
-    Yields:
-        The address of its databases, which lacks but a name at its end.
-    """
+def postgresql(programs: Path, databases: Sequence[str]) -> Iterator[PostgreSQL]:
+    """A PostgreSQL of its own, on a socket in a temporary folder; gone at the end."""
     with _folder() as folder:
         data, log, port = folder / "data", folder / "postgresql.log", free_port()
         as_user = _lower_user(folder)
@@ -112,20 +135,24 @@ def postgresql(programs: Path, databases: Sequence[str]) -> Iterator[str]:
         # On loopback alone; what a crash of the machine would lose is of no interest here.
         options = ["-h", "127.0.0.1", "-p", str(port), "-k", str(folder), "-c", "fsync=off"]
         server = [*as_user, programs / "postgres", "-D", data, *options]
-        with _process(server, log, signal.SIGINT) as process:
-            environment = os.environ | {"PGPASSWORD": word}
-            place = ["-h", "127.0.0.1", "-p", str(port), "-U", "mlflow"]
+        environment = os.environ | {"PGPASSWORD": word}
+        place = ["-h", "127.0.0.1", "-p", str(port), "-U", "mlflow"]
 
-            def answers() -> bool:
-                ask = [programs / "pg_isready", *place]
-                return subprocess.run(ask, check=False, capture_output=True).returncode == 0
+        def answers() -> bool:
+            ask = [programs / "pg_isready", *place]
+            return subprocess.run(ask, check=False, capture_output=True).returncode == 0
 
-            _wait(answers, process, log)
+        # The driver is named: which one a bare "postgresql" means depends on SQLAlchemy.
+        address = f"postgresql+psycopg2://mlflow:{word}@127.0.0.1:{port}/"
+        running = PostgreSQL(address, server, log, answers)
+        running.start()
+        try:
             for name in databases:
                 create = [programs / "createdb", *place, name]
                 subprocess.run(create, check=True, env=environment, capture_output=True)
-            # The driver is named: which one a bare "postgresql" means depends on SQLAlchemy.
-            yield f"postgresql+psycopg2://mlflow:{word}@127.0.0.1:{port}/"
+            yield running
+        finally:
+            running.stop()
 
 
 @contextmanager
@@ -151,10 +178,14 @@ def team_server() -> Iterator[Server]:
     """PostgreSQL, and MLflow before it, started as examples/team deploys it."""
     programs = postgresql_programs()
     assert programs, "PostgreSQL is not installed"
-    with postgresql(programs, ["mlflow", "users"]) as address, _folder() as folder:
-        port, parts = free_port(), urlsplit(address)
+    with postgresql(programs, ["mlflow", "users"]) as running, _folder() as folder:
+        port, parts = free_port(), urlsplit(running.address)
         server = Server(
-            f"http://127.0.0.1:{port}", f"{address}mlflow", secrets.token_urlsafe(12), folder
+            f"http://127.0.0.1:{port}",
+            f"{running.address}mlflow",
+            secrets.token_urlsafe(12),
+            folder,
+            running,
         )
         environment = {
             "POSTGRES_HOST": f"{parts.hostname}:{parts.port}",

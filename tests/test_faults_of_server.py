@@ -7,15 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file, save_file
+from typer.testing import CliRunner
 
-from shiftreg import api
+from shiftreg import api, miniature
 from shiftreg.errors import StorageError
 from shiftreg.registry import turns
 from shiftreg.settings import Settings
+from shiftreg_cli.main import app
 from tests.links import Link
 from tests.servers import Server
 
 pytestmark = pytest.mark.slow
+LAYER = "down_blocks.1.attentions.0.transformer_blocks.0.attn2.to_k.weight"
 CREATE = "POST /api/2.0/mlflow/model-versions/create"
 
 
@@ -83,3 +87,112 @@ def test_a_server_that_goes_away_leaves_no_change_in_between(link: Link, tmp_pat
     workspace = broken(alias, restore, answered=True)
     assert story(workspace) == [*told, "restore"]
     assert versions(workspace) == ["Caravaggio@2"]
+
+
+UPLOAD = "PUT /api/2.0/mlflow-artifacts"
+RUN = "POST /api/2.0/mlflow/runs/create"
+DROP = "DELETE /api/2.0/mlflow/model-versions/delete"
+POINT = "POST /api/2.0/mlflow/experiments/set-experiment-tag"
+
+CUTS: dict[str, tuple[tuple[str, int, bool, bool], ...]] = {
+    # Where, at the how manieth, whether it was answered -> whether the change was made.
+    # An export's files are put back, whatever the server has: then it is not registered either.
+    "compose --export {folder}/model.ckpt": (
+        (CREATE, 1, False, False),
+        (CREATE, 1, True, False),
+        (CREATE, 2, False, False),
+    ),
+    "import {folder}/given.safetensors --concept Monet": (
+        (UPLOAD, 1, False, False),
+        (CREATE, 1, True, True),
+    ),
+    "verify --images 1": (
+        (RUN, 1, False, False),
+        (UPLOAD, 1, False, False),
+        (CREATE, 1, False, True),
+    ),
+    "attack Picasso --images 1 --attack noise-probe": (
+        (UPLOAD, 1, True, False),
+        (CREATE, 1, False, True),
+    ),
+    "delete Picasso@1 --reason licence --force --yes": (
+        (DROP, 1, False, False),
+        (DROP, 1, True, True),
+    ),
+    "init --steps 3": ((UPLOAD, 1, False, False), (POINT, 1, True, True)),
+}
+"""Commands, and where each is cut off, one after the other."""
+
+
+@pytest.fixture
+def prepared(link: Link, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """Picasso is erased, in a registry that commands find behind the link."""
+    settings = Settings(tmp_path / "home", "miniature", link.uri)
+    workspace = api.open_workspace(settings)
+    api.register_base(workspace, steps=2)
+    api.erase(workspace, ["Picasso"])
+    folder = tmp_path / "files"
+    folder.mkdir()
+    weights = load_file(miniature.BASE_FOLDER / "unet" / "diffusion_pytorch_model.safetensors")
+    save_file({LAYER: weights[LAYER] * 1.01}, folder / "given.safetensors")
+    monkeypatch.setenv("SHIFTREG_HOME", str(settings.home))
+    monkeypatch.setenv("SHIFTREG_TRACKING_URI", link.uri)
+    monkeypatch.setenv("COLUMNS", "200")
+    return settings
+
+
+def fails(command: str, folder: Path) -> str:
+    """Runs a command that is expected to fail with an error for people, and says which."""
+    result = CliRunner().invoke(app, [word.format(folder=folder) for word in command.split()])
+    assert result.exit_code == 2, (command, result.stdout, result.exception)
+    assert "Traceback" not in result.stderr
+    return result.stderr
+
+
+def files(folder: Path) -> dict[str, int]:
+    return {str(path): path.stat().st_mtime_ns for path in folder.rglob("*")}
+
+
+@pytest.mark.parametrize("command", CUTS, ids=[command.split()[0] for command in CUTS])
+def test_a_command_that_is_cut_off_made_its_change_or_did_not(
+    prepared: Settings, link: Link, tmp_path: Path, command: str
+) -> None:
+    folder = tmp_path / "files"
+    before = files(folder)
+    told = story(api.open_workspace(prepared))
+    for request, nth, answered, is_made in CUTS[command]:
+        link.cut_at(request, nth=nth, answered=answered)
+        message = fails(command, folder)
+        assert not link.is_up, (request, nth)
+        assert "Check that the server runs" in message or "Try again" in message
+        link.mend()
+        workspace = api.open_workspace(prepared)
+        told += [command.split(maxsplit=1)[0]] * is_made
+        assert story(workspace) == told, (request, nth)
+        assert files(folder) == before
+        assert workspace.audit.verify().valid
+        assert is_whole(workspace)
+        assert not workspace.intents.exist()
+
+
+@pytest.mark.parametrize(("nth", "is_made"), [(1, False), (2, True)], ids=["version", "event"])
+def test_a_database_that_stops_behind_the_server_leaves_no_change_in_between(
+    prepared: Settings, server: Server, link: Link, tmp_path: Path, nth: int, is_made: bool
+) -> None:
+    """The server itself runs on, and answers that something is wrong."""
+    database = server.postgresql
+    assert database
+    told = story(api.open_workspace(prepared))
+    link.cut_at(CREATE, nth=nth, meanwhile=database.stop)
+    try:
+        message = fails("erase Caravaggio", tmp_path)
+    finally:
+        database.start()
+    assert link.is_up
+    assert "refused" in message
+    assert "Check that the server runs" in message
+    workspace = api.open_workspace(prepared)
+    assert story(workspace) == told + ["erase"] * is_made
+    assert versions(workspace) == ["Caravaggio@1"] * is_made + ["Picasso@1"]
+    assert workspace.audit.verify().valid
+    assert is_whole(workspace)
