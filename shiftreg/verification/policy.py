@@ -22,7 +22,7 @@ class Policy:
         may_generate: The only known concepts that a release may generate; None for any.
         capacity: The largest share of the text space that a shift may find taken by what it has to
             leave exactly as it is; None for any.
-        verify: Every file is verified by the gates before it appears.
+        verify: Every file is verified before it appears, by the default gates if none are stated.
         signature_required: Every release is signed, and every file that is verified must be.
         bill_of_materials: Every release has one.
     """

@@ -79,7 +79,8 @@ def export_adapter(
         plan: From :func:`~shiftreg.api.plan_adapter`.
         overwrite: Replace an existing file.
         reason: For the audit trail.
-        verify: Refuse what does not pass the gates at strength 1; a policy may ask for it anyway.
+        verify: Refuse what does not pass the gates at strength 1; done anyway where the project
+            states gates, or its policy asks for it.
         images: Pictures a prompt that the verification paints.
         sign: Sign it with the key of the settings, with an attestation of its verification.
         bill: Write a bill of materials.

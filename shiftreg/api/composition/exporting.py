@@ -66,7 +66,8 @@ def export_composition(
             or "plain", which takes no time and needs no text encoder.
         overwrite: Replace an existing file.
         reason: For the audit trail.
-        verify: Refuse what does not pass the gates; a policy may ask for it anyway.
+        verify: Refuse what does not pass the gates; done anyway where the project states gates, or
+            its policy asks for it.
         images: Pictures a prompt that the verification paints.
         sign: Sign it with the key of the settings: an OpenSSF model signature, and an attestation
             of its verification. It is verified then, and has a bill of materials.

@@ -73,8 +73,9 @@ class Release:
             )
         self._workspace, self._plan, self._target = workspace, plan, target
         self._policy, self._gates = read_policy(workspace.settings)
-        # What is signed says how its verification went.
-        self._verifies = verify or sign or self._policy.verify
+        # What is signed says how its verification went; limits that nobody measures bind nobody.
+        limited = bool(workspace.settings.gates)
+        self._verifies = verify or sign or self._policy.verify or limited
         self._images, self._observe = images, observe
         self._override, self._reason = override, reason
         self._bills = bill or sign
