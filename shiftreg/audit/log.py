@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import os
 import socket
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -17,6 +18,9 @@ from shiftreg.audit.signatures import PublicKeys
 from shiftreg.audit.stores import EventStore
 from shiftreg.audit.verification import AuditReport, Known, place_events, verify_chain
 from shiftreg.errors import IntegrityError, InvalidInputError
+
+if sys.platform != "win32":
+    import pwd
 
 
 @dataclass(frozen=True)
@@ -35,11 +39,19 @@ class Cause:
 
 
 def current_actor() -> str:
-    """The name of the operating system's user, or its number where it has no name."""
+    """The name of the account that the process runs as, or its number where it has no name.
+
+    Not what LOGNAME and USER say: whoever starts the process sets those.
+    """
+    if sys.platform == "win32":  # it has no such table; what is left is the environment
+        try:
+            return getpass.getuser()
+        except (KeyError, OSError, ImportError):
+            return "unknown"
     try:
-        return getpass.getuser()
-    except (KeyError, OSError, ImportError):
-        return f"uid {os.getuid()}" if hasattr(os, "getuid") else "unknown"
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return f"uid {os.getuid()}"
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -52,6 +55,19 @@ def test_each_event_names_the_digest_of_the_one_before(log: AuditLog) -> None:
     assert [event.sequence for event in log.events()] == [1, 2, 3]
     report = log.verify()
     assert (report.valid, report.count, report.head) == (True, 3, third.digest)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no numbers of users")
+def test_the_actor_is_the_account_and_not_what_the_environment_says(
+    log: AuditLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.setenv(name, "bob")
+    account = subprocess.run(["id", "-un"], check=True, capture_output=True, text=True)
+    assert log.append("init", base="b").actor == account.stdout.strip() != "bob"
+    nobody = 2**31 - 5  # such as in a container that is told to run as some number
+    monkeypatch.setattr(os, "getuid", lambda: nobody)
+    assert log.append("init", base="b").actor == f"uid {nobody}"
 
 
 def test_the_actor_can_be_named(log: AuditLog) -> None:
