@@ -195,9 +195,12 @@ def keep_verification(
 
 def _keep_distrust(workspace: Workspace, report: SignatureReport) -> None:
     """Records that a file was not what it claims to be."""
+    # Not "export", by which a file is found again: nobody says that it is one.
+    digests = {"file": checkpoints.checkpoint_digest(report.file), "key": report.signer}
     workspace.audit.append(
         "verify",
         base=workspace.settings.base,
+        digests={word: digest for word, digest in digests.items() if digest},
         details={
             "passed": False,
             "path": str(report.file),

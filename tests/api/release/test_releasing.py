@@ -16,6 +16,7 @@ from shiftreg import api
 from shiftreg.api.release.values import SignatureReport
 from shiftreg.checkpoints import file_digest
 from shiftreg.errors import IntegrityError, InvalidInputError, NotFoundError, StorageError
+from shiftreg.keys import load_public_key
 from shiftreg.settings import Settings
 from shiftreg.verification import Check
 
@@ -254,6 +255,9 @@ def test_verify_holds_a_file_to_its_signature_before_it_looks_inside(
     assert isinstance(caught.value, IntegrityError)
     event = shop.audit.events()[-1]
     assert (event.action, event.details["passed"]) == ("verify", False)
+    theirs = load_public_key(keys / "theirs.pub").fingerprint
+    assert event.digests == {"file": torch_free_digest(copied), "key": theirs}
+    assert event in api.list_events(shop, export=str(copied))
 
 
 def test_a_signature_that_must_be_there_is_missed(
