@@ -1,4 +1,4 @@
-"""Lists the licences of everything that shiftreg needs at run time, as docs/licences.md.
+"""Lists the licences of everything that shiftreg and its extras need, as docs/licences.md.
 
     python docs/licences.py > docs/licences.md
 
@@ -10,9 +10,10 @@ from __future__ import annotations
 import re
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
+from typing import Any
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -52,8 +53,14 @@ WORDS = (
 )
 """What older packages say instead of an SPDX name."""
 
-READ = {"huey": "MIT", "skops": "MIT"}
-"""Packages whose metadata says nothing: as their licence files, which were read, say."""
+EXTRAS = ("metrics", "nudity", "release", "miniature")
+"""What users may add; dev is for whoever works on shiftreg."""
+
+ASKED_FOR = {"nudenet": "AGPL-3.0"}
+"""Packages of extras under other licences, and those: who asks for the extra accepts it."""
+
+READ = {"huey": "MIT", "nudenet": "AGPL-3.0", "sigstore-models": "MIT", "skops": "MIT"}
+"""Packages whose metadata says nothing, or not what their licence file says, which was read."""
 
 OF_BUILDS = re.compile("nvidia-|cuda-|triton")
 """What some builds of torch need for a graphics card: under NVIDIA's own terms."""
@@ -61,13 +68,16 @@ OF_BUILDS = re.compile("nvidia-|cuda-|triton")
 HEAD = """\
 # Licences of what is installed with shiftreg
 
-All packages that `pip install shiftreg` brings, without the extras, and what each says of its
-licence. Written by `python docs/licences.py > docs/licences.md`; a test fails where a dependency is
-missing here or a licence is not one of the permissive ones that the script names. Of the extras,
-`nudity` brings a package under the AGPL (`nudenet`), which is imported where it is asked for and
-never bundled. Builds of torch for NVIDIA's graphics cards bring CUDA's libraries, under NVIDIA's
-own terms; they are not listed.
+All packages that `pip install shiftreg` brings, and at the end what its extras add, with what each
+says of its licence. Written by `python docs/licences.py > docs/licences.md`; a test fails where a
+dependency is missing here or a licence is not one of the permissive ones that the script names. The
+exception is of an extra: `nudity` brings a package under the AGPL (`nudenet`), which is imported
+where it is asked for and never bundled. Builds of torch for NVIDIA's graphics cards bring CUDA's
+libraries, under NVIDIA's own terms; they are not listed.
 
+"""
+
+TABLE = """\
 | package | licence | needed by |
 | --- | --- | --- |
 """
@@ -75,14 +85,36 @@ own terms; they are not listed.
 
 def direct() -> list[str]:
     """Names of the dependencies that pyproject.toml declares."""
-    project = tomllib.loads(PROJECT.read_text(encoding="utf-8"))["project"]
-    return [canonicalize_name(Requirement(line).name) for line in project["dependencies"]]
+    return [canonicalize_name(Requirement(line).name) for line in _project()["dependencies"]]
+
+
+def extra(name: str) -> list[str]:
+    """Names of the dependencies that pyproject.toml declares for an extra."""
+    lines = _project()["optional-dependencies"][name]
+    return [canonicalize_name(Requirement(line).name) for line in lines]
 
 
 def needed() -> dict[str, set[str]]:
     """All that is needed -> what needs it, as far as it is installed here."""
+    return _reached((name, "shiftreg") for name in direct())
+
+
+def added() -> dict[str, set[str]]:
+    """All that the extras need beyond that -> what needs it; an extra is "shiftreg[NAME]"."""
+    found = _reached((name, f"shiftreg[{word}]") for word in EXTRAS for name in extra(word))
+    without = needed()
+    return {name: parents for name, parents in found.items() if name not in without}
+
+
+def _project() -> dict[str, Any]:
+    project: dict[str, Any] = tomllib.loads(PROJECT.read_text(encoding="utf-8"))["project"]
+    return project
+
+
+def _reached(roots: Iterable[tuple[str, str]]) -> dict[str, set[str]]:
+    """All that packages need, each with what needs it, as far as it is installed here."""
     found: dict[str, set[str]] = {}
-    waiting = [(name, "shiftreg") for name in direct()]
+    waiting = list(roots)
     while waiting:
         name, parent = waiting.pop()
         is_new = name not in found
@@ -127,11 +159,15 @@ def is_allowed(expression: str) -> bool:
 
 def page() -> str:
     """The page."""
-    rows = (
-        f"| {name} | {licence(name)} | {', '.join(sorted(parents))} |"
-        for name, parents in sorted(needed().items())
+    extras = "\n## What the extras add\n\n"
+    return HEAD + TABLE + _rows(needed()) + extras + TABLE + _rows(added())
+
+
+def _rows(packages: Mapping[str, set[str]]) -> str:
+    return "".join(
+        f"| {name} | {licence(name)} | {', '.join(sorted(parents))} |\n"
+        for name, parents in sorted(packages.items())
     )
-    return HEAD + "\n".join(rows) + "\n"
 
 
 def _installed(name: str) -> Distribution | None:
