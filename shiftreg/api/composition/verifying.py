@@ -10,9 +10,7 @@ from pathlib import Path
 
 from shiftreg import checkpoints, pipelines
 from shiftreg.api.changes import change
-from shiftreg.api.composition.attack_gate import (
-    attack_checks as attack_checks,  # noqa: PLC0414 - releases import it from here, too
-)
+from shiftreg.api.composition.attack_gate import attack_checks
 from shiftreg.api.composition.composing import plan_composition
 from shiftreg.api.composition.held import held_by_file, held_by_plan
 from shiftreg.api.composition.picture_checks import noise, painted
