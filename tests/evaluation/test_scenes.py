@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,33 @@ def test_the_numbers_of_the_paper_stand_beside_their_steps() -> None:
     scene = read_scene(SCENES / "scene1.yaml")
     assert scene.reference["t1"]["Van Gogh"] == "2.12/90.8/.00"
     assert set(scene.reference["t0"]) == set(scene.concepts)
+
+
+def test_the_page_on_evaluation_repeats_the_papers_ranges() -> None:
+    ranges: dict[str, list[float]] = {"forgotten": [], "LPIPS": [], "lost": [], "lost early": []}
+    with (SCENES / "paper_style_srsme.csv").open(encoding="utf-8", newline="") as lines:
+        original = next(csv.DictReader(lines))
+    for number in (1, 2, 3, 4):
+        scene = read_scene(SCENES / f"scene{number}.yaml")
+        ever = {name for step in scene.steps for name in step.erase}
+        gone: set[str] = set()
+        before: set[str] = set()
+        for step in scene.steps:
+            gone, before = (gone | set(step.erase)) - set(step.restore), before | set(step.erase)
+            for name, cell in scene.reference.get(step.label, {}).items():
+                accuracy, lpips = map(float, cell.split("/")[1:])
+                if name in gone:
+                    ranges["forgotten"].append(accuracy)
+                elif name not in before:
+                    lost = float(original[name.replace(" ", "")].split("/")[1]) - accuracy
+                    ranges["lost early" if name in ever else "lost"].append(lost)
+                    ranges["LPIPS"] += [lpips] * (name not in ever)
+    low_high = {key: (min(values), max(values)) for key, values in ranges.items()}
+    page = (SCENES.parents[1] / "docs" / "evaluation.md").read_text(encoding="utf-8")
+    assert "| {:.0f} to {:.0f}% |".format(*low_high["forgotten"]) in page
+    early = low_high["lost early"][1]
+    assert "| {:.0f} to {:.0f} points ({:.0f}".format(*low_high["lost"], early) in page
+    assert "| {:.2f} to {:.2f} (".format(*low_high["LPIPS"]) in page
 
 
 def test_what_a_scene_leaves_out_has_defaults(scene_file: Path) -> None:
