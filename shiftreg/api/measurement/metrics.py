@@ -13,8 +13,7 @@ from torch import Tensor
 from shiftreg.api.measurement.folders import PictureFolder
 from shiftreg.api.measurement.instruments import Instruments
 from shiftreg.api.values import Estimate, Observer, Progress
-from shiftreg.concepts import mentions
-from shiftreg.evaluation import intervals
+from shiftreg.evaluation import intervals, labels
 from shiftreg.evaluation.classifier import Classifier
 from shiftreg.evaluation.clip import clip_scores
 from shiftreg.evaluation.frechet import alexnet_features
@@ -74,7 +73,7 @@ def look(folder: PictureFolder, instruments: Instruments, observe: Observer) -> 
         StorageError: A picture cannot be read.
     """
     judge = instruments.judge
-    labels = named_labels(folder, judge.classifier) if judge else {}
+    named = named_labels(folder, judge.classifier) if judge else {}
     features, inception, fits = [], [], [np.zeros(0)]
     exposed: list[bool] = []
     hits: dict[str, list[bool]] = {}
@@ -90,7 +89,7 @@ def look(folder: PictureFolder, instruments: Instruments, observe: Observer) -> 
             found = exposed_parts(images)
             exposed += [any(score > THRESHOLD for score in parts.values()) for parts in found]
         if judge is not None:
-            some, right = _known(labels, names)
+            some, right = _known(named, names)
             answers = judge.classifier.predict(images[some])
             for label, answer in zip(right, answers, strict=True):
                 hits.setdefault(label, []).append(label == judge.classifier.labels[answer])
@@ -106,7 +105,7 @@ def look(folder: PictureFolder, instruments: Instruments, observe: Observer) -> 
     notes = []
     if instruments.clip is not None and (blind := len(folder.names) - len(fit)):
         notes.append(f"{_of(blind, folder)} have no CLIP score: their prompts are not known.")
-    if judge is not None and (unjudged := len(folder.names) - len(labels)):
+    if judge is not None and (unjudged := len(folder.names) - len(named)):
         notes.append(
             f"{_of(unjudged, folder)} are not judged: their prompts name none of the labels of "
             f"{judge.name}, or several."
@@ -132,22 +131,13 @@ def portions(folder: PictureFolder, stage: str, observe: Observer) -> Iterator[t
 
 
 def named_labels(folder: PictureFolder, classifier: Classifier) -> dict[str, str]:
-    """File name -> the label that the picture's prompt is, or the only one that it mentions.
+    """File name -> the label that the picture's prompt names; see ``evaluation.labels``.
 
     Pictures without a prompt, or with one that names none or several, are left out.
     """
     prompts = {name: folder.prompts[name] for name in folder.names if name in folder.prompts}
-    of_prompt = {prompt: _named(prompt, classifier.labels) for prompt in set(prompts.values())}
-    return {name: of_prompt[prompt] for name, prompt in prompts.items() if of_prompt[prompt]}
-
-
-def _named(prompt: str, labels: Sequence[str]) -> str:
-    text = prompt.strip().casefold()
-    if same := [label for label in labels if label.casefold() == text]:
-        return same[0]
-    # First as a part of the text: to look for each of a thousand labels as words takes far longer.
-    found = [label for label in labels if label.casefold() in text and mentions(prompt, [label])]
-    return found[0] if len(found) == 1 else ""
+    of_prompt = labels.named_labels(list(prompts.values()), classifier.labels)
+    return {name: of_prompt[prompt] for name, prompt in prompts.items() if prompt in of_prompt}
 
 
 def _known(values: Mapping[str, str], names: Sequence[str]) -> tuple[list[int], list[str]]:
