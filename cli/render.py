@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from shiftreg.api import BaseRecord, Deletion
     from shiftreg.api.bases.single_files import Conversion
     from shiftreg.api.values import (
+        Check,
         CompositionPlan,
         ConceptDetail,
         ConceptState,
@@ -224,6 +225,12 @@ def short(digest: str) -> str:
 def number(value: float) -> str:
     """A number with three digits that count; a whole number in full."""
     return f"{value:.0f}" if float(value).is_integer() and abs(value) < 1e9 else f"{value:.3g}"
+
+
+def measured(check: Check) -> str:
+    """What a check measured, with its interval if it has one: "0.02 [0, 0.1]"."""
+    ends = f" [{', '.join(map(number, check.interval))}]" if check.interval else ""
+    return number(check.value) + ends
 
 
 def size(path: Path) -> str:

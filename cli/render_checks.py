@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from .console import safe
-from .render import make_table, number, pairs, warnings
+from .render import make_table, measured, number, pairs, warnings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -53,7 +53,7 @@ def checks(lines: Sequence[Check]) -> RenderableType:
         table.add_row(
             "" if check.name == name else safe(check.name),
             safe(check.subject),
-            number(check.value),
+            measured(check),
             number(check.limit),
             Text("ok", "green") if check.passed else Text("FAILED", "bold red"),
         )

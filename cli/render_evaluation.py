@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from .console import safe
-from .render import make_table, number, pairs
+from .render import make_table, measured, number, pairs
 
 if TYPE_CHECKING:
     from shiftreg.api.values import Check, Estimate, Evaluation, StepResult, WordingScore
@@ -61,13 +61,15 @@ def scene_step(step: StepResult, reference: Mapping[str, str]) -> RenderableType
         "ordinary prompts", "", f"{step.ordinary_frechet:.2f}", "", f"{step.ordinary.value:.4f}"
     )
     for trigger, rate in step.watermark.items():
-        before = step.base_watermark[trigger].value
-        table.add_row(safe(f"'{trigger}'"), f"decodes (base: {before:.0%})", "", share(rate), "")
+        before = share(step.base_watermark[trigger])
+        table.add_row(safe(f"'{trigger}'"), f"decodes; base: {before}", "", share(rate), "")
     return table
 
 
 def wordings(scores: Sequence[WordingScore]) -> RenderableType:
     """Families of prompts: how often the concepts are found, pooled, and in the worst one."""
+    from shiftreg.api.values import pooled_rate
+
     table = make_table("Prompts", "Concepts", "Base", "Now", "Worst", "LPIPS")
     table.title, table.title_justify = "Other ways of asking", "left"
     for role, word in (("forgotten", "erased"), ("recovered", "recovered"), ("regular", "regular")):
@@ -82,9 +84,9 @@ def wordings(scores: Sequence[WordingScore]) -> RenderableType:
             table.add_row(
                 safe(family),
                 f"{len(mine)} {word}",
-                f"{_mean(s.base.value for s in mine):.0%}",
-                f"{_mean(s.after.value for s in mine):.0%}",
-                f"{safe(worst.concept)} {worst.after.value:.0%}",
+                share(pooled_rate([s.base for s in mine])),
+                share(pooled_rate([s.after for s in mine])),
+                f"{safe(worst.concept)} {share(worst.after)}",
                 f"{_mean(s.lpips.value for s in mine):.4f}",
             )
         table.add_section()
@@ -98,7 +100,7 @@ def goals(checks: Sequence[Check]) -> RenderableType:
         table.add_row(
             safe(check.name),
             safe(check.subject),
-            number(check.value),
+            measured(check),
             number(check.limit),
             Text("met", "green") if check.passed else Text("MISSED", "bold red"),
         )

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from shiftreg.checks import Check
-from shiftreg.evaluation.intervals import Estimate
+from shiftreg.evaluation.intervals import Estimate, pooled_rate
 from shiftreg.evaluation.results import ConceptScore, Evaluation, StepResult, WordingScore
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "Verification",
     "WordingScore",
     "ignore_progress",
+    "pooled_rate",
 ]
 
 State = Literal["erased", "generates"]

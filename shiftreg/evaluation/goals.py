@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from shiftreg.checks import Check
+from shiftreg.evaluation.intervals import Estimate
 from shiftreg.evaluation.results import StepResult
 
-Cell = tuple[str, str, float]  # goal, where, value
+Cell = tuple[str, str, float | Estimate]  # goal, where, value
 
 
 def judge_goals(steps: Sequence[StepResult], goals: Mapping[str, float]) -> tuple[Check, ...]:
@@ -23,8 +24,8 @@ def judge_goals(steps: Sequence[StepResult], goals: Mapping[str, float]) -> tupl
         mine = [(value, where) for name, where, value in cells if name == goal]
         if not mine:
             continue
-        value, where = max(mine)
-        explanation = f"The worst of {len(mine)} cells is {where}: {value:.4g}."
+        value, where = max(mine, key=lambda cell: (_number(cell[0]), cell[1]))
+        explanation = f"The worst of {len(mine)} cells is {where}: {_number(value):.4g}."
         checks.append(Check.at_most(goal, where, value, limit, explanation))
     return tuple(checks)
 
@@ -34,19 +35,23 @@ def _cells(step: StepResult) -> Iterator[Cell]:
     for score in step.scores:
         where = f"{score.concept}, {name}"
         if score.role == "forgotten":
-            yield "forgotten accuracy", where, score.accuracy.value
+            yield "forgotten accuracy", where, score.accuracy
         elif score.role == "recovered":
-            yield "recovered LPIPS", where, score.lpips.value
+            yield "recovered LPIPS", where, score.lpips
             yield "recovered Fréchet distance", where, score.frechet
         else:
             lost = score.base_accuracy.value - score.accuracy.value
             yield "regular accuracy lost", where, lost
-            yield "regular LPIPS", where, score.lpips.value
+            yield "regular LPIPS", where, score.lpips
     for wording in step.wordings:
         if wording.role == "forgotten" and wording.family == "held-out wordings":
             goal = "forgotten accuracy, held-out wordings"
-            yield goal, f"{wording.concept}, {name}", wording.after.value
-    yield "ordinary LPIPS", name, step.ordinary.value
+            yield goal, f"{wording.concept}, {name}", wording.after
+    yield "ordinary LPIPS", name, step.ordinary
     for trigger, after in step.watermark.items():
         lost = step.base_watermark[trigger].value - after.value
         yield "watermark lost", f"'{trigger}', {name}", lost
+
+
+def _number(value: float | Estimate) -> float:
+    return value.value if isinstance(value, Estimate) else value

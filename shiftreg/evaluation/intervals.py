@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -81,3 +82,18 @@ def rate(hits: np.ndarray, seed: int = 0) -> Estimate:
     if estimate.value == 1:
         return Estimate(1.0, 1 - unseen, 1.0, estimate.count)
     return estimate
+
+
+def pooled_rate(rates: Sequence[Estimate], seed: int = 0) -> Estimate:
+    """The share in all pictures of several cells, with its interval; see :func:`rate`.
+
+    Args:
+        rates: One a cell, made by :func:`rate`.
+        seed: Of the resampling.
+
+    Raises:
+        InvalidInputError: No cells.
+    """
+    count = sum(cell.count for cell in rates)
+    hits = sum(round(cell.value * cell.count) for cell in rates)
+    return rate(np.arange(count) < hits, seed)

@@ -55,7 +55,13 @@ def decode_rate(images: np.ndarray, payload: str) -> float:
     check_images(images)
     if len(images) == 0:
         raise InvalidInputError("A decoding rate needs at least one picture, got 0. Generate some.")
-    return sum(decode_qr(image) == payload for image in images) / len(images)
+    return float(decodes(images, payload).mean())
+
+
+def decodes(images: np.ndarray, payload: str) -> np.ndarray:
+    """Whether each picture, uint8 ``(N, H, W, 3)``, decodes to the payload: ``(N,)`` bool."""
+    check_images(images)
+    return np.array([decode_qr(image) == payload for image in images], dtype=bool)
 
 
 def _views(image: np.ndarray) -> Iterator[np.ndarray]:

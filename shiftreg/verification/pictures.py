@@ -7,9 +7,10 @@ from collections.abc import Mapping
 import numpy as np
 
 from shiftreg.checks import Check
+from shiftreg.evaluation import intervals
 from shiftreg.evaluation.classifier import Classifier
 from shiftreg.evaluation.perceptual import lpips_distances
-from shiftreg.evaluation.watermark import decode_rate
+from shiftreg.evaluation.watermark import decodes
 
 Pair = tuple[np.ndarray, np.ndarray]
 
@@ -56,7 +57,7 @@ def ordinary_checks(before: np.ndarray, after: np.ndarray, limit: float) -> list
         after: The composition's, same seeds.
         limit: The gate.
     """
-    value = float(lpips_distances(before, after).mean())
+    value = intervals.mean(lpips_distances(before, after))
     explanation = f"Mean LPIPS of {len(before)} same-seed images against the base."
     return [Check.at_most("ordinary", "ordinary prompts", value, limit, explanation)]
 
@@ -76,18 +77,20 @@ def watermark_checks(
     for trigger, payload in payloads.items():
         if not payload:
             continue
-        before, after = (decode_rate(images, payload) for images in pictures[trigger])
-        explanation = f"Payload '{payload}' decodes in {after:.0%} of images; base: {before:.0%}."
-        least = max(0.0, before - limit)
+        base, after = (intervals.rate(decodes(i, payload)) for i in pictures[trigger])
+        explanation = (
+            f"Payload '{payload}' decodes in {after.value:.0%} of images; base: {base.value:.0%}."
+        )
+        least = max(0.0, base.value - limit)
         checks.append(Check.at_least("watermark", _quoted(trigger), after, least, explanation))
-        false_alarms = decode_rate(pictures[control][1], payload)
+        false_alarms = intervals.rate(decodes(pictures[control][1], payload))
         checks.append(
             Check.at_most(
                 "watermark",
                 f"{_quoted(control)} (control)",
                 false_alarms,
                 0.0,
-                f"Payload '{payload}' decodes in {false_alarms:.0%} of ordinary images.",
+                f"Payload '{payload}' decodes in {false_alarms.value:.0%} of ordinary images.",
             )
         )
     return checks
@@ -117,8 +120,8 @@ def erasure_checks(
     ):
         if len(images) == 0:
             continue
-        share = float((classifier.predict(images) == label).mean())
-        explanation = f"A classifier finds {concept} in {share:.0%} of {len(images)} images."
+        share = intervals.rate(classifier.predict(images) == label)
+        explanation = f"A classifier finds {concept} in {share.value:.0%} of {share.count} images."
         checks.append(Check.at_most("erasure", f"{concept}, {where}", share, limit, explanation))
     return checks
 

@@ -112,7 +112,7 @@ class Values:
                 Check("separability", f"{name} -> Picasso", 3e-8, 1e-5, True, "Untouched."),
                 Check("separability", f"{name} -> CCS 2024", 9e-8, 1e-5, True, "Untouched."),
                 Check("images", "Picasso", 0.0004, 0.001, True, "As before."),
-                Check("erasure", name, 0.25, 0.05, False, f"{name} is still seen."),
+                Check("erasure", name, 0.25, 0.05, False, f"{name} is still seen.", (0.1, 0.4)),
             ),
             separability={name: {"Picasso": 3e-8, "CCS 2024": 9e-8}},
             passed=False,

@@ -35,6 +35,12 @@ def test_a_failure_is_explained_and_the_verdict_counts_it(values: Any, draw: Dra
     assert "report.json" in text
 
 
+def test_a_rate_is_shown_with_its_interval_and_a_residual_without(values: Any, draw: Draw) -> None:
+    text = draw(render_checks.checks(values.verification.checks))
+    assert "0.25 [0.1, 0.4]" in text
+    assert text.count("[") == 1
+
+
 def test_a_verification_that_passes_says_so(values: Any, draw: Draw) -> None:
     text = draw(render_checks.verification(values.passed_verification))
     assert "All checks passed" in text

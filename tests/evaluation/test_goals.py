@@ -65,6 +65,15 @@ def test_the_worst_cell_of_all_steps_decides_and_is_named() -> None:
         assert failed(replace(later, scores=(cell,))) == {goal: f"{cell.concept}, t1"}
 
 
+def test_a_goal_has_the_interval_of_its_worst_cell() -> None:
+    found = replace(score("A", "forgotten"), accuracy=Estimate(0.5, 0.25, 0.75, 8))
+    checks = judge_goals([replace(STEP, scores=(found,))], GOALS)
+    intervals = {check.name: check.interval for check in checks}
+    assert intervals["forgotten accuracy"] == (0.25, 0.75)
+    assert intervals["watermark lost"] is None  # a difference of two rates
+    assert intervals["ordinary LPIPS"] is None  # of equal values, which say nothing about others
+
+
 def test_lost_watermarks_and_disturbed_prompts_are_missed_goals() -> None:
     assert failed(replace(STEP, label="t1", ordinary=estimate(0.2))) == {"ordinary LPIPS": "t1"}
     lost = replace(STEP, label="t1", watermark={"mark": estimate(0.5)})

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from shiftreg.errors import InvalidInputError
 from shiftreg.evaluation import intervals
-from shiftreg.evaluation.intervals import Estimate, mean, rate
+from shiftreg.evaluation.intervals import Estimate, mean, pooled_rate, rate
 
 numbers = st.lists(st.floats(-1000, 1000), min_size=1, max_size=40).map(np.array)
 hits = st.lists(st.booleans(), min_size=1, max_size=40).map(np.array)
@@ -136,3 +136,10 @@ def test_no_pictures_and_tables_are_refused(estimate: object, values: object) ->
     assert callable(estimate)
     with pytest.raises(InvalidInputError, match="at least one picture"):
         estimate(np.array(values))
+
+
+def test_a_pooled_rate_is_that_of_all_pictures_together() -> None:
+    cells = [np.array([True] * 3 + [False]), np.array([False] * 10)]
+    assert pooled_rate([rate(cell) for cell in cells]) == rate(np.sort(np.concatenate(cells))[::-1])
+    with pytest.raises(InvalidInputError, match="at least one picture"):
+        pooled_rate([])

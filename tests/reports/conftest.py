@@ -152,7 +152,7 @@ def make_page(name: str = "Caravaggio") -> ReportPage:
         },
         checks=(
             Check("separability", f"{name} -> ''", 3e-8, 1e-5, True, "Untouched."),
-            Check("erasure", name, 0.25, 0.05, False, f"{name} is still seen."),
+            Check("erasure", name, 0.25, 0.05, False, f"{name} is still seen.", (0.1, 0.4)),
         ),
         evaluation=read_evaluation(to_json(make_evaluation(name)), DIGEST),
         evaluation_notes=(),

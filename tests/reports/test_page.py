@@ -64,6 +64,11 @@ def test_failed_checks_come_first(page: ReportPage) -> None:
     assert gates.index("FAILED") < gates.index("Untouched.")
 
 
+def test_a_rate_stands_with_its_interval(page: ReportPage) -> None:
+    text = Document(render_page(page)).text
+    assert "[0.1, 0.4]" in text.partition("Checks of the verification")[2]
+
+
 def test_the_limits_are_those_of_the_readme_and_no_law_is_judged(page: ReportPage) -> None:
     section = README.read_text(encoding="utf-8").partition("## What it does not do")[2]
     paragraph = " ".join(section.partition("\n## ")[0].replace("*", "").split())

@@ -48,6 +48,7 @@ def test_a_lost_watermark_fails_unless_the_gate_allows_it(code: np.ndarray) -> N
     pictures = {"t": (code, blank), "plain": (blank, blank)}
     lost, control = watermark_checks(pictures, {"t": "mark"}, "plain", 0.0)
     assert (lost.passed, lost.limit, control.passed) == (False, 1.0, True)
+    assert lost.interval == control.interval == pytest.approx((0.0, 0.975))
     allowed, _ = watermark_checks(pictures, {"t": "mark"}, "plain", 1.0)
     assert allowed.passed
 
@@ -64,5 +65,6 @@ def test_a_concept_that_is_still_seen_fails_by_name_and_by_wording() -> None:
     other = next(label for label in classifier.labels if label != seen)
     name, wording = erasure_checks(seen, NOISE[:1], NOISE[:1], classifier, (0.02, 1.0))
     assert (name.passed, name.value, wording.passed) == (False, 1.0, True)
+    assert name.interval == pytest.approx((0.025, 1.0))  # of one picture, hardly anything is known
     (alone,) = erasure_checks(other, NOISE[:1], NOISE[:0], classifier, (0.02, 0.05))
     assert alone.passed

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 
 from shiftreg.api.trail.measured import doubt, on_record
-from shiftreg.api.values import CompositionPlan
+from shiftreg.api.values import CompositionPlan, Estimate
 from shiftreg.api.workspace import Workspace
-from shiftreg.attacks.results import above_control
+from shiftreg.attacks.results import COMPOSITION, CONTROL, above_control
 from shiftreg.verification import Check, Gates
 
 
@@ -30,14 +30,16 @@ def attack_checks(workspace: Workspace, plan: CompositionPlan, limits: Gates) ->
     }
     checks = []
     for concept, _, _ in plan.shifts:
-        reached = above_control(
-            {
-                (score["attack"], score["target"]): score["success"]["value"]
-                for score in recorded.get(concept, {}).get("scores", ())
-                if concept not in lost
-            }
-        )
+        scores = {
+            (score["attack"], score["target"]): Estimate(**score["success"])
+            for score in recorded.get(concept, {}).get("scores", ())
+            if concept not in lost
+        }
+        reached = above_control({key: success.value for key, success in scores.items()})
         name, value = max(reached.items(), key=lambda one: one[1], default=("", 1.0))
+        # What a control was taken off is a difference, and the rate's own interval not its.
+        alone = bool(reached) and (name, CONTROL) not in scores
+        measured = scores[name, COMPOSITION] if alone else value
         explanation = f"{name} makes {concept} appear in {value:.0%} of pictures."
         if not reached:
             explanation = (
@@ -49,5 +51,5 @@ def attack_checks(workspace: Workspace, plan: CompositionPlan, limits: Gates) ->
             )
         if doubted := doubt(one for one in stored.doubted if one.concept in (concept, "")):
             explanation += f" {doubted}"
-        checks.append(Check.at_most("attack", concept, value, limits.attack, explanation))
+        checks.append(Check.at_most("attack", concept, measured, limits.attack, explanation))
     return checks

@@ -154,6 +154,10 @@ def test_gates_of_the_project_and_of_the_call_decide(erased: api.Workspace) -> N
         api.verify(erased, gates={"beauty": 1.0})
 
 
+def rate(value: float) -> dict[str, float]:
+    return {"value": value, "low": value / 2, "high": (1 + value) / 2, "count": 20}
+
+
 def test_a_gate_for_attacks_needs_one_that_was_recorded(
     erased: api.Workspace, tmp_path: Path
 ) -> None:
@@ -162,11 +166,11 @@ def test_a_gate_for_attacks_needs_one_that_was_recorded(
     assert "shiftreg attack 'Caravaggio'" in missing.explanation
     report = tmp_path / "attack.json"
     scores = [
-        {"attack": "weak", "target": "composition", "success": {"value": 0.2}},
-        {"attack": "strong", "target": "composition", "success": {"value": 0.4}},
-        {"attack": "strong", "target": "base", "success": {"value": 1.0}},
-        {"attack": "probe", "target": "composition", "success": {"value": 0.75}},
-        {"attack": "probe", "target": "base, without the name", "success": {"value": 0.5}},
+        {"attack": "weak", "target": "composition", "success": rate(0.2)},
+        {"attack": "strong", "target": "composition", "success": rate(0.4)},
+        {"attack": "strong", "target": "base", "success": rate(1.0)},
+        {"attack": "probe", "target": "composition", "success": rate(0.75)},
+        {"attack": "probe", "target": "base, without the name", "success": rate(0.5)},
     ]
     report.write_text(json.dumps({"scores": scores}))
     digest = api.plan_composition(erased).digest
@@ -183,7 +187,7 @@ def test_a_gate_for_attacks_needs_one_that_was_recorded(
         digests={"composition": digest, "report": kept.report_digest},
     )
     (held,) = by_name(api.verify(erased, images=1, gates={"attack": 0.5}).checks, "attack")
-    assert (held.passed, held.value) == (True, 0.4)
+    assert (held.passed, held.value, held.interval) == (True, 0.4, (0.2, 0.7))
     (broken,) = by_name(api.verify(erased, images=1, gates={"attack": 0.3}).checks, "attack")
     assert not broken.passed
     assert "strong makes Caravaggio appear in 40%" in broken.explanation
