@@ -56,6 +56,10 @@ def paint(
     by_prompt: Annotated[
         bool, typer.Option("--by-prompt", help="A subfolder for each prompt, as for classes.")
     ] = False,
+    skip_long: Annotated[
+        bool,
+        typer.Option("--skip-long", help="Leave lines out that are too long for the encoder."),
+    ] = False,
     no_base: Annotated[
         bool, typer.Option("--no-base", help="Paint the compositions alone.")
     ] = False,
@@ -85,6 +89,7 @@ def paint(
         "guidance": guidance,
         "batch_size": batch,
         "by_prompt": by_prompt,
+        "skip_long": skip_long,
         "overwrite": force,
     }
     if dry_run:

@@ -16,11 +16,13 @@ import shiftreg
 from shiftreg import pipelines
 from shiftreg.api.composition.words import NONE, NamedComposition, compositions_in_words
 from shiftreg.api.painting.folder import Picture, is_whole, pictures_of
-from shiftreg.api.painting.manifest import FORMAT, LIBRARIES
+from shiftreg.api.painting.manifest import FORMAT, LIBRARIES, NAME
 from shiftreg.api.values import CompositionPlan
 from shiftreg.api.workspace import Workspace
 from shiftreg.errors import InvalidInputError
 from shiftreg.evaluation.prompt_file import PromptCase, parse_prompts, read_content
+
+SHOWN = 10  # numbers of skipped cases that a warning spells out
 
 
 @dataclass(frozen=True)
@@ -52,13 +54,14 @@ class PaintPlan:
         prompts: The file of prompts.
         prompts_digest: Of the file's bytes.
         folder: Where the pictures go.
-        cases: Lines of the file.
+        cases: Lines of the file, without those that were skipped.
         count: Pictures a case.
         steps: Denoising steps.
         guidance: Guidance scale.
         by_prompt: Whether each prompt has a subfolder.
         folders: One a composition.
         warnings: Sentences to show.
+        skipped: Numbers of the cases whose prompts are too long, and which are left out.
     """
 
     base: str
@@ -73,6 +76,7 @@ class PaintPlan:
     by_prompt: bool
     folders: tuple[PaintFolder, ...]
     warnings: tuple[str, ...]
+    skipped: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -88,6 +92,7 @@ class PaintJob:
     steps: int
     guidance: float
     by_prompt: bool
+    skipped: tuple[int, ...] = ()
 
     @property
     def digest(self) -> str:
@@ -115,7 +120,12 @@ class PaintJob:
         return {
             "format": FORMAT,
             "base": {"name": base.name, "digest": base.digest},
-            "prompts": {"file": self.source.name, "digest": self.digest, "cases": len(self.cases)},
+            "prompts": {
+                "file": self.source.name,
+                "digest": self.digest,
+                "cases": len(self.cases),
+                "skipped": list(self.skipped),
+            },
             "steps": self.steps,
             "guidance": self.guidance,
             "count": self.count,
@@ -144,6 +154,7 @@ class PaintJob:
         base = self.workspace.base
         # Of the base, restored concepts and stale shifts are no news.
         composed = [one.plan.warnings for one in self.compositions if one.words != NONE]
+        left_out = [self._left_out()] * bool(self.skipped)
         return PaintPlan(
             base=base.name,
             base_digest=base.digest,
@@ -165,7 +176,21 @@ class PaintJob:
                 )
                 for one in self.compositions
             ),
-            warnings=tuple(dict.fromkeys((*warnings, *(w for some in composed for w in some)))),
+            warnings=tuple(
+                dict.fromkeys((*left_out, *warnings, *(w for some in composed for w in some)))
+            ),
+            skipped=self.skipped,
+        )
+
+    def _left_out(self) -> str:
+        shown = ", ".join(map(str, self.skipped[:SHOWN]))
+        more = len(self.skipped) - SHOWN
+        rest = f" and {more} more (all in {NAME} and --json)" if more > 0 else ""
+        total = len(self.skipped) + len(self.cases)
+        limit = pipelines.token_limit(self.workspace.pipeline)
+        return (
+            f"{len(self.skipped)} of {total} cases are left out, whose prompts have more than "
+            f"{limit} tokens: {shown}{rest}."
         )
 
 
@@ -179,6 +204,7 @@ def read_job(
     steps: int | None,
     guidance: float | None,
     by_prompt: bool,
+    skip_long: bool = False,
 ) -> PaintJob:
     """Reads and checks all that painting needs, before a long piece of work begins.
 
@@ -188,19 +214,48 @@ def read_job(
     """
     base = workspace.base
     content = read_content(prompts)
+    cases, too_long = _readable(workspace, parse_prompts(content, prompts))
+    if too_long and not (skip_long and cases):
+        raise InvalidInputError(_refusal(workspace, prompts, too_long, skip_long))
     job = PaintJob(
         workspace=workspace,
         source=prompts,
         content=content,
-        cases=parse_prompts(content, prompts),
+        cases=cases,
         compositions=compositions_in_words(workspace, (*[NONE] * with_base, *compositions)),
         count=count,
         steps=base.steps if steps is None else steps,
         guidance=float(base.guidance if guidance is None else guidance),
         by_prompt=by_prompt,
+        skipped=tuple(case.case for case in too_long),
     )
     _check(job)
     return job
+
+
+def _readable(
+    workspace: Workspace, cases: Sequence[PromptCase]
+) -> tuple[tuple[PromptCase, ...], tuple[PromptCase, ...]]:
+    """The cases whose prompts the encoder reads to their end, and the others."""
+    fits = pipelines.fitting(workspace.pipeline, [case.prompt for case in cases])
+    pairs = list(zip(cases, fits, strict=True))
+    return tuple(c for c, fit in pairs if fit), tuple(c for c, fit in pairs if not fit)
+
+
+def _refusal(
+    workspace: Workspace, source: Path, too_long: Sequence[PromptCase], skip_long: bool
+) -> str:
+    limit, first = pipelines.token_limit(workspace.pipeline), too_long[0]
+    others = f", and {len(too_long) - 1} more" if len(too_long) > 1 else ""
+    remedy = (
+        "No case would be left: shorten them."
+        if skip_long
+        else ("Shorten them, or leave them out with --skip-long.")
+    )
+    return (
+        f"A prompt has at most {limit} tokens here. Longer in '{source}': case {first.case} "
+        f"('{first.prompt[:60]}'){others}. {remedy}"
+    )
 
 
 def _check(job: PaintJob) -> None:
@@ -216,12 +271,3 @@ def _check(job: PaintJob) -> None:
         )
     if not (math.isfinite(job.guidance) and job.guidance >= 0):
         raise InvalidInputError(f"A guidance scale is a number from 0 on, not {job.guidance}.")
-    fits = pipelines.fitting(pipeline, [case.prompt for case in job.cases])
-    too_long = [case for case, fit in zip(job.cases, fits, strict=True) if not fit]
-    if too_long:
-        others = f", and {len(too_long) - 1} more" if len(too_long) > 1 else ""
-        raise InvalidInputError(
-            f"A prompt has at most {pipelines.token_limit(pipeline)} tokens here. Longer "
-            f"in '{job.source}': case {too_long[0].case} ('{too_long[0].prompt[:60]}'){others}. "
-            "Shorten them, or leave them out."
-        )

@@ -55,6 +55,7 @@ def plan_painting(
     guidance: float | None = None,
     batch_size: int = BATCH,
     by_prompt: bool = False,
+    skip_long: bool = False,
     overwrite: bool = False,
 ) -> PaintPlan:
     """Says what :func:`paint_prompts` would do with the same arguments; nothing is written."""
@@ -67,6 +68,7 @@ def plan_painting(
         steps=steps,
         guidance=guidance,
         by_prompt=by_prompt,
+        skip_long=skip_long,
     )
     warnings = check_place(folder, job.manifest(batch_size), overwrite)
     missing = job.missing(folder)
@@ -87,6 +89,7 @@ def paint_prompts(
     guidance: float | None = None,
     batch_size: int = BATCH,
     by_prompt: bool = False,
+    skip_long: bool = False,
     overwrite: bool = False,
     engine: Engine | None = None,
     observe: Observer = ignore_progress,
@@ -109,6 +112,8 @@ def paint_prompts(
         guidance: Guidance scale; the base's default if None.
         batch_size: Pictures that are painted together, by each composition in turn.
         by_prompt: Put the pictures of each prompt into a subfolder.
+        skip_long: Leave cases out whose prompts are longer than the encoder reads; they are
+            refused otherwise.
         overwrite: Paint all anew; what was painted to the folder before is removed.
         engine: Where batches are painted: see :func:`choose_engine`; here, one by one, by default.
         observe: Told of the progress, in pictures.
@@ -131,6 +136,7 @@ def paint_prompts(
         steps=steps,
         guidance=guidance,
         by_prompt=by_prompt,
+        skip_long=skip_long,
     )
     manifest = job.manifest(batch_size)
     warnings = check_place(folder, manifest, overwrite)

@@ -485,8 +485,11 @@ def test_a_prompt_that_is_too_long_is_refused_with_its_case(
 ) -> None:
     long = "a painting of a church " * 4
     prompts.write_text(f"{PROMPTS}4,{long},1,77\n5,{long},1,78\n")
-    with pytest.raises(InvalidInputError, match=r"14 tokens here.*case 77 .* and 1 more"):
+    with pytest.raises(InvalidInputError, match=r"14 tokens.*case 77 .* and 1 more.*--skip-long"):
         api.paint_prompts(workspace, prompts, folder)
+    prompts.write_text(f"prompt,evaluation_seed\n{long},1\n")
+    with pytest.raises(InvalidInputError, match="No case would be left"):
+        api.paint_prompts(workspace, prompts, folder, skip_long=True)
     assert not folder.exists()
 
 
@@ -502,3 +505,24 @@ def test_workers_paint_the_same_pictures(
     pictures = sorted(path.relative_to(alone) for path in alone.rglob("*.png"))
     assert len(pictures) == result.painted
     assert all((alone / p).read_bytes() == (shared / p).read_bytes() for p in pictures)
+
+
+def test_prompts_that_are_too_long_can_be_skipped_and_are_noted(
+    workspace: api.Workspace, prompts: Path, folder: Path
+) -> None:
+    long = "a painting of a church " * 4
+    lines = [f"Picasso,1,{case}" for case in (0, 1)] + [f"{long},1,{case}" for case in range(2, 14)]
+    prompts.write_text("\n".join(["prompt,evaluation_seed,case_number", *lines]))
+    settings: dict[str, Any] = {"compositions": (), "steps": 1, "skip_long": True}
+    plan = api.plan_painting(workspace, prompts, folder, **settings)
+    assert (plan.cases, plan.skipped) == (2, tuple(range(2, 14)))
+    assert plan.warnings[0] == (
+        "12 of 14 cases are left out, whose prompts have more than 14 tokens: "
+        "2, 3, 4, 5, 6, 7, 8, 9, 10, 11 and 2 more (all in paint.json and --json)."
+    )
+    assert api.paint_prompts(workspace, prompts, folder, **settings).painted == 2
+    assert {path.name for path in folder.rglob("*.png")} == {"0_0.png", "1_0.png"}
+    manifest = json.loads((folder / "paint.json").read_text())
+    assert manifest["prompts"]["cases"] == 2
+    assert manifest["prompts"]["skipped"] == list(range(2, 14))
+    assert api.paint_prompts(workspace, prompts, folder, **settings).kept == 2
