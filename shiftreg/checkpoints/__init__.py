@@ -9,7 +9,7 @@ from shiftreg.checkpoints.adapter_export import (
     write_adapter,
 )
 from shiftreg.checkpoints.adapter_names import ADAPTER_FORMS, AdapterForm, AdapterNames
-from shiftreg.checkpoints.atomic import atomic_file, atomic_folder
+from shiftreg.checkpoints.atomic import atomic_file, atomic_folder, storage_errors
 from shiftreg.checkpoints.base_folder import (
     network_folder,
     parameter_reader,
@@ -111,6 +111,7 @@ __all__ = [
     "single_file_contents",
     "sort_single_file",
     "state_sentences",
+    "storage_errors",
     "unet_dtype",
     "write_adapter",
     "write_base",

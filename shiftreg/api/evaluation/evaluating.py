@@ -156,45 +156,50 @@ def _at_hand(
 def _keep(
     workspace: Workspace, subject: Subject, evaluation: Evaluation, classifier_digest: str
 ) -> Evaluation:
-    """Writes report and grid, and records both."""
+    """Writes the grid and the report, and registers both; all of it, or nothing."""
     folder = workspace.settings.home / "evaluations"
     folder.mkdir(parents=True, exist_ok=True)
-    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
-    stem = f"{slug(evaluation.name)}-{stamp}"
-    evaluation = replace(
-        evaluation, picture=folder / f"{stem}.png", report_path=folder / f"{stem}.json"
-    )
-    assert evaluation.picture is not None
-    assert evaluation.report_path is not None
-    with atomic_file(evaluation.picture, overwrite=True) as partial:
-        columns = ("base", *(step.label or f"step {step.number}" for step in evaluation.steps))
-        save_picture(picture_grid(_grid(subject, evaluation.steps), columns, tile=96), partial)
-    with atomic_file(evaluation.report_path, overwrite=True) as partial:
-        partial.write_text(json.dumps(to_json(evaluation), indent=2), encoding="utf-8")
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")
+    picture, path = (folder / f"{slug(evaluation.name)}-{stamp}{end}" for end in (".png", ".json"))
+    evaluation = replace(evaluation, picture=picture, report_path=path)
     last = evaluation.steps[-1]
-    with change(
-        workspace,
-        "evaluate",
-        base=evaluation.base,
-        concepts=tuple(name for name, state in last.states.items() if state == "erased"),
-        digests={
-            "base": workspace.base.digest,
-            "composition": last.digest,
-            "classifier": classifier_digest,
-            "report": file_digest(evaluation.report_path),
-        },
-        recovery={"kind": "evaluation"},
-        details={"name": evaluation.name, "passed": evaluation.passed, "method": evaluation.method},
-    ):
-        workspace.registry.record_measurement(
-            evaluation.base,
-            "evaluation",
-            last.digest,
-            evaluation.report_path,
-            metrics={goal.name: goal.value for goal in evaluation.goals},
-            passed=evaluation.passed,
-            files=[evaluation.picture],
-        )
+    try:
+        with atomic_file(picture) as partial:
+            columns = ("base", *(step.label or f"step {step.number}" for step in evaluation.steps))
+            save_picture(picture_grid(_grid(subject, evaluation.steps), columns, tile=96), partial)
+        with atomic_file(path) as partial:
+            partial.write_text(json.dumps(to_json(evaluation), indent=2), encoding="utf-8")
+        with change(
+            workspace,
+            "evaluate",
+            base=evaluation.base,
+            concepts=tuple(name for name, state in last.states.items() if state == "erased"),
+            digests={
+                "base": workspace.base.digest,
+                "composition": last.digest,
+                "classifier": classifier_digest,
+                "report": file_digest(path),
+            },
+            recovery={"kind": "evaluation"},
+            details={
+                "name": evaluation.name,
+                "passed": evaluation.passed,
+                "method": evaluation.method,
+            },
+        ):
+            workspace.registry.record_measurement(
+                evaluation.base,
+                "evaluation",
+                last.digest,
+                path,
+                metrics={goal.name: goal.value for goal in evaluation.goals},
+                passed=evaluation.passed,
+                files=[picture],
+            )
+    except BaseException:
+        picture.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
+        raise
     return evaluation
 
 

@@ -91,8 +91,13 @@ def write_report(
     """
     if file is not None and path.absolute() == file.absolute():
         raise InvalidInputError(f"The page would replace the model '{file}'. Choose another --out.")
-    # Opened first: a page that cannot be written is refused before the work, not after it.
-    with checkpoints.atomic_file(path, overwrite=overwrite) as partial:
+    if path.is_dir():
+        raise InvalidInputError(
+            f"'{path}' is a folder, and a page would be written there. Choose another --out."
+        )
+    # Opened first: a page that cannot be written is refused before the work, not after it. One that
+    # cannot be registered goes again, and what it replaced is put back.
+    with checkpoints.placed_together(path, overwrite=overwrite) as placement:
         verification = verify(
             workspace,
             file,
@@ -105,10 +110,36 @@ def write_report(
         plan = verification.plan
         painted = paint_groups(workspace, plan, _weights(workspace, plan, file), images, observe)
         page = _page(workspace, verification, painted)
-        partial.write_text(render_page(page), encoding="utf-8")
-    digest = checkpoints.file_digest(path)
+        with checkpoints.storage_errors(path):
+            placement.path.write_text(render_page(page), encoding="utf-8")
+        placement.place()
+        digest = checkpoints.file_digest(path)
+        run_id = _register(workspace, verification, painted, path, digest, page.file_digest)
     failed = sum(not check.passed for check in verification.checks)
-    exported = {"export": page.file_digest} if page.file_digest else {}
+    return ReportResult(
+        plan=plan,
+        path=path,
+        digest=digest,
+        file=file,
+        passed=verification.passed,
+        checks=len(verification.checks),
+        failed=failed,
+        pictures=sum(len(r.before) + len(r.after) for g in painted.groups for r in g.rows),
+        run_id=run_id,
+    )
+
+
+def _register(
+    workspace: Workspace,
+    verification: Verification,
+    painted: Painted,
+    path: Path,
+    digest: str,
+    file_digest: str,
+) -> str:
+    """Keeps a page with its pictures in the registry, and notes it; the run's identity."""
+    plan, checks = verification.plan, verification.checks
+    exported = {"export": file_digest} if file_digest else {}
     with (
         tempfile.TemporaryDirectory() as scratch,
         change(
@@ -127,22 +158,15 @@ def write_report(
             "report",
             plan.digest,
             path,
-            metrics={"checks": float(len(verification.checks)), "failed": float(failed)},
+            metrics={
+                "checks": float(len(checks)),
+                "failed": float(sum(not check.passed for check in checks)),
+            },
             passed=verification.passed,
-            export_digest=page.file_digest,
+            export_digest=file_digest,
             files=_save_grids(painted, Path(scratch)),
         )
-    return ReportResult(
-        plan=plan,
-        path=path,
-        digest=digest,
-        file=file,
-        passed=verification.passed,
-        checks=len(verification.checks),
-        failed=failed,
-        pictures=sum(len(r.before) + len(r.after) for g in painted.groups for r in g.rows),
-        run_id=measurement.run_id,
-    )
+    return measurement.run_id
 
 
 def _weights(

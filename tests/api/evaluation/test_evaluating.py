@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -149,6 +150,26 @@ def test_missed_goals_fail_the_evaluation(owner: api.Workspace) -> None:
     result = api.evaluate(owner, scene, images=2, wordings="none")
     assert not result.passed
     assert [goal.name for goal in result.goals] == ["ordinary LPIPS"]
+
+
+def test_what_cannot_be_registered_is_not_kept(
+    owner: api.Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_arguments: Any, **_options: Any) -> None:
+        raise OSError("no")
+
+    def kept() -> set[Path]:
+        folder = owner.settings.home / "evaluations"
+        return {path for path in folder.glob("*") if path.is_file()}
+
+    before = kept()
+    monkeypatch.setattr(owner.registry, "record_measurement", refuse)
+    with pytest.raises(OSError, match="no"):
+        api.evaluate(owner, Scene("Unkept", ("Picasso",), ()), images=2, wordings="none")
+    assert kept() == before
+    assert "evaluate" not in {
+        event.action for event in owner.audit.events() if event.details.get("name") == "Unkept"
+    }
 
 
 def test_older_shifts_come_to_protect_what_is_erased_later(workspace: api.Workspace) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mlflow import MlflowClient
@@ -84,6 +85,35 @@ def test_what_cannot_be_reported_leaves_no_page(workspace: api.Workspace, tmp_pa
     with pytest.raises(NotFoundError):
         api.write_report(workspace, path, file=tmp_path / "missing.ckpt")
     assert list(tmp_path.glob("*report*")) == []
+
+
+@pytest.mark.parametrize("before", [None, "an older page"])
+def test_a_page_that_cannot_be_registered_is_not_kept(
+    workspace: api.Workspace,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    before: str | None,
+) -> None:
+    record = workspace.registry.record_measurement
+
+    def refuse(base: str, kind: str, *arguments: Any, **options: Any) -> Any:
+        if kind == "report":
+            raise OSError("no")
+        return record(base, kind, *arguments, **options)
+
+    monkeypatch.setattr(workspace.registry, "record_measurement", refuse)
+    path = tmp_path / "report.html"
+    if before:
+        path.write_text(before)
+    with pytest.raises(OSError, match="no"):
+        api.write_report(workspace, path, images=1, overwrite=True)
+    assert [file.read_text() for file in tmp_path.glob("*report*")] == [before] * bool(before)
+    assert "report" not in {event.action for event in workspace.audit.events()}
+
+
+def test_a_page_never_takes_the_place_of_a_folder(workspace: api.Workspace, tmp_path: Path) -> None:
+    with pytest.raises(InvalidInputError, match="is a folder"):
+        api.write_report(workspace, tmp_path, overwrite=True)
 
 
 def test_a_page_about_a_file_shows_its_recipe_and_marks_its_export(
