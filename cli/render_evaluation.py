@@ -21,7 +21,10 @@ def evaluation(result: Evaluation) -> RenderableType:
     """All of an evaluation."""
     parts: list[RenderableType] = []
     for step in result.steps:
-        parts.append(scene_step(step, result.reference.get(step.label, {})))
+        published = result.reference.get(step.label, {})
+        # Without numbers of the step there is nothing that the original ones would explain.
+        original = result.reference.get("original", {}) if published else {}
+        parts.append(scene_step(step, published, original))
         if step.wordings:
             parts.append(wordings(step.wordings))
     parts.append(goals(result.goals))
@@ -39,11 +42,20 @@ def evaluation(result: Evaluation) -> RenderableType:
     return Group(*parts)
 
 
-def scene_step(step: StepResult, reference: Mapping[str, str]) -> RenderableType:
-    """One step: a row a concept, and what is ordinary below."""
+def scene_step(
+    step: StepResult, reference: Mapping[str, str], original: Mapping[str, str]
+) -> RenderableType:
+    """One step: a row a concept, and what is ordinary below.
+
+    Args:
+        step: What was measured.
+        reference: Concept -> what was published of the step; may be empty.
+        original: The same of the model in which nothing is erased.
+    """
     title = f"{step.label or f'Step {step.number}'}: {step.action or 'nothing is erased'}"
-    columns = ["Concept", "Now", "FD", "Found", "LPIPS"]
-    table = make_table(*columns, *(["Paper: FID/ACC/LPIPS"] if reference else []))
+    columns = ["Concept", "Now", "FD", "Found", "LPIPS", "Style"]
+    columns += ["Paper: FID/ACC/LPIPS"] * bool(reference) + ["Paper, original"] * bool(original)
+    table = make_table(*columns)
     table.title, table.title_justify = safe(title), "left"
     for score in step.scores:
         word = "erased" if score.role == "forgotten" else "generates"
@@ -54,7 +66,8 @@ def scene_step(step: StepResult, reference: Mapping[str, str]) -> RenderableType
             f"{score.frechet:.2f}",
             share(score.accuracy),
             f"{score.lpips.value:.4f}",
-            *([safe(reference.get(score.concept, ""))] if reference else []),
+            number(score.style.value),
+            *(safe(one.get(score.concept, "")) for one in (reference, original) if one),
         )
     table.add_section()
     table.add_row(

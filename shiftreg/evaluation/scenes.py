@@ -25,6 +25,9 @@ GOALS: Mapping[str, float] = {
 }
 """The most that the worst cell may show."""
 
+ORIGINAL = "original"
+"""What a table of published numbers calls the model in which nothing is erased."""
+
 _KEYS = {
     "name", "about", "concepts", "kind", "steps", "method", "options", "goals", "images",
     "aliases", "spellings", "neighbours", "reference",
@@ -70,7 +73,8 @@ class Scene:
         aliases: Concept -> synonyms to try.
         spellings: Concept -> spellings of other languages to try.
         neighbours: Names that may be near a concept, beside the known ones.
-        reference: Step's label -> concept -> published "FID/ACC/LPIPS".
+        reference: Step's label -> concept -> published "FID/ACC/LPIPS"; those of the model in which
+            nothing is erased are under :data:`ORIGINAL`.
     """
 
     name: str
@@ -169,11 +173,12 @@ def _reference(value: Any, concepts: tuple[str, ...], path: Path) -> dict[str, d
     if not file.is_file():
         raise NotFoundError(f"'{path}' names the reference '{file}', and there is no such file.")
     with file.open(encoding="utf-8-sig", newline="") as lines:
-        rows = [row for row in csv.DictReader(lines) if row.get("scene") == str(values["scene"])]
+        wanted = (ORIGINAL, str(values["scene"]))
+        rows = [row for row in csv.DictReader(lines) if row.get("scene") in wanted]
     # Headers spell names without spaces.
     spelled = {slug(concept).replace("-", ""): concept for concept in concepts}
     return {
-        row["time"]: {
+        ORIGINAL if row["scene"] == ORIGINAL else row["time"]: {
             spelled[key]: text
             for column, text in row.items()
             if (key := slug(column).replace("-", "")) in spelled

@@ -32,7 +32,8 @@ def place(tmp_path_factory: pytest.TempPathFactory, database: Path) -> Path:
 
 @pytest.fixture
 def scene(tmp_path: Path) -> Path:
-    (tmp_path / "paper.csv").write_text("scene,time,Picasso\n9,t0,1.25/98.8/.00\n")
+    rows = ("scene,time,Picasso", "original,-,0.00/97.1/.00", "9,t0,1.25/98.8/.00")
+    (tmp_path / "paper.csv").write_text("\n".join(rows))
     path = tmp_path / "scene.yaml"
     path.write_text(SCENE)
     return path
@@ -55,7 +56,8 @@ def test_a_scene_is_shown_step_by_step_in_words_beside_the_paper(scene: Path) ->
     assert result.exit_code == 1, result.output
     words = " ".join(result.stdout.split())
     assert "t0: erase Picasso, Cezanne" in words
-    assert "1.25/98.8/.00" in words
+    assert "1.25/98.8/.00 0.00/97.1/.00" in words
+    assert "LPIPS Style Paper: FID/ACC/LPIPS Paper, original" in words
     assert "generates (recovered)" in words
     assert "generates (regular)" in words
     assert "Other ways of asking" in words
