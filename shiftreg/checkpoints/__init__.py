@@ -53,6 +53,7 @@ from shiftreg.checkpoints.model_spec import (
     state_sentences,
 )
 from shiftreg.checkpoints.shift_file import load_shift, save_shift
+from shiftreg.checkpoints.stated_base import StatedBase
 from shiftreg.checkpoints.together import Placement, placed_together
 from shiftreg.checkpoints.torch_file import load_pickle_checkpoint
 from shiftreg.checkpoints.unfinished import Unfinished
@@ -71,6 +72,7 @@ __all__ = [
     "ModelFacts",
     "Placement",
     "SingleFile",
+    "StatedBase",
     "Unfinished",
     "WeightChange",
     "atomic_file",

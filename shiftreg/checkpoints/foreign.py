@@ -18,6 +18,7 @@ from shiftreg.checkpoints.foreign_files import ForeignFile, read_foreign_file
 from shiftreg.checkpoints.lora_deltas import lora_change
 from shiftreg.checkpoints.lora_keys import is_lora
 from shiftreg.checkpoints.state_change import state_change
+from shiftreg.checkpoints.stated_base import StatedBase
 from shiftreg.checkpoints.weight_change import WeightChange
 from shiftreg.errors import InvalidInputError
 
@@ -33,6 +34,7 @@ class ForeignChange:
         digest: SHA-256 of the file, or over the files of the folder.
         left_out: Sentences on what the file holds and the deltas do not.
         details: JSON values, such as ranks, alphas, dtype and number of keys.
+        stated_base: Which base the file says it was made for.
     """
 
     deltas: dict[str, Tensor]
@@ -40,6 +42,7 @@ class ForeignChange:
     digest: str
     left_out: tuple[str, ...]
     details: dict[str, Any]
+    stated_base: StatedBase
 
 
 def read_foreign(path: Path, base_folder: Path, *, unet_only: bool = False) -> ForeignChange:
@@ -62,7 +65,8 @@ def read_foreign(path: Path, base_folder: Path, *, unet_only: bool = False) -> F
     """
     network_folder(base_folder)  # refuses what is no base
     source = f"'{path}'"
-    change = change_of_base(read_foreign_file(path), base_folder, source, unet_only=unet_only)
+    file = read_foreign_file(path)
+    change = change_of_base(file, base_folder, source, unet_only=unet_only)
     if not change.deltas:
         raise InvalidInputError(
             f"A shift changes weights, and {source} changes none of the base's: it is the base "
@@ -74,6 +78,7 @@ def read_foreign(path: Path, base_folder: Path, *, unet_only: bool = False) -> F
         digest=checkpoint_digest(path),
         left_out=change.left_out,
         details=change.details,
+        stated_base=StatedBase.of(file.metadata),
     )
 
 

@@ -89,7 +89,9 @@ def read_import(
         raise InvalidInputError(f"A strength is a number other than 0, and it is {strength}.")
     with suppress(NotFoundError):  # a new concept
         name = workspace.find(name)
+    base, facts = workspace.base, checkpoints.model_facts(workspace.folder)
     change = checkpoints.read_foreign(path, workspace.folder, unet_only=unet_only)
+    change.stated_base.check(f"'{path}'", base.name, base.digest, facts.kohya_version)
     deltas = {
         parameter.removesuffix(".weight"): (delta.double() * strength).float()
         for parameter, delta in change.deltas.items()

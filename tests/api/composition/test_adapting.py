@@ -22,7 +22,13 @@ from shiftreg.api.composition.composing import plan_shifts
 from shiftreg.api.composition.describing import base_facts
 from shiftreg.checkpoints import AdapterNames, file_digest, read_foreign
 from shiftreg.compose import Composition, merged_weights
-from shiftreg.errors import AlreadyExistsError, InvalidInputError, NotFoundError, StorageError
+from shiftreg.errors import (
+    AlreadyExistsError,
+    IntegrityError,
+    InvalidInputError,
+    NotFoundError,
+    StorageError,
+)
 from shiftreg.settings import Settings
 from shiftreg.verification import Check
 
@@ -273,6 +279,21 @@ def test_verify_paints_with_what_an_adapter_makes_of_the_base(
     (result.path.with_name("c.safetensors.recipe.json")).unlink()
     with pytest.raises(NotFoundError, match="no recipe"):
         api.verify(erased, result.path)
+
+
+def test_an_adapter_is_not_verified_against_another_base(
+    erased: api.Workspace, tmp_path: Path, home: Path
+) -> None:
+    result = export(erased, tmp_path / "c.safetensors", "Caravaggio")
+    folder = shutil.copytree(miniature.BASE_FOLDER, tmp_path / "sibling")
+    weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    tensors = load_file(weights)
+    save_file(tensors | {"conv_in.bias": tensors["conv_in.bias"] + 0.25}, weights)
+    other = api.open_workspace(Settings(home, "sibling", None))
+    digest = api.register_base(other, str(folder), name="sibling", steps=2).digest
+    expected = rf"base {erased.base.digest[:12]} \('miniature'\), and 'sibling' is {digest[:12]}"
+    with pytest.raises(IntegrityError, match=rf"{expected}.*--base"):
+        api.verify(other, result.path)
 
 
 def test_inspect_finds_the_shift_in_an_adapter(erased: api.Workspace, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from shiftreg import api, pipelines
+from shiftreg import api, miniature, pipelines
 from shiftreg.api.composition.composing import plan_shifts
 from shiftreg.checkpoints import file_digest
 from shiftreg.compose import merged_weights
@@ -188,6 +189,32 @@ def test_what_cannot_be_used_is_refused_and_nothing_is_registered(
         api.read_import(workspace, path, "Picasso")
     assert workspace.registry.concepts("miniature") == ()
     assert not [e for e in workspace.audit.events() if e.action == "import"]
+
+
+def test_an_adapter_of_a_base_of_the_same_shapes_is_refused(
+    workspace: api.Workspace, tmp_path: Path, database: Path
+) -> None:
+    api.erase(workspace, ["Caravaggio"])
+    file = tmp_path / "caravaggio.safetensors"
+    api.export_adapter(workspace, api.plan_adapter(workspace, file, ["Caravaggio"]))
+    sibling = sibling_base(tmp_path / "sibling")
+    fresh = tmp_path / "fresh"
+    fresh.mkdir()
+    (fresh / "registry.db").write_bytes(database.read_bytes())
+    other = api.open_workspace(Settings(fresh, "sibling", None))
+    api.register_base(other, str(sibling), name="sibling", steps=2)
+    with pytest.raises(IncompatibleError, match=f"for base {workspace.base.digest[:12]}.*--base"):
+        api.read_import(other, file, "Caravaggio")
+    assert api.read_import(workspace, file, "Caravaggio").form == "lora, diffusers/PEFT"
+
+
+def sibling_base(folder: Path) -> Path:
+    """The miniature after a little more training."""
+    shutil.copytree(miniature.BASE_FOLDER, folder)
+    weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    tensors = load(weights)
+    save_file(tensors | {"conv_in.bias": tensors["conv_in.bias"] + 0.25}, weights)
+    return folder
 
 
 def test_a_strength_of_nothing_is_refused(workspace: api.Workspace, partial: Path) -> None:

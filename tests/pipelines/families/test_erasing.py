@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from shiftreg import api, pipelines
 from shiftreg.checkpoints import compare_checkpoint, folder_digest
 from shiftreg.compose import Composition, merged_weights
+from shiftreg.errors import IncompatibleError
 from shiftreg.settings import Settings
 from shiftreg.shift import ConceptShift
 from shiftreg_cli.main import app
@@ -145,6 +146,23 @@ def test_the_digest_of_two_text_encoders_is_that_of_both(
 ) -> None:
     own = folder_digest(folder / "text_encoder")
     assert (workspace.base.text_encoder_digest == own) is (family != "sdxl")
+
+
+@pytest.mark.parametrize("family", ["sdxl"], indirect=True)
+def test_a_lora_that_names_another_family_is_refused_whatever_its_shapes(
+    workspace: api.Workspace, tmp_path: Path
+) -> None:
+    layer, weight = next(iter(pipelines.layer_weights(workspace.network).items()))
+    rows, columns = weight.shape
+    file = tmp_path / "lora.safetensors"
+    pair = {"lora_A": torch.ones(1, columns), "lora_B": torch.ones(rows, 1)}
+    tensors = {f"unet.{layer}.{side}.weight": tensor for side, tensor in pair.items()}
+    save_file(tensors, file, {"ss_base_model_version": "sdxl_base_v1-0"})
+    assert api.read_import(workspace, file, "ann").form == "lora, diffusers/PEFT"
+    save_file(tensors, file, {"ss_base_model_version": "sd_v1"})
+    with pytest.raises(IncompatibleError, match=r"Diffusion 1\.x .* Diffusion XL\. .*--base"):
+        api.read_import(workspace, file, "ann")
+    assert not workspace.registry.concepts("base")
 
 
 def test_the_command_line_registers_a_transformer(
