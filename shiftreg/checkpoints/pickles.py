@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pickletools
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -169,7 +169,7 @@ class _Machine:
     def assign(self, items: list[Any]) -> None:
         """Adds keys and values to the dictionary on the stack, if it is one."""
         if isinstance(target := self.stack[-1], dict):
-            target.update(_dictionary(items))
+            _fill_in_turn(target, items)
 
     def name(self, module: Any, name: Any) -> None:
         """Pushes the name of a class or function."""
@@ -205,10 +205,23 @@ class _Machine:
         self.make(self.stack.pop(), arguments)
 
 
-def _dictionary(items: list[Any]) -> dict[Any, Any]:
-    """Keys and values in turn; a key that is no plain value cannot be looked up."""
-    keys = (key if isinstance(key, SCALARS) else Inert() for key in items[::2])
-    return dict(zip(keys, items[1::2], strict=True))
+def fill(target: dict[Any, Any], items: Iterable[tuple[Any, Any]]) -> dict[Any, Any]:
+    """Adds keys and values; a key that is no plain value cannot be looked up.
+
+    Raises:
+        ValueError: A text is named twice. No dictionary that was saved does so; readers would
+            disagree on which of the values is meant.
+    """
+    for key, value in items:
+        if isinstance(key, str) and key in target:
+            raise ValueError(f"it names '{key[:99]}' twice")
+        target[key if isinstance(key, SCALARS) else Inert()] = value
+    return target
+
+
+def _fill_in_turn(target: dict[Any, Any], items: list[Any]) -> dict[Any, Any]:
+    """The same, with keys and values in turn."""
+    return fill(target, zip(items[::2], items[1::2], strict=True))
 
 
 VALUES = {
@@ -230,7 +243,7 @@ INSTRUCTIONS: dict[str, Callable[[_Machine, Any], None]] = {
     "TUPLE1": lambda machine, _: machine.push(machine.take(1)),
     "TUPLE2": lambda machine, _: machine.push(machine.take(2)),
     "TUPLE3": lambda machine, _: machine.push(machine.take(3)),
-    "DICT": lambda machine, _: machine.push(_dictionary(machine.items())),
+    "DICT": lambda machine, _: machine.push(_fill_in_turn({}, machine.items())),
     "FROZENSET": lambda machine, _: machine.replace(machine.items()),
     "APPEND": lambda machine, _: machine.extend(list(machine.take(1))),
     "APPENDS": lambda machine, _: machine.extend(machine.items()),

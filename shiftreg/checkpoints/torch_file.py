@@ -19,6 +19,7 @@ from shiftreg.checkpoints.pickles import (
     Builder,
     CodeFoundError,
     Inert,
+    fill,
     read_pickle,
 )
 from shiftreg.checkpoints.stored import LoadedTensor, StoredTensor, TensorSource
@@ -281,6 +282,5 @@ def _count(value: Any) -> int:
 
 def _mapping(*arguments: Any) -> dict[Any, Any]:
     """An ordered dictionary; the oldest pickles give its items as pairs."""
-    if arguments and isinstance(arguments[0], list):
-        return {key: value for key, value in arguments[0] if isinstance(key, str)}
-    return {}
+    pairs = arguments[0] if arguments and isinstance(arguments[0], list) else []
+    return fill({}, ((key, value) for key, value in pairs if isinstance(key, str)))

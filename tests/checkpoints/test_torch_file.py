@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import builtins
 import collections
 import contextlib
@@ -326,6 +327,54 @@ def test_claims_of_a_pickle_take_no_memory(tmp_path: Path, code: bytes) -> None:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 4 << 20
+
+
+TWICE = {
+    "in one step": b"}(X\x01\0\0\0xK\x01X\x01\0\0\0xK\x02u.",
+    "one after the other": b"}X\x01\0\0\0xK\x01sX\x01\0\0\0xK\x02s.",
+    "in another way of writing it": b"}(X\x01\0\0\0xK\x01U\x01xK\x02u.",
+    "made at once": b"(X\x01\0\0\0xK\x01X\x01\0\0\0xK\x02d.",
+    "within": b"}X\x0a\0\0\0state_dict}(X\x01\0\0\0xK\x01X\x01\0\0\0xK\x02us.",
+    "ordered": b"ccollections\nOrderedDict\n)R(X\x01\0\0\0xK\x01X\x01\0\0\0xK\x02u.",
+    "ordered, by pairs": b"ccollections\nOrderedDict\n((lp0\n(lp1\nS'x'\naI1\naag1\natR.",
+}
+
+
+@pytest.mark.parametrize("program", TWICE)
+def test_a_name_that_is_there_twice_is_refused(tmp_path: Path, program: str) -> None:
+    path = archive(tmp_path / "twice.ckpt", TWICE[program])
+    for read in (load_pickle_checkpoint, stored_ckpt):
+        with pytest.raises(IntegrityError, match="names 'x' twice"):
+            read(path)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_what_lightning_leaves_names_nothing_twice(tmp_path: Path, zipped: bool) -> None:
+    model = torch.nn.Linear(2, 2)
+    optimizer = torch.optim.AdamW(model.parameters())
+    model(torch.ones(2)).sum().backward()
+    optimizer.step()
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
+    nan = float("nan")
+    content = {
+        "epoch": 1,
+        "global_step": 3,
+        "state_dict": model.state_dict(),  # an OrderedDict with a state of its own
+        "optimizer_states": [optimizer.state_dict()] * 2,
+        "lr_schedulers": [schedule.state_dict()],
+        "callbacks": {ModelCheckpoint: {"best": None}, "ModelCheckpoint": {"best": None}},
+        "hyper_parameters": argparse.Namespace(epoch=1, inner=argparse.Namespace(epoch=1)),
+        "loops": collections.defaultdict(dict, {"fit": {"epoch": {"epoch": 1}}}),
+        "numbers": {1: "x", "1": "x", b"1": "x", (1,): "x", nan: 1, float("nan"): 2, None: 3},
+        "counted": collections.Counter("aab"),
+    }
+    torch.save(content, tmp_path / "x.ckpt", _use_new_zipfile_serialization=zipped)
+    assert load_pickle_checkpoint(tmp_path / "x.ckpt").keys() == content.keys()
+    assert stored_ckpt(tmp_path / "x.ckpt").keys() == model.state_dict().keys()
+
+
+class ModelCheckpoint:
+    """Old versions of Lightning name the state of callbacks by their class."""
 
 
 def test_a_pickle_of_too_many_instructions_is_refused(tmp_path: Path) -> None:
