@@ -97,9 +97,7 @@ def paint(
         common.show(plan, render_painting.plan(plan))
         common.note("Dry run: nothing was painted.")
         return
-    plan = api.plan_painting(workspace, prompts, folder, **settings)
-    batches = sum(-(-one.new // batch) for one in plan.folders)
-    done_by = api.choose_engine(workspace, engine, workers=workers, tasks=batches)
+    done_by = api.choose_engine(workspace, engine, workers=workers)
     try:
         with common.progress() as observe, done_by:
             result = api.paint_prompts(

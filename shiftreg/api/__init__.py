@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from shiftreg.api.composition.adapting import export_adapter as export_adapter
     from shiftreg.api.composition.composing import plan_composition as plan_composition
     from shiftreg.api.composition.exporting import export_composition as export_composition
+    from shiftreg.api.composition.live import composition_weights as composition_weights
     from shiftreg.api.composition.samples import generate_grid as generate_grid
     from shiftreg.api.composition.verifying import verify as verify
     from shiftreg.api.deleting import Deletion as Deletion
@@ -88,6 +89,7 @@ _HOMES = {
     "attack": "shiftreg.api.attacks.attacking",
     "check_signature": "shiftreg.api.release.checking",
     "choose_engine": "shiftreg.api.engine_choice",
+    "composition_weights": "shiftreg.api.composition.live",
     "convert_base": "shiftreg.api.bases.single_files",
     "decouple": "shiftreg.api.erasure.decoupling",
     "delete": "shiftreg.api.deleting",

@@ -23,11 +23,10 @@ _COMPILED = "_orig_mod."  # torch.compile's wrapper, within the names of what it
 class LiveComposer:
     """Puts weights into a model, and the base's back bit for bit.
 
-    Two compositions whose weights were merged before are switched at the price of copies alone::
+    Two compositions whose weights were computed before are switched at the price of copies alone::
 
         live = LiveComposer(pipeline)
-        weights = merged_weights(live.base(composition.layers), composition)
-        live.switch(weights)
+        live.switch(api.composition_weights(workspace, without=["Picasso"]))
 
     One composer a model: another one would take what this one applied for the base. A model that
     paints in one thread must not be switched by another.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from diffusers import StableDiffusionPipeline
 from torch import Tensor, nn
 
 from shiftreg.errors import IncompatibleError, InvalidInputError
-from shiftreg.pipelines import layer_weights, load_pipeline, parameters
+from shiftreg.pipelines import generate, layer_weights, load_pipeline, parameters
 from shiftreg.pipelines.live import LiveComposer
 
 Weights = dict[str, Tensor]
@@ -202,6 +203,28 @@ def test_sequential_offloading_is_refused(unet: nn.Module) -> None:
     accelerate.cpu_offload(unet, execution_device="cpu")
     with pytest.raises(IncompatibleError, match="offloaded"):
         live.switch(weights)
+
+
+def test_models_that_are_offloaded_as_a_whole_are_switched(
+    pipeline: StableDiffusionPipeline, base: Path
+) -> None:
+    pytest.importorskip("accelerate")
+    paint = partial(generate, prompts=["a"], seeds=[0], steps=2, guidance=3.0, latents=True)
+    weights = changed(pipeline.unet, 1.0)
+    before = paint(pipeline)
+    with LiveComposer(pipeline).composed(weights):
+        wanted = paint(pipeline)
+    assert not torch.allclose(wanted, before)
+    offloaded = load_pipeline(base)
+    # The hooks are the same for any device: they move a whole model when it is called, and back.
+    offloaded.enable_model_cpu_offload(device="cpu")
+    live = LiveComposer(offloaded)
+    for _ in range(2):  # what is away at first, and what has been there and back
+        with live.composed(weights):
+            assert torch.equal(paint(offloaded), wanted)
+        assert torch.equal(paint(offloaded), before)
+    offloaded.maybe_free_model_hooks()
+    assert torch.equal(paint(offloaded), before)
 
 
 def test_offloading_in_groups_is_refused(unet: nn.Module) -> None:
