@@ -203,7 +203,12 @@ def register_base(
     """
     from shiftreg import pipelines
     from shiftreg.api.bases import single_files
-    from shiftreg.checkpoints import folder_digest, is_single_file, read_origin
+    from shiftreg.checkpoints import (
+        check_base_weights,
+        folder_digest,
+        is_single_file,
+        read_origin,
+    )
 
     packaged = miniature.prompts() if source == miniature.NAME else {}
     single_files.check_options(source, config, ema)
@@ -219,6 +224,8 @@ def register_base(
     origin = read_origin(folder)
     own_name = Path(origin["file"]).stem if origin else source if packaged else folder.name
     pipeline = pipelines.load_pipeline(folder)
+    parameters = (name for name, _ in pipelines.network_of(pipeline).named_parameters())
+    check_base_weights(folder, parameters)
     pipelines.check_image_independence(pipeline)
     triggers = dict(triggers) if triggers is not None else packaged.get("triggers", {})
     subjects = tuple(subjects) or tuple(packaged.get("subjects", DEFAULT_SUBJECTS))

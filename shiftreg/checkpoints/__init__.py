@@ -16,6 +16,7 @@ from shiftreg.checkpoints.base_folder import (
     read_component,
     unet_dtype,
 )
+from shiftreg.checkpoints.base_weights import check_base_weights
 from shiftreg.checkpoints.comparison import (
     Comparison,
     compare_checkpoint,
@@ -81,6 +82,7 @@ __all__ = [
     "change_of_base",
     "check_adapter_name",
     "check_adapter_target",
+    "check_base_weights",
     "check_export_target",
     "checkpoint_digest",
     "compare_adapter",

@@ -6,6 +6,8 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from shiftreg import api, miniature
 from shiftreg.errors import (
@@ -15,6 +17,7 @@ from shiftreg.errors import (
     NotFoundError,
 )
 from shiftreg.settings import Settings
+from tests.conftest import LAYER
 
 
 def opened(home: Path, base: str) -> api.Workspace:
@@ -72,6 +75,23 @@ def test_a_base_without_one_of_its_parts_is_refused(home: Path, folder: Path, pa
     shutil.rmtree(folder / part)
     with pytest.raises(IntegrityError, match=part):
         api.register_base(opened(home, "mine"), str(folder))
+
+
+def test_a_base_of_which_a_weight_is_missing_or_quantised_is_refused(
+    home: Path, folder: Path
+) -> None:
+    weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    tensors = load_file(weights)
+    name = f"{LAYER}.weight"
+    rest = {key: tensor for key, tensor in tensors.items() if key != name}
+    save_file(rest, weights, {"format": "pt"})
+    with pytest.raises(IntegrityError, match=f"no '{name}'"):
+        api.register_base(opened(home, "mine"), str(folder))
+    save_file(tensors | {name: tensors[name].to(torch.int8)}, weights, {"format": "pt"})
+    with pytest.raises(InvalidInputError, match="holds int8"):
+        api.register_base(opened(home, "mine"), str(folder))
+    save_file(tensors, weights, {"format": "pt"})
+    api.register_base(opened(home, "mine"), str(folder))
 
 
 def test_truncated_weights_are_refused(home: Path, folder: Path) -> None:
