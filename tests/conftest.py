@@ -19,6 +19,7 @@ from shiftreg import api
 from shiftreg.registry import open_registry
 from shiftreg.settings import Settings
 from shiftreg.shift import ConceptShift
+from tests.clusters import two_nodes
 from tests.servers import WHOLE_ON_SERVER, Server, postgresql_programs, team_server
 
 LAYER = "down_blocks.1.attentions.0.transformer_blocks.0.attn2.to_k"
@@ -210,6 +211,13 @@ def server(running_server: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
     for name, value in running_server.environment.items():
         monkeypatch.setenv(name, value)
     return running_server
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[None]:
+    """A Ray cluster of two nodes, which takes about 20 seconds to start."""
+    with two_nodes():
+        yield
 
 
 @pytest.fixture(scope="module", autouse=WHOLE_ON_SERVER)

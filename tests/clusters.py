@@ -1,23 +1,26 @@
+"""A Ray cluster of two nodes on this machine, for tests."""
+
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
-
-import pytest
 
 STARTS = 3
 
 
-@pytest.fixture(scope="session")
-def cluster() -> Iterator[None]:
-    """A Ray cluster of two nodes, each with one processor, that this process is connected to."""
+@contextmanager
+def two_nodes() -> Iterator[None]:
+    """Nodes with one processor each, that this process is connected to."""
     import ray
 
     nodes = _started()
     ray.init(address=nodes.address, log_to_driver=False)
-    yield
-    ray.shutdown()
-    nodes.shutdown()
+    try:
+        yield
+    finally:
+        ray.shutdown()
+        nodes.shutdown()
 
 
 def _started() -> Any:
@@ -31,7 +34,7 @@ def _started() -> Any:
             nodes.add_node(**node, include_dashboard=False)
             nodes.add_node(**node)
             break
-        except Exception:
+        except Exception:  # Ray raises just that
             nodes.shutdown()
             if attempt == STARTS - 1:
                 raise
