@@ -8,12 +8,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.optim.optimizer import register_optimizer_step_post_hook
 from torchvision.models import resnet18
 
 from shiftreg.errors import InvalidInputError
 from shiftreg.evaluation.classifier import Classifier
 from shiftreg.evaluation.classifier_recipe import hold_out, usual_epochs
-from shiftreg.evaluation.classifier_training import augmented, settle, train_classifier
+from shiftreg.evaluation.classifier_training import (
+    CYCLES,
+    LOWEST_SHARE,
+    augmented,
+    settle,
+    train_classifier,
+)
 from shiftreg.evaluation.networks import ResNet, SmallNetwork
 
 COLOURS = ("red", "green", "blue")
@@ -40,6 +47,21 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def same(one: Classifier, other: Classifier) -> bool:
     pairs = zip(one.network.parameters(), other.network.parameters(), strict=True)
     return all(torch.equal(a, b) for a, b in pairs)
+
+
+def test_the_learning_rate_rises_and_falls_in_cycles() -> None:
+    images, labels = coloured(30)
+    rates: list[float] = []
+    hook = register_optimizer_step_post_hook(
+        lambda optimizer, _arguments, _options: rates.append(optimizer.param_groups[0]["lr"])
+    )
+    try:
+        train_classifier(images, labels, epochs=8 * CYCLES, learning_rate=0.01)
+    finally:
+        hook.remove()
+    # Up in four steps and down in four, from and to a small share of the highest.
+    cycle = [LOWEST_SHARE + (1 - LOWEST_SHARE) * (4 - abs(4 - step)) / 4 for step in range(8)]
+    assert rates == pytest.approx([0.01 * share for share in cycle * CYCLES])
 
 
 def test_the_small_network_learns_to_tell_colours_apart() -> None:
