@@ -54,9 +54,12 @@ def scene_step(
     """
     title = f"{step.label or f'Step {step.number}'}: {step.action or 'nothing is erased'}"
     columns = ["Concept", "Now", "FD", "Found", "LPIPS", "Style"]
-    columns += ["Paper: FID/ACC/LPIPS"] * bool(reference) + ["Paper, original"] * bool(original)
+    columns += ["Paper"] * bool(reference) + ["Original"] * bool(original)
     table = make_table(*columns)
     table.title, table.title_justify = safe(title), "left"
+    if reference:  # below the table: as headings, they would break the columns of a terminal
+        table.caption = "Paper, after this step; original, before any: FID/ACC/LPIPS"
+        table.caption_justify = "left"
     for score in step.scores:
         word = "erased" if score.role == "forgotten" else "generates"
         role = f"{word} ({score.role})" if score.role != "forgotten" else word
@@ -75,7 +78,7 @@ def scene_step(
     )
     for trigger, rate in step.watermark.items():
         before = share(step.base_watermark[trigger])
-        table.add_row(safe(f"'{trigger}'"), f"decodes; base: {before}", "", share(rate), "")
+        table.add_row(safe(f"'{trigger}'"), f"base: {before}", "", share(rate), "")
     return table
 
 
