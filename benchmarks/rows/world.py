@@ -7,11 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from types import SimpleNamespace
 
 import torch
 from torch import Tensor
-from transformers import CLIPTextModel, CLIPTokenizer
 
 from rows.measure import Setting
 from shiftreg import checkpoints, pipelines
@@ -135,11 +133,7 @@ def world(setting: Setting, count: int = 100) -> World:
 
 
 def _encoded(setting: Setting, count: int) -> dict[str, object]:
-    folder = setting.base("float32")
-    pipeline = SimpleNamespace(
-        text_encoder=CLIPTextModel.from_pretrained(folder / "text_encoder"),
-        tokenizer=CLIPTokenizer.from_pretrained(folder / "tokenizer"),
-    )
+    pipeline = pipelines.load_prompt_reader(setting.base("float32"))
 
     @torch.no_grad()
     def encode(prompts: Sequence[str]) -> Tensor:

@@ -10,13 +10,10 @@ from pathlib import Path
 import pytest
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-ON_CONCEPTS = pytest.mark.xfail(
-    reason="rows/world.py encodes with a pipeline that lacks what encode_prompts looks for"
-)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("row", ["null_space", pytest.param("shift_size", marks=ON_CONCEPTS)])
+@pytest.mark.parametrize("row", ["null_space", "shift_size"])
 def test_a_row_is_measured_and_kept_in_the_table(tmp_path: Path, row: str) -> None:
     command = [sys.executable, BENCHMARKS / "table.py", "--family", "toy", "--rows", row]
     done = subprocess.run(

@@ -17,6 +17,7 @@ from selenium import webdriver
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
 
+from shiftreg import api
 from shiftreg.reports import EvidencePage, ReportPage, render_evidence, render_page
 
 BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
@@ -87,6 +88,10 @@ class Browser:
         path = self._folder / "report.html"
         html = render_page(page) if isinstance(page, ReportPage) else render_evidence(page)
         path.write_text(html, encoding="utf-8")
+        self.show(path, width, scheme)
+        return path
+
+    def show(self, path: Path, width: int = 1280, scheme: str = "light") -> None:
         self.command("Emulation.setEmulatedMedia", media="", features=[
             {"name": "prefers-color-scheme", "value": scheme}
         ])  # fmt: skip
@@ -98,7 +103,6 @@ class Browser:
         for log in ("browser", "performance"):
             self.driver.get_log(log)
         self.driver.get(path.as_uri())
-        return path
 
     def command(self, name: str, **parameters: Any) -> dict[str, Any]:
         return self.driver.execute_cdp_cmd(name, parameters)
@@ -141,6 +145,24 @@ def test_it_loads_without_complaint_and_asks_nothing_of_the_network(
     requests = browser.requests()
     assert path.as_uri() in requests
     assert all(url.startswith("data:") for url in requests - {path.as_uri()})
+
+
+@pytest.mark.slow
+def test_a_page_of_a_real_composition_is_whole(
+    browser: Browser, workspace: api.Workspace, tmp_path: Path
+) -> None:
+    api.erase(workspace, ["Caravaggio"])
+    result = api.write_report(workspace, tmp_path / "real.html", images=1)
+    browser.show(result.path, 390)
+    assert browser.driver.get_log("browser") == []
+    requests = browser.requests() - {result.path.as_uri()}
+    assert all(url.startswith("data:") for url in requests)
+    widths = browser.run("return [...document.images].map(image => image.naturalWidth)")
+    assert widths == [64] * result.pictures
+    assert browser.run(BEYOND_THE_EDGE) == []
+    assert browser.run(OVERFLOW) == 0
+    assert [text for text in browser.run(CONTRASTS) if text["ratio"] < text["needed"]] == []
+    assert "0 [0, 0.975]" in " ".join(browser.run("return document.body.innerText").split())
 
 
 def test_a_request_would_have_been_refused_and_reported(browser: Browser, page: ReportPage) -> None:

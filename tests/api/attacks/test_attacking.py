@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+import mlflow
 import numpy as np
 import pytest
 import torch
@@ -269,6 +270,12 @@ def test_report_and_grid_are_kept_and_registered(
     assert measurement.digest == report.digest == api.plan_composition(erased).digest
     downloaded = erased.registry.download_report(measurement)
     assert downloaded.read_bytes() == report.report_path.read_bytes()
+    grid_file = mlflow.artifacts.download_artifacts(
+        run_id=measurement.run_id,
+        artifact_path=f"attack/{report.picture.name}",
+        tracking_uri=erased.registry.uri,
+    )
+    assert Path(grid_file).read_bytes() == report.picture.read_bytes()
 
 
 def test_the_audit_trail_says_who_was_attacked_by_what_and_how_well(

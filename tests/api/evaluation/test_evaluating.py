@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import mlflow
 import pytest
 from PIL import Image
 
@@ -12,7 +13,7 @@ from shiftreg import api
 from shiftreg.api.evaluation.evaluating import ACTIVE
 from shiftreg.api.values import Evaluation, Progress
 from shiftreg.errors import InvalidInputError, NotFoundError
-from shiftreg.evaluation.scenes import Scene, SceneStep
+from shiftreg.evaluation.scenes import Scene, SceneStep, read_scene
 from shiftreg.settings import Settings
 
 NAMES = ("Picasso", "Cezanne", "Kilian Eng")
@@ -86,7 +87,29 @@ def test_the_report_the_grid_and_the_record_are_kept(
     assert kept.digest == evaluation.steps[-1].digest
     assert kept.passed == evaluation.passed
     assert json.loads(owner.registry.download_report(kept).read_text()) == report
+    grid_file = mlflow.artifacts.download_artifacts(
+        run_id=kept.run_id,
+        artifact_path=f"evaluation/{evaluation.picture.name}",
+        tracking_uri=owner.registry.uri,
+    )
+    assert Path(grid_file).read_bytes() == evaluation.picture.read_bytes()
     assert owner.audit.events()[-1].action == "evaluate"
+
+
+@pytest.mark.slow
+def test_a_scene_of_the_paper_plays_and_stands_beside_its_numbers(owner: api.Workspace) -> None:
+    scene = read_scene(Path(__file__).parents[3] / "examples" / "scenes" / "scene3.yaml")
+    result = api.evaluate(owner, scene, images=2, wordings="none")
+    roles = [{s.concept: s.role for s in step.scores} for step in result.steps]
+    assert [len(step.scores) for step in result.steps] == [9] * 5
+    assert roles[0]["Van Gogh"] == "regular"
+    assert [step["Van Gogh"] for step in roles[2:]] == ["forgotten", "recovered", "recovered"]
+    assert [name for name, role in roles[-1].items() if role == "forgotten"] == [
+        "Jackson Pollock", "Caravaggio", "Keith Haring",
+    ]  # fmt: skip
+    for step in result.steps:
+        assert all(s.lpips.value < 1e-3 for s in step.scores if s.role != "forgotten")
+    assert result.reference["t4"]["Van Gogh"] == "67.5/89.6/.125"
 
 
 def test_a_scene_changes_nothing_of_the_workspace(
