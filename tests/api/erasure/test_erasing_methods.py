@@ -9,7 +9,7 @@ import torch
 
 from shiftreg import api, pipelines
 from shiftreg.api.composition.composing import plan_shifts
-from shiftreg.api.erasure.registering import disturbance
+from shiftreg.api.erasure.shift_measures import disturbance
 from shiftreg.api.values import Progress
 from shiftreg.checkpoints import Unfinished
 from shiftreg.compose import merged_weights
