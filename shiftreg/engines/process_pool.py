@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import pickle
 import signal
+import sys
 import traceback
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
@@ -19,6 +20,8 @@ from shiftreg.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from multiprocessing.context import SpawnProcess
+
+GRACE_SECONDS = 5.0
 
 
 class ProcessPool(Engine):
@@ -113,6 +116,8 @@ class _Worker:
         """Ends it, whatever it does: nothing that it has not told is kept."""
         self.connection.close()
         self.process.terminate()
+        self.process.join(GRACE_SECONDS)
+        self.process.kill()
         self.process.join()
 
 
@@ -148,6 +153,8 @@ def _environment(threads: int | None) -> Iterator[None]:
 def _serve(connection: Connection) -> None:
     """The life of a worker: tasks in, answers out, until nobody is there."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the parent ends the others
+    # By an exception: what libraries hold of the system is given back, where it can be in time.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
 
     def send(kind: str, value: Any) -> None:
         connection.send_bytes(_packed((kind, value)))

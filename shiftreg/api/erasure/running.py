@@ -115,6 +115,8 @@ class _Registrar:
         """A second start means that the first attempt came to nothing."""
         self._close(number, RuntimeError("its worker died"))
         self._tell_how_far()
+        if len(self._tasks) > 1:
+            self._show(number, Progress("preparing", 0, 1))
 
     def told(self, number: int, report: Any) -> None:
         """Plans, steps and progress, as ``find_shifts`` tells them."""
