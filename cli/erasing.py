@@ -200,7 +200,8 @@ def refresh(
         common.note("No shift is stale: nothing to do.")
         return
     common.preview(render_plans.stale(stale))
-    methods = [api.show_concept(workspace, name).state.method for name, _towards in stale]
+    concepts = dict(stale)
+    methods = [s.method for s in api.list_concepts(workspace) if s.concept in concepts]
     done_by = _engine(workspace, engine, workers, methods)
     with common.progress() as observe, done_by:
         results = api.refresh(

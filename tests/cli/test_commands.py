@@ -17,7 +17,10 @@ from shiftreg.api.erasure.capacity import CapacityRow
 from shiftreg.api.erasure.importing import ForeignShift
 from shiftreg.api.values import Progress
 from shiftreg.concepts import Concept
+from shiftreg.engines import Engine, InProcess
 from shiftreg_cli.main import app
+
+HERE = InProcess()
 
 
 class Calls:
@@ -66,6 +69,7 @@ def test_erase_shows_the_plan_then_erases_then_says_so(calls: Calls, values: Any
     name, arguments, options = calls.made[-1]
     assert (name, arguments) == ("erase", ("workspace", ["Caravaggio"]))
     options.pop("observe")
+    assert isinstance(options.pop("engine"), Engine)
     assert options == {
         "aliases": ["Merisi"],
         "kind": "style",
@@ -76,6 +80,16 @@ def test_erase_shows_the_plan_then_erases_then_says_so(calls: Calls, values: Any
         "reason": "request 17",
         "seed": 3,
     }
+
+
+def test_where_concepts_are_erased_can_be_chosen(calls: Calls, values: Any) -> None:
+    calls.answer(plan_erasures=(values.erasure_plan,), erase=(values.erasure,), choose_engine=HERE)
+    result = start("erase", "Caravaggio", "Picasso", "--engine", "processes", "--workers", "3")
+    assert result.exit_code == 0
+    (choice,) = (options for name, _, options in calls.made if name == "choose_engine")
+    assert choice["workers"] == 3
+    assert calls.made[-1][2]["engine"] is HERE
+    assert start("erase", "Caravaggio", "--workers", "0").exit_code == 2
 
 
 def test_a_dry_run_plans_and_does_not_erase(calls: Calls, values: Any) -> None:
@@ -129,6 +143,7 @@ def test_a_dry_run_of_restore_asks_nothing_and_restores_nothing(calls: Calls, va
 
 def test_refresh_makes_stale_shifts_anew(calls: Calls, values: Any) -> None:
     calls.answer(plan_refresh=(("Caravaggio", ("Picasso",)),), refresh=(values.erasure,))
+    calls.answer(list_concepts=())
     result = start("refresh", "--reason", "new artist")
     assert result.exit_code == 0
     name, arguments, options = calls.made[-1]
