@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -20,6 +21,8 @@ from shiftreg import api
 from shiftreg.api.painting.job import PaintFolder, PaintPlan
 from shiftreg.api.painting.painting import PaintResult
 from shiftreg.api.values import Progress
+from shiftreg.engines import InProcess, ProcessPool
+from shiftreg.settings import Settings
 from shiftreg_cli import render_painting
 from shiftreg_cli.main import app
 
@@ -78,7 +81,7 @@ def calls(monkeypatch: pytest.MonkeyPatch, home: Path, values: Any, tmp_path: Pa
     plan = painting(values, tmp_path)
     return Calls(
         monkeypatch,
-        open_workspace="workspace",
+        open_workspace=api.open_workspace(Settings(home, "miniature", None)),
         plan_painting=plan,
         paint_prompts=PaintResult(plan, 66, 6),
     )
@@ -92,9 +95,10 @@ def test_by_default_the_base_and_the_active_shifts_are_painted(calls: Calls) -> 
     assert start("prompts.csv", "pictures").exit_code == 0
     name, arguments, options = calls.made[-1]
     options.pop("observe")
+    assert isinstance(options.pop("engine"), InProcess)
     assert (name, arguments) == (
         "paint_prompts",
-        ("workspace", Path("prompts.csv"), Path("pictures")),
+        (ANY, Path("prompts.csv"), Path("pictures")),
     )
     assert options == {
         "compositions": ("active",),
@@ -104,6 +108,7 @@ def test_by_default_the_base_and_the_active_shifts_are_painted(calls: Calls) -> 
         "guidance": None,
         "batch_size": 25,
         "by_prompt": False,
+        "skip_long": False,
         "overwrite": False,
     }
 
@@ -113,10 +118,12 @@ def test_compositions_and_settings_are_passed_on(calls: Calls) -> None:
         *("prompts.csv", "pictures", "--composition", "active"),
         *("--composition", "without Picasso,Van Gogh", "--no-base", "--count", "3"),
         *("--steps", "12", "--guidance", "2", "--batch", "4", "--by-prompt", "--force"),
+        *("--skip-long", "--engine", "processes"),
     )
     assert result.exit_code == 0
     _, _, options = calls.made[-1]
     options.pop("observe")
+    assert isinstance(options.pop("engine"), ProcessPool)
     assert options == {
         "compositions": ["active", "without Picasso,Van Gogh"],
         "with_base": False,
@@ -125,6 +132,7 @@ def test_compositions_and_settings_are_passed_on(calls: Calls) -> None:
         "guidance": 2.0,
         "batch_size": 4,
         "by_prompt": True,
+        "skip_long": True,
         "overwrite": True,
     }
 
