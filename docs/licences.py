@@ -53,7 +53,7 @@ WORDS = (
 )
 """What older packages say instead of an SPDX name."""
 
-EXTRAS = ("metrics", "nudity", "release", "miniature")
+EXTRAS = ("metrics", "nudity", "ray", "release", "miniature")
 """What users may add; dev is for whoever works on shiftreg."""
 
 ASKED_FOR = {"nudenet": "AGPL-3.0"}
