@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture
 def as_user(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., Registry]:
+) -> Iterator[Callable[..., Registry]]:
     """Opens the registry as a user, who is made at first, in a home of their own."""
     admin = AuthServiceClient(server.uri)
     made: dict[str, str] = {}
@@ -34,7 +34,11 @@ def as_user(
         monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", made[name])
         return open_registry(tmp_path / name, server.uri)
 
-    return opened
+    yield opened
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "admin")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", server.password)
+    for name in made:
+        admin.delete_user(name)
 
 
 def erase(registry: Registry, concept: str, folder: Path) -> int:
