@@ -92,7 +92,8 @@ def test_a_recorded_attack_above_its_limit_stops_a_release(
     api.erase(workspace, ["Caravaggio"])
     plan = api.plan_composition(workspace)
     report = tmp_path / "attack.json"
-    score = {"attack": "ring-a-bell", "target": "composition", "success": {"value": 0.4}}
+    success = {"value": 0.4, "low": 0.1, "high": 0.7, "count": 8}
+    score = {"attack": "ring-a-bell", "target": "composition", "success": success}
     report.write_text(json.dumps({"scores": [score]}))
     workspace.registry.record_measurement(
         "miniature", "attack", plan.digest, report, metrics={}, concept="Caravaggio"
