@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from itertools import pairwise
-from types import SimpleNamespace
+from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import DDIMScheduler, UNet2DConditionModel
+from diffusers import DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from torch import Tensor
+from transformers import CLIPTextConfig, CLIPTextModel
 
 from rows.measure import Line, Setting, at_most, child, peak_megabytes, reset_peak
 from rows.world import world
@@ -59,8 +60,7 @@ def in_child(setting: Setting, who: str) -> dict[str, Any]:
     folder = setting.base("float32")
     model = _unet(folder)
     if who == "ours":
-        scheduler = DDIMScheduler.from_pretrained(folder / "scheduler")
-        denoiser = Denoiser(SimpleNamespace(unet=model, scheduler=scheduler))
+        denoiser = Denoiser(_pipeline(folder, model))
         reset_peak()
 
         def observe(_step: Step) -> None:
@@ -83,7 +83,23 @@ def in_child(setting: Setting, who: str) -> dict[str, Any]:
     return {"wall": gaps[0], "processor": gaps[1], "peak": peak_megabytes()}
 
 
-def _unet(folder: Any) -> UNet2DConditionModel:
+def _pipeline(folder: Path, unet: UNet2DConditionModel) -> StableDiffusionPipeline:
+    """The UNet among parts that take no memory: none of them is asked anything in a step."""
+    with torch.device("meta"):
+        text_encoder = CLIPTextModel(CLIPTextConfig.from_pretrained(folder / "text_encoder"))
+    return StableDiffusionPipeline(
+        vae=None,
+        text_encoder=text_encoder,
+        tokenizer=None,
+        unet=unet,
+        scheduler=DDIMScheduler.from_pretrained(folder / "scheduler"),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+
+
+def _unet(folder: Path) -> UNet2DConditionModel:
     return UNet2DConditionModel.from_pretrained(folder / "unet").requires_grad_(False)
 
 
