@@ -20,8 +20,9 @@ help:  ## show this help
 demo: $(INSTALLED)  ## erase nine artists, restore Picasso, export and verify a checkpoint
 	PATH="$(CURDIR)/$(BIN):$$PATH" bash examples/demo.sh
 
+# The tests' models are too small for threads: a process a core takes half as long as one that uses all.
 test: lint browser services  ## lint, then run all tests
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadgroup
 
 lint: $(INSTALLED)  ## ruff and mypy
 	$(BIN)/ruff check .

@@ -109,6 +109,14 @@ def build_pipeline(folder: Path, unet: UNet2DConditionModel, vae: AutoencoderKL)
     ).to(torch.float16).save_pretrained(folder)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keeps a file's tests in one process, for what they share, unless they name another group."""
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            file = item.path.relative_to(item.config.rootpath)
+            item.add_marker(pytest.mark.xdist_group(str(file)))
+
+
 @pytest.fixture(scope="session")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A pipeline of the miniature's structure; tests must not change it."""
@@ -215,7 +223,10 @@ def server(running_server: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[None]:
-    """A Ray cluster of two nodes, which takes about 20 seconds to start."""
+    """A Ray cluster of two nodes, which takes about 20 seconds to start.
+
+    Files that use it name the group "cluster", so that one process has it.
+    """
     with two_nodes():
         yield
 

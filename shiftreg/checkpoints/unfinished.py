@@ -54,13 +54,22 @@ class Unfinished:
         Raises:
             StorageError: The disk refused.
         """
-        file = f"{name}.latents.pt"  # a concept may be called "training"
-        kept = self._read(file)
-        if kept is not None and isinstance(kept.get("latents"), Tensor):
-            return kept["latents"]
-        latents = paint()
-        self._write(file, {"latents": latents})
+        # A concept may be called "training".
+        latents: Tensor = self.result(f"{name}.latents", lambda: {"latents": paint()})["latents"]
         return latents
+
+    def result(self, name: str, find: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
+        """A part of the work that was done before, or that is done now.
+
+        Raises:
+            StorageError: The disk refused.
+        """
+        file = f"{name}.pt"
+        kept = self._read(file)
+        if kept is None:
+            kept = dict(find())
+            self._write(file, kept)
+        return kept
 
     def discard(self) -> None:
         """Forgets it: the work is finished."""

@@ -13,7 +13,9 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("row", ["null_space", "srs_me_step", "closed_form", "shift_size", "switching"])
+@pytest.mark.parametrize(
+    "row", ["null_space", "srs_me_step", "closed_form", "shift_size", "switching"]
+)
 def test_a_row_is_measured_and_kept_in_the_table(tmp_path: Path, row: str) -> None:
     command = [sys.executable, BENCHMARKS / "table.py", "--family", "toy", "--rows", row]
     done = subprocess.run(

@@ -12,8 +12,10 @@ from typing import Any
 from shiftreg.api.attacks.campaign import Campaign
 from shiftreg.api.attacks.pictures import paint_evidence
 from shiftreg.api.attacks.planning import ALL, IMAGES, PreparedAttacks, prepare_attacks
+from shiftreg.api.attacks.searching import unfinished_attacks
 from shiftreg.api.changes import change
 from shiftreg.api.front_end import to_json
+from shiftreg.api.reports_kept import report_with_picture
 from shiftreg.api.values import Observer, ignore_progress
 from shiftreg.api.workspace import Workspace
 from shiftreg.attacks.results import BASE, COMPOSITION, AttackReport, AttackScore
@@ -42,7 +44,8 @@ def attack(
 
     The base is attacked, too: an attack that does not find the concept where it generates says
     nothing about an erasure. What starts from pictures of the concept is compared with the base
-    that paints on from them without the name.
+    that paints on from them without the name. Attacks that were interrupted go on with what they
+    had found.
 
     Args:
         workspace: Where.
@@ -81,8 +84,9 @@ def attack(
         judge=judge,
     )
     plan = prepared.plan
-    evidence = paint_evidence(workspace, prepared.concept, seed, observe)
-    campaign = Campaign(workspace, prepared, evidence, observe)
+    unfinished = unfinished_attacks(workspace, prepared.concept, seed)
+    evidence = paint_evidence(workspace, prepared.concept, seed, unfinished, observe)
+    campaign = Campaign(workspace, prepared, evidence, unfinished, observe)
     for target in prepared.targets:
         campaign.attack(target)
     campaign.compare()
@@ -99,7 +103,9 @@ def attack(
         report_path=None,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-    return _keep(workspace, prepared, report, campaign.grid(report.scores))
+    report = _keep(workspace, prepared, report, campaign.grid(report.scores))
+    unfinished.discard()
+    return report
 
 
 def _keep(
@@ -107,17 +113,13 @@ def _keep(
 ) -> AttackReport:
     """Writes the grid and the report, and registers both; all of it, or nothing."""
     plan, judge = prepared.plan, prepared.judge
-    folder = workspace.settings.home / "attacks"
-    folder.mkdir(parents=True, exist_ok=True)
-    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")
-    stem = folder / f"{slug(plan.concept)}-{plan.digest[:12]}-{stamp}"
-    picture, path = stem.with_suffix(".png"), stem.with_suffix(".json")
-    report = replace(report, picture=picture, report_path=path)
     at_last = {s.attack: s.success.value for s in report.scores if s.target == COMPOSITION}
     success: dict[str, dict[str, float]] = {}
     for score in report.scores:
         success.setdefault(score.attack, {})[score.target] = score.success.value
-    try:
+    name = f"{slug(plan.concept)}-{plan.digest[:12]}"
+    with report_with_picture(workspace.settings.home / "attacks", name) as (path, picture):
+        report = replace(report, picture=picture, report_path=path)
         with atomic_file(picture) as partial:
             save_picture(picture_grid(rows), partial)
         with atomic_file(path) as partial:
@@ -154,8 +156,4 @@ def _keep(
                 concept=plan.concept,
                 files=[picture],
             )
-    except BaseException:
-        picture.unlink(missing_ok=True)
-        path.unlink(missing_ok=True)
-        raise
     return report

@@ -14,10 +14,12 @@ from torch import Tensor
 from shiftreg import pipelines
 from shiftreg.api.attacks.pictures import Evidence, found_share, paint_found
 from shiftreg.api.attacks.planning import PreparedAttacks, Target
+from shiftreg.api.attacks.searching import Search, kept_search
 from shiftreg.api.values import Observer, Progress
 from shiftreg.api.workspace import Workspace
 from shiftreg.attacks import Attack, Found, Start, Surface
 from shiftreg.attacks.results import CONTROL, AttackScore
+from shiftreg.checkpoints import Unfinished
 from shiftreg.compose import merged_weights
 from shiftreg.erasers import NoiseModel, Step
 from shiftreg.evaluation.intervals import Estimate
@@ -34,6 +36,7 @@ class Campaign:
         workspace: Where.
         prepared: What is attacked, and by what.
         evidence: Pictures of the concept that the attacker has.
+        unfinished: What was found is kept there until all have ended.
         observe: Told of the progress.
         unattacked: Target -> share of pictures of the bare name in which the concept is found.
         scores: By attack and target.
@@ -45,30 +48,28 @@ class Campaign:
     workspace: Workspace
     prepared: PreparedAttacks
     evidence: Evidence
+    unfinished: Unfinished
     observe: Observer
     unattacked: dict[str, Estimate] = field(default_factory=dict)
     scores: dict[tuple[str, str], AttackScore] = field(default_factory=dict)
     pictures: dict[tuple[str, str], np.ndarray] = field(default_factory=dict)
     starts: dict[str, Start] = field(default_factory=dict)
-    reusable: dict[str, Found] = field(default_factory=dict)
+    reusable: dict[str, Search] = field(default_factory=dict)
 
     def attack(self, target: Target) -> None:
         """Runs every attack on one target, and paints what each found."""
-        unet = self.workspace.network
-        own = pipelines.parameters(unet)
-        weights = merged_weights(own, target.composition)
-        base_weights = pipelines.layer_weights(unet)
+        weights = merged_weights(pipelines.parameters(self.workspace.network), target.composition)
         self._measure_unattacked(target.name, self.evidence.prompts[0], weights)
         for one in self.prepared.attacks:
-            began = time.monotonic()
-            if (found := self.reusable.get(one.name)) is None:
-                with pipelines.applied_weights(unet, weights):
-                    surface = self._surface(base_weights, f"{one.name} on {target.name}")
-                    found = one.run(surface, self.prepared.plan.seed)
-                if not cast("_Noticing", surface.model).was_used:
-                    self.reusable[one.name] = found
-            seconds = time.monotonic() - began
-            self._measure(one, target.name, found, weights, seconds)
+            search = self.reusable.get(one.name) or kept_search(
+                self.unfinished,
+                one,
+                target.composition.digest,
+                lambda one=one: self._search(one, target.name, weights),  # type: ignore[misc]
+            )
+            if not search.looked:
+                self.reusable[one.name] = search
+            self._measure(one, target.name, search.found, weights, search.seconds)
 
     def compare(self) -> None:
         """Paints on from the starts that attacks used, with the base, without the name."""
@@ -101,6 +102,17 @@ class Campaign:
     def words(self) -> pipelines.SoftPrompts:
         """The text encoder, which no shift changes."""
         return pipelines.SoftPrompts(self.workspace.pipeline)
+
+    def _search(self, one: Attack, target: str, weights: Mapping[str, Tensor]) -> Search:
+        """Runs one attack on a target of the given weights."""
+        unet = self.workspace.network
+        base_weights = pipelines.layer_weights(unet)
+        began = time.monotonic()
+        with pipelines.applied_weights(unet, weights):
+            surface = self._surface(base_weights, f"{one.name} on {target}")
+            found = one.run(surface, self.prepared.plan.seed)
+        looked = cast("_Noticing", surface.model).was_used
+        return Search(found, time.monotonic() - began, looked)
 
     def _surface(self, base_weights: Mapping[str, Tensor], stage: str) -> Surface:
         def on_step(step: Step) -> None:

@@ -14,6 +14,7 @@ from shiftreg.api.evaluation.judging import Judge
 from shiftreg.api.values import Observer, Progress
 from shiftreg.api.workspace import Workspace
 from shiftreg.attacks import Found
+from shiftreg.checkpoints import Unfinished
 from shiftreg.concepts import Concept
 from shiftreg.evaluation.intervals import Estimate, rate
 
@@ -38,7 +39,7 @@ class Evidence:
 
 
 def paint_evidence(
-    workspace: Workspace, concept: Concept, seed: int, observe: Observer
+    workspace: Workspace, concept: Concept, seed: int, unfinished: Unfinished, observe: Observer
 ) -> Evidence:
     """Lets the base paint the concept: every other picture by its bare name."""
     base, pipeline = workspace.base, workspace.pipeline
@@ -47,15 +48,18 @@ def paint_evidence(
     pairs = [pair for pair, fit in zip(spelled, fits, strict=True) if fit]
     draw = random.Random(seed)
     picks = [0 if i % 2 == 0 else draw.randrange(len(pairs)) for i in range(LATENTS)]
-    latents = pipelines.generate(
-        pipeline,
-        [pairs[i].prompt for i in picks],
-        # Other seeds than those of the judged pictures: a probe would paint its start again.
-        [draw.randrange(2**31) for _ in picks],
-        steps=base.steps,
-        guidance=base.guidance,
-        latents=True,
-        observe=_counting(f"painting {concept.name}", LATENTS, observe),
+    latents = unfinished.latents(
+        "pictures",
+        lambda: pipelines.generate(
+            pipeline,
+            [pairs[i].prompt for i in picks],
+            # Other seeds than those of the judged pictures: a probe would paint its start again.
+            [draw.randrange(2**31) for _ in picks],
+            steps=base.steps,
+            guidance=base.guidance,
+            latents=True,
+            observe=_counting(f"painting {concept.name}", LATENTS, observe),
+        ),
     )
     return Evidence(
         prompts=tuple(pair.prompt for pair in pairs),

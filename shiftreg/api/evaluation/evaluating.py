@@ -19,6 +19,7 @@ from shiftreg.api.evaluation.gallery import Gallery, shots
 from shiftreg.api.evaluation.judging import require_judge
 from shiftreg.api.evaluation.playing import PlayedStep, Stage, pictures_folder
 from shiftreg.api.front_end import to_json
+from shiftreg.api.reports_kept import report_with_picture
 from shiftreg.api.values import Observer, ignore_progress
 from shiftreg.api.workspace import Workspace
 from shiftreg.checkpoints import atomic_file, file_digest
@@ -157,13 +158,10 @@ def _keep(
     workspace: Workspace, subject: Subject, evaluation: Evaluation, classifier_digest: str
 ) -> Evaluation:
     """Writes the grid and the report, and registers both; all of it, or nothing."""
-    folder = workspace.settings.home / "evaluations"
-    folder.mkdir(parents=True, exist_ok=True)
-    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")
-    picture, path = (folder / f"{slug(evaluation.name)}-{stamp}{end}" for end in (".png", ".json"))
-    evaluation = replace(evaluation, picture=picture, report_path=path)
     last = evaluation.steps[-1]
-    try:
+    folder = workspace.settings.home / "evaluations"
+    with report_with_picture(folder, slug(evaluation.name)) as (path, picture):
+        evaluation = replace(evaluation, picture=picture, report_path=path)
         with atomic_file(picture) as partial:
             columns = ("base", *(step.label or f"step {step.number}" for step in evaluation.steps))
             save_picture(picture_grid(_grid(subject, evaluation.steps), columns, tile=96), partial)
@@ -196,10 +194,6 @@ def _keep(
                 passed=evaluation.passed,
                 files=[picture],
             )
-    except BaseException:
-        picture.unlink(missing_ok=True)
-        path.unlink(missing_ok=True)
-        raise
     return evaluation
 
 

@@ -22,6 +22,7 @@ from shiftreg.api.attacks.pictures import paint_evidence, paint_found
 from shiftreg.api.values import Progress
 from shiftreg.attacks import Found, Surface
 from shiftreg.attacks.results import CONTROL, AttackReport
+from shiftreg.checkpoints import Unfinished
 from shiftreg.concepts import Concept
 from shiftreg.errors import InvalidInputError, NotFoundError
 from shiftreg.settings import Settings
@@ -214,10 +215,11 @@ def test_what_is_found_is_painted_in_turn(erased: api.Workspace) -> None:
 
 
 def test_the_attacker_has_pictures_of_the_name_and_of_other_wordings(
-    erased: api.Workspace,
+    erased: api.Workspace, tmp_path: Path
 ) -> None:
     concept = Concept("Caravaggio")
-    evidence = paint_evidence(erased, concept, 0, lambda progress: None)
+    unfinished = Unfinished(tmp_path / "unfinished")
+    evidence = paint_evidence(erased, concept, 0, unfinished, lambda progress: None)
     assert evidence.latent_prompts[::2] == (0,) * (len(evidence.latents) // 2)
     assert {0} < set(evidence.latent_prompts) <= set(range(len(evidence.prompts)))
     assert len({latent.sum().item() for latent in evidence.latents}) == len(evidence.latents)
@@ -321,6 +323,55 @@ def test_an_interrupted_attack_registers_nothing(
         api.attack(erased, "Caravaggio", **QUICK | {"images": 1}, observe=interrupt)
     assert (kept_files(erased), (erased.settings.home / "audit.jsonl").read_bytes()) == before
     assert erased.registry.measurements("miniature", "attack") == runs
+
+
+def test_an_interrupted_attack_goes_on_with_what_was_found(
+    erased: api.Workspace, report: AttackReport
+) -> None:
+    unfinished = erased.settings.home / "unfinished"
+    again = QUICK | {"seed": 3}
+    expected = api.attack(erased, "Caravaggio", **again)
+    assert not any(unfinished.glob("*"))
+
+    def interrupt(progress: Progress) -> None:
+        if progress.stage == "painting noise-probe on composition":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        api.attack(erased, "Caravaggio", **again, observe=interrupt)
+    assert any(unfinished.glob("*"))
+    stages: set[str] = set()
+    resumed = api.attack(
+        erased, "Caravaggio", **again, observe=lambda progress: stages.add(progress.stage)
+    )
+    assert not stages & {"painting Caravaggio", "relearning on base", "relearning on composition"}
+    assert f"painting noise-probe on {CONTROL}" in stages
+    assert success(resumed) == success(expected)
+    assert resumed.unattacked == expected.unattacked
+    assert resumed.picture is not None
+    assert expected.picture is not None
+    assert resumed.picture.read_bytes() == expected.picture.read_bytes()
+    assert [score.found for score in resumed.scores] == [score.found for score in expected.scores]
+    assert not any(unfinished.glob("*"))
+
+
+def test_what_was_found_serves_no_attack_of_another_budget(erased: api.Workspace) -> None:
+    def interrupt(progress: Progress) -> None:
+        if progress.stage == "painting noise-probe on base":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        api.attack(erased, "Caravaggio", **QUICK | {"seed": 4}, observe=interrupt)
+    more: dict[str, Any] = {"options": {"relearning": {"iterations": 3, "batch_size": 2}}}
+    stages: set[str] = set()
+    api.attack(
+        erased,
+        "Caravaggio",
+        **QUICK | more | {"seed": 4},
+        observe=lambda progress: stages.add(progress.stage),
+    )
+    assert "painting Caravaggio" not in stages
+    assert {"relearning on base", "relearning on composition"} <= stages
 
 
 def test_what_cannot_be_registered_is_not_kept(

@@ -1,0 +1,32 @@
+"""A report and its picture: both are kept, or none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from shiftreg.api.reports_kept import report_with_picture
+
+
+def test_both_are_named_alike_and_kept(tmp_path: Path) -> None:
+    with report_with_picture(tmp_path / "attacks", "caravaggio") as (report, picture):
+        report.write_text("{}")
+        picture.write_bytes(b"png")
+    assert {path.name for path in (tmp_path / "attacks").iterdir()} == {report.name, picture.name}
+    assert report.stem == picture.stem
+    assert report.name.startswith("caravaggio-")
+    assert (report.suffix, picture.suffix) == (".json", ".png")
+
+
+@pytest.mark.parametrize("error", [OSError("no"), KeyboardInterrupt()])
+def test_what_fails_leaves_neither(tmp_path: Path, error: BaseException) -> None:
+    (tmp_path / "older.json").write_text("{}")
+    with (
+        pytest.raises(type(error)),
+        report_with_picture(tmp_path, "caravaggio") as (report, picture),
+    ):
+        picture.write_bytes(b"png")
+        report.write_text("{}")
+        raise error
+    assert [path.name for path in tmp_path.iterdir()] == ["older.json"]
