@@ -67,11 +67,13 @@ def _raise(
     results: dict[int, list[ErasureResult]],
     errors: dict[int, Exception],
 ) -> None:
-    if len(tasks) == 1:
+    registered = [result for of_task in results.values() for result in of_task]
+    if len(tasks) == 1 and not registered:
         raise errors[0]
-    done = [result.statement for of_task in results.values() for result in of_task]
+    done = [result.statement for result in registered]
     reasons = "; ".join(f"{tasks[n].name}: {error}" for n, error in sorted(errors.items()))
-    missing = [concept.name for n in sorted(errors) for concept in tasks[n].concepts]
+    asked = [concept.name for n in sorted(errors) for concept in tasks[n].concepts]
+    missing = [name for name in asked if name not in {r.plan.concept for r in registered}]
     again = " ".join(f'"{name}"' if " " in name else name for name in missing)
     raise IncompleteError(
         f"{len(missing)} of {len(missing) + len(done)} concepts are not erased. {reasons}. "
@@ -86,7 +88,7 @@ class _Registrar:
 
     Attributes:
         results: Task -> its results.
-        errors: Task -> why it has none.
+        errors: Task -> why it has none, or not all.
     """
 
     def __init__(
@@ -96,7 +98,7 @@ class _Registrar:
         self.errors: dict[int, Exception] = {}
         self._workspace, self._tasks, self._reason = workspace, tasks, reason
         self._observe = observe
-        self._runs: dict[int, ExitStack] = {}
+        self._runs: dict[int, list[ExitStack]] = {}
         self._logs: dict[int, list[TrainingLog]] = {}
 
     def __enter__(self) -> _Registrar:
@@ -132,15 +134,15 @@ class _Registrar:
 
     def finished(self, number: int, result: list[FoundShift]) -> None:
         """Registers what was found."""
+        self.results[number] = []
         try:
-            self.results[number] = [
-                self._register(number, found, log)
-                for found, log in zip(result, self._logs[number], strict=True)
-            ]
+            for found, log, run in zip(result, self._logs[number], self._runs[number], strict=True):
+                self.results[number].append(self._register(number, found, log))
+                run.close()  # it stays, whatever becomes of those that were trained with it
         except ShiftregError as error:
             self.failed(number, error)
             return
-        self._runs.pop(number).close()
+        del self._runs[number]
         for found in result:
             checkpoints.Unfinished(found.unfinished).discard()
         self._tell_how_far()
@@ -159,9 +161,9 @@ class _Registrar:
                 self.failed(number, error)
 
     def _open(self, number: int, plans: Sequence[ErasurePlan]) -> None:
-        stack = self._runs[number] = ExitStack()
+        self._runs[number] = [ExitStack() for _ in plans]
         self._logs[number] = [
-            stack.enter_context(
+            run.enter_context(
                 self._workspace.registry.training_run(
                     plan.base,
                     plan.concept,
@@ -173,12 +175,12 @@ class _Registrar:
                     },
                 )
             )
-            for plan in plans
+            for plan, run in zip(plans, self._runs[number], strict=True)
         ]
 
     def _close(self, number: int, error: BaseException) -> None:
-        if stack := self._runs.pop(number, None):
-            stack.__exit__(type(error), error, error.__traceback__)
+        for run in self._runs.pop(number, ()):
+            run.__exit__(type(error), error, error.__traceback__)
 
     def _register(self, number: int, found: FoundShift, log: TrainingLog) -> ErasureResult:
         """Keeps a shift as a version of its concept, with its measurements."""
@@ -214,5 +216,5 @@ class _Registrar:
 
     def _tell_how_far(self) -> None:
         if len(self._tasks) > 1:
-            done = len(self.results) + len(self.errors)
+            done = len({*self.results, *self.errors})
             self._observe(Progress("erasing concepts", done, len(self._tasks)))

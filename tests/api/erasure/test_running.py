@@ -12,9 +12,11 @@ import pytest
 import torch
 
 from shiftreg import api
+from shiftreg.api.erasure import running
+from shiftreg.api.erasure.registering import register_shift
 from shiftreg.api.values import Progress
 from shiftreg.engines import Engine, InProcess, ProcessPool, RayCluster
-from shiftreg.errors import IncompleteError
+from shiftreg.errors import IncompleteError, StorageError
 from shiftreg.settings import Settings
 
 pytestmark = pytest.mark.xdist_group("cluster")
@@ -100,6 +102,25 @@ def test_one_that_fails_leaves_the_others_registered_and_is_named(
     assert message.endswith("shiftreg erase Caravaggio")
     assert digests(workspace).keys() == {"Picasso", "Edvard Munch"}
     assert workspace.registry.versions("miniature", "Picasso")
+
+
+@pytest.mark.slow
+def test_what_was_trained_together_is_registered_one_by_one(
+    workspace: api.Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse_the_second(*arguments: Any, **options: Any) -> Any:
+        if arguments[2].concept == "Caravaggio":
+            raise StorageError("The disk is full.")
+        return register_shift(*arguments, **options)
+
+    monkeypatch.setattr(running, "register_shift", refuse_the_second)
+    with pytest.raises(IncompleteError, match="1 of 2 concepts are not erased") as caught:
+        api.erase(workspace, NAMES[:2], method="srs-me-joint", options=OPTIONS)
+    assert caught.value.missing == ("Caravaggio",)
+    assert "Picasso: erased (version 1)" in str(caught.value)
+    (version,) = workspace.registry.versions("miniature", "Picasso")
+    assert workspace.registry.training_curves(version)
+    assert api.examine_registry(workspace).findings == ()
 
 
 def test_the_error_of_the_only_one_is_told_as_it_is(workspace: api.Workspace) -> None:
