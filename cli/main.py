@@ -102,11 +102,5 @@ def run() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    _let_live()
+    atexit.register(gc.freeze)  # modules are not worth a search for garbage when all of it ends
     app()
-
-
-def _let_live() -> None:
-    """Looks for garbage less often: nearly all that a command makes are modules, which stay."""
-    gc.set_threshold(50_000, 20)
-    atexit.register(gc.freeze)  # nor is it worth a search when all of it ends

@@ -31,6 +31,10 @@ def measure(setting: Setting) -> list[Line]:
         dtype: [child(setting, "exporting", f"peft-{dtype}") for _ in repeats]
         for dtype in ("float32", "float16")
     }
+    safe = {
+        dtype: [child(setting, "exporting", f"peft-{dtype}-safe") for _ in repeats]
+        for dtype in ("float32", "float16")
+    }
     for form, dtype in ((FOLDER, "float16"), *FORMS):
         ours = [child(setting, "exporting", form) for _ in repeats]
         lines.append(
@@ -42,6 +46,14 @@ def measure(setting: Setting) -> list[Line]:
                 [one["wall"] for one in fused[dtype]],
                 others={"ours": [one["processor"] for one in ours]}
                 | {"peer": [one["processor"] for one in fused[dtype]]},
+            )
+        )
+        lines.append(
+            Line(
+                f"compose and write {form}, {dtype}",
+                [one["wall"] for one in ours],
+                "the same, then `sync` and `sha256sum`: what the export replaces",
+                [one["wall"] for one in safe[dtype]],
             )
         )
         memory = [one["peak"] - _bare() for one in ours]
@@ -123,8 +135,14 @@ def in_child(setting: Setting, what: str) -> dict[str, Any]:
     if peft == "peft":
         from rows.peers import peft_fused
 
+        dtype, _, safe = dtype.partition("-")
+
         def work() -> None:
             peft_fused(setting, dtype, COUNT, target)
+            if safe:
+                files = [path for path in target.rglob("*") if path.is_file()]
+                subprocess.run(["sync", *files], check=True)
+                subprocess.run(["sha256sum", *files], check=True, stdout=subprocess.DEVNULL)
     else:
         dtype = dict(FORMS).get(what, "float16")
 

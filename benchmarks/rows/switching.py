@@ -27,7 +27,8 @@ def measure(setting: Setting) -> list[Line]:
     times = race(setting, {"ours": per_call(lambda: live.switch(next(both)), CALLS)})
     live.restore()
     for number, shift in enumerate(every):
-        unet.load_lora_adapter(peft_state(shift, torch.float16), adapter_name=f"a{number}")
+        state = peft_state(shift, torch.float16)
+        unet.load_lora_adapter(state, adapter_name=f"a{number}", prefix="unet")
     names = [f"a{number}" for number in range(count)]
     sets = cycle([names, names[1:]])
     times |= race(setting, {"set": per_call(lambda: unet.set_adapters(next(sets)), CALLS)})

@@ -16,11 +16,15 @@ from shiftreg.checkpoints.files import CHUNK, opened, read_into
 
 BLOCK = 4096  # bytes: file systems share whole blocks only
 BACKLOG = 4  # pieces that were written and wait to be digested
-WRITE = 1 << 18  # bytes at a time: of larger ones, Linux seeks memory in one stretch, which is slow
+FLUSH = 1 << 28  # bytes that are written before the disk is asked to take them
+WRITE = 1 << 16  # bytes at a time: of larger ones, Linux seeks memory in one stretch, which is slow
 
 
 class DigestedFile:
     """Writes, and computes SHA-256 in the same pass, in a thread of its own.
+
+    Another thread has the disk take what was written, so that there is little left to wait for at
+    the end.
 
     Attributes:
         position: How many bytes were written.
@@ -36,6 +40,9 @@ class DigestedFile:
         self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
         self._hasher = hashlib.sha256()
         self._thread = ThreadPoolExecutor(1)
+        self._disk = ThreadPoolExecutor(1)
+        self._flushing: Future[None] | None = None
+        self._flushed = 0
         self._waiting: deque[tuple[Future[None], bytearray | None]] = deque()
         self._free: list[bytearray] = []
         self._sharing = hasattr(os, "copy_file_range")
@@ -50,7 +57,10 @@ class DigestedFile:
         traceback: TracebackType | None,
     ) -> None:
         self._thread.shutdown(cancel_futures=kind is not None)
+        self._disk.shutdown()
         os.close(self._descriptor)
+        if kind is None and self._flushing:
+            self._flushing.result()  # what the disk refused is told once, to whoever asks first
 
     @property
     def digest(self) -> str:
@@ -114,6 +124,17 @@ class DigestedFile:
             written = os.write(self._descriptor, data[:WRITE])
             self.position += written
             data = data[written:]
+        self._flush_if_much()
+
+    def _flush_if_much(self) -> None:
+        if self.position - self._flushed < FLUSH:
+            return
+        if self._flushing:
+            if not self._flushing.done():
+                return
+            self._flushing.result()
+        self._flushed = self.position
+        self._flushing = self._disk.submit(os.fdatasync, self._descriptor)
 
     def _share(self, handle: BinaryIO, start: int, end: int) -> bool:
         """Whether the file system copied whole blocks."""
@@ -133,6 +154,7 @@ class DigestedFile:
             self._sharing = False
             return False
         self.position = os.lseek(self._descriptor, target, os.SEEK_SET)
+        self._flush_if_much()
         return True
 
 

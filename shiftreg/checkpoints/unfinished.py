@@ -54,19 +54,34 @@ class Unfinished:
         Raises:
             StorageError: The disk refused.
         """
-        # A concept may be called "training".
-        latents: Tensor = self.result(f"{name}.latents", lambda: {"latents": paint()})["latents"]
+        kept = self.result(
+            f"{name}.latents",  # a concept may be called "training"
+            lambda: {"latents": paint()},
+            is_whole=lambda kept: isinstance(kept.get("latents"), Tensor),
+        )
+        latents: Tensor = kept["latents"]
         return latents
 
-    def result(self, name: str, find: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
+    def result(
+        self,
+        name: str,
+        find: Callable[[], Mapping[str, Any]],
+        *,
+        is_whole: Callable[[Mapping[str, Any]], bool] = bool,
+    ) -> Mapping[str, Any]:
         """A part of the work that was done before, or that is done now.
+
+        Args:
+            name: Of the part.
+            find: Does it.
+            is_whole: Whether what was kept is what it should be.
 
         Raises:
             StorageError: The disk refused.
         """
         file = f"{name}.pt"
         kept = self._read(file)
-        if kept is None:
+        if kept is None or not is_whole(kept):
             kept = dict(find())
             self._write(file, kept)
         return kept
