@@ -57,7 +57,7 @@ class DigestedFile:
         traceback: TracebackType | None,
     ) -> None:
         self._thread.shutdown(cancel_futures=kind is not None)
-        self._disk.shutdown()
+        self._disk.shutdown(cancel_futures=kind is not None)
         os.close(self._descriptor)
         if kind is None and self._flushing:
             self._flushing.result()  # what the disk refused is told once, to whoever asks first
@@ -134,7 +134,7 @@ class DigestedFile:
                 return
             self._flushing.result()
         self._flushed = self.position
-        self._flushing = self._disk.submit(os.fdatasync, self._descriptor)
+        self._flushing = self._disk.submit(os.fsync, self._descriptor)
 
     def _share(self, handle: BinaryIO, start: int, end: int) -> bool:
         """Whether the file system copied whole blocks."""

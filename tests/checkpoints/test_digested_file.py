@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from shiftreg.checkpoints import digested_file
 from shiftreg.checkpoints.digested_file import BLOCK, DigestedFile
 from shiftreg.checkpoints.files import CHUNK
 from shiftreg.errors import IntegrityError, NotFoundError
@@ -168,6 +169,24 @@ def test_an_interruption_leaves_no_thread_and_no_open_file(tmp_path: Path, conte
         raise KeyboardInterrupt
     assert threading.active_count() == threads
     assert open_files() == handles
+
+
+@pytest.mark.parametrize("times", [1, 9])
+def test_what_the_disk_refuses_later_is_not_hidden(
+    tmp_path: Path, content: bytes, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    """A file system may find only then that it is full, and tells the first who asks."""
+
+    def refuse(_descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    threads = threading.active_count()
+    monkeypatch.setattr(digested_file, "FLUSH", len(content))
+    monkeypatch.setattr(os, "fsync", refuse)
+    with pytest.raises(OSError, match="No space"), DigestedFile(tmp_path / "x") as file:
+        for _ in range(times):
+            file.write(content)
+    assert threading.active_count() == threads
 
 
 def test_a_full_disk_is_not_hidden(small_disk: Path, content: bytes, source: Path) -> None:
