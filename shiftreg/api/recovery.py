@@ -15,6 +15,7 @@ from typing import Any
 
 from shiftreg.api.changes import INTENT
 from shiftreg.api.release.papers import paper_digests
+from shiftreg.api.trail.measured import told
 from shiftreg.api.workspace import Workspace
 from shiftreg.audit import AuditEvent, Cause, Intent
 from shiftreg.checkpoints import file_digest
@@ -59,11 +60,11 @@ def recover(workspace: Workspace) -> tuple[str, ...]:
 
 def _settled(workspace: Workspace, intents: Sequence[Intent]) -> tuple[str, ...]:
     events = workspace.audit.events()
-    told = {event.details.get(INTENT) for event in events}
+    known = {event.details.get(INTENT) for event in events}
     completed = []
     for intent in intents:
         settle = RECOVERIES.get(intent.action)
-        if intent.identity in told or settle is None:
+        if intent.identity in known or settle is None:
             continue
         values = intent.values
         event = dict(values["event"])
@@ -84,12 +85,12 @@ def _registered(workspace: Workspace, unsettled: Unsettled) -> bool:
     """Whether there is a version that no event tells of; it is made active if it was to be."""
     event, events = unsettled.event, unsettled.events
     (concept,) = event["concepts"]
-    told = {(e.base, e.concepts, e.details.get("version")) for e in events}
+    known = {(e.base, e.concepts, e.details.get("version")) for e in events}
     new = [
         version
         for version in _versions(workspace, event["base"], concept)
         if version.digest == event["digests"]["shift"]
-        and (event["base"], (concept,), version.version) not in told
+        and (event["base"], (concept,), version.version) not in known
     ]
     if not new:
         return False
@@ -138,14 +139,14 @@ def _initialised(workspace: Workspace, unsettled: Unsettled) -> bool:
 def _measured(workspace: Workspace, unsettled: Unsettled) -> bool:
     """Whether the report was kept; then the exports that it is about are marked."""
     event, registry = unsettled.event, workspace.registry
-    kept = [
-        measurement
-        for measurement in registry.measurements(event["base"], unsettled.recovery["kind"])
-        if measurement.report_digest == event["digests"]["report"]
-    ]
-    for measurement in kept[-1:]:
-        registry.mark_exports(event["base"], measurement)
-    return bool(kept)
+    base, kind, digest = event["base"], unsettled.recovery["kind"], event["digests"]["report"]
+    kept = [one for one in registry.measurements(base, kind) if one.report_digest == digest]
+    # What was verified before and is as it was gives the same report: it has an event of its own.
+    alike = [one for one in told(unsettled.events, base, kind) if one.digests["report"] == digest]
+    if len(kept) <= len(alike):
+        return False
+    registry.mark_exports(base, kept[-1])
+    return True
 
 
 def _appeared(_: Workspace, unsettled: Unsettled) -> bool:
@@ -169,13 +170,13 @@ def _exported(workspace: Workspace, unsettled: Unsettled) -> bool:
     """Whether the export was registered; if not, its files go and those before it come back."""
     event, events = unsettled.event, unsettled.events
     paths = [Path(path) for path in unsettled.recovery["paths"]]
-    told = {e.digests.get("record") for e in events}
+    known = {e.digests.get("record") for e in events}
     new = [
         composition
         for composition in workspace.registry.compositions(event["base"])
         if composition.export_path == str(paths[0])
         and composition.digest == event["digests"]["composition"]
-        and composition.seal not in told
+        and composition.seal not in known
     ]
     found = checkpoint_digest(paths[0]) if paths[0].exists() else ""
     if new and new[-1].export_digest == found:

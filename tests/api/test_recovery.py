@@ -128,6 +128,30 @@ def test_an_export_is_completed_or_taken_back(
     assert api.examine_registry(workspace).healthy
 
 
+def test_a_verification_that_only_repeats_an_older_one_is_not_taken_for_it(
+    workspace: api.Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api.erase(workspace, ["Caravaggio"])
+    first = api.verify(workspace, images=1)
+    assert first.report_path is not None
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        patched.setattr(Registry, "record_measurement", killed)
+        api.verify(workspace, images=1)
+    workspace = reopened(workspace)
+    assert story(workspace) == ["init", "erase", "verify"]
+    assert api.examine_registry(workspace).healthy
+
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        patched.setattr(AuditLog, "append", killed)
+        api.verify(workspace, images=1)
+    workspace = reopened(workspace)
+    assert story(workspace) == ["init", "erase", "verify", "verify"]
+    one, other = (event.digests["report"] for event in workspace.audit.events()[-2:])
+    assert one == other == file_digest(first.report_path)
+    assert len(workspace.registry.measurements("miniature", "verification")) == 2
+    assert api.examine_registry(workspace).healthy
+
+
 def test_an_announcement_stays_while_the_trail_cannot_be_written(
     workspace: api.Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
