@@ -22,7 +22,7 @@ demo: $(INSTALLED)  ## erase nine artists, restore Picasso, export and verify a 
 
 # The tests' models are too small for threads: a process a core takes half as long as one that uses all.
 test: lint browser services  ## lint, then run all tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadgroup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile
 
 lint: $(INSTALLED)  ## ruff and mypy
 	$(BIN)/ruff check .

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from filelock import FileLock
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
@@ -107,14 +108,6 @@ def build_pipeline(folder: Path, unet: UNet2DConditionModel, vae: AutoencoderKL)
         feature_extractor=None,
         requires_safety_checker=False,
     ).to(torch.float16).save_pretrained(folder)
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keeps a file's tests in one process, for what they share, unless they name another group."""
-    for item in items:
-        if item.get_closest_marker("xdist_group") is None:
-            file = item.path.relative_to(item.config.rootpath)
-            item.add_marker(pytest.mark.xdist_group(str(file)))
 
 
 @pytest.fixture(scope="session")
@@ -221,13 +214,13 @@ def server(running_server: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
     return running_server
 
 
-@pytest.fixture(scope="session")
-def cluster() -> Iterator[None]:
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """A Ray cluster of two nodes, which takes about 20 seconds to start.
 
-    Files that use it name the group "cluster", so that one process has it.
+    One at a time: processes that share the tests out have one parent folder.
     """
-    with two_nodes():
+    with FileLock(tmp_path_factory.getbasetemp().parent / "cluster.lock"), two_nodes():
         yield
 
 

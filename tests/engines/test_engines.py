@@ -9,8 +9,6 @@ import pytest
 from shiftreg.engines import Engine, InProcess, ProcessPool, RayCluster
 from tests.engines.work import Heard, raise_stubborn, refuse_odd, square
 
-pytestmark = pytest.mark.xdist_group("cluster")
-
 
 @pytest.fixture(
     params=["local", "processes", pytest.param("ray", marks=pytest.mark.slow)], scope="module"

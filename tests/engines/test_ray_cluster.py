@@ -11,7 +11,7 @@ from shiftreg.engines import RayCluster, WorkerDiedError
 from tests.engines.work import Heard, die_if_odd, die_once, which_node, who
 from tests.servers import free_port
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("cluster")]
+pytestmark = pytest.mark.slow
 
 
 @pytest.mark.usefixtures("cluster")

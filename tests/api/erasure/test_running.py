@@ -19,8 +19,6 @@ from shiftreg.engines import Engine, InProcess, ProcessPool, RayCluster
 from shiftreg.errors import IncompleteError, StorageError
 from shiftreg.settings import Settings
 
-pytestmark = pytest.mark.xdist_group("cluster")
-
 OPTIONS = {"iterations": 3, "pool_size": 8, "batch_size": 4}
 NAMES = ["Picasso", "Caravaggio", "Edvard Munch"]  # the last is new to the base
 
