@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -214,13 +215,15 @@ def server(running_server: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
     return running_server
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """A Ray cluster of two nodes, which takes about 20 seconds to start.
 
-    One at a time: processes that share the tests out have one parent folder.
+    Processes that share the tests out have one parent folder: their clusters start in turn.
     """
-    with FileLock(tmp_path_factory.getbasetemp().parent / "cluster.lock"), two_nodes():
+    with ExitStack() as running:
+        with FileLock(tmp_path_factory.getbasetemp().parent / "cluster.lock"):
+            running.enter_context(two_nodes())
         yield
 
 
