@@ -38,10 +38,13 @@ def measure(setting: Setting) -> list[Line]:
         unet.unfuse_lora()
 
     times |= race(setting, {"fuse": fuse})
-    ours = [seconds / CALLS for seconds in times["ours"].processor]
-    chosen = [seconds / CALLS for seconds in times["set"].processor]
+    # A server waits for the clock; copies are shared out to all cores, and scales are not.
+    ours = [seconds / CALLS for seconds in times["ours"].wall]
+    chosen = [seconds / CALLS for seconds in times["set"].wall]
+    processor = {"ours": [seconds / CALLS for seconds in times["ours"].processor]}
+    processor["set_adapters"] = [seconds / CALLS for seconds in times["set"].processor]
     what = f"switch a live UNet in float16, 1 of {count} left out or not"
     return [
-        at_most(1, what, ours, "peft `set_adapters`", chosen),
-        at_most(1, what, ours, "peft `fuse_lora` and `unfuse_lora`", times["fuse"].processor),
+        at_most(1, what, ours, "peft `set_adapters`", chosen, others=processor),
+        at_most(1, what, ours, "peft `fuse_lora` and `unfuse_lora`", times["fuse"].wall),
     ]
