@@ -79,7 +79,9 @@ def plot(series: Series, target: Path) -> None:
         axis.set_xticks(ticks, map(str, ticks))
         axis.minorticks_off()
         axis.grid(alpha=0.3)
-        axis.legend(frameon=False, fontsize=8)
+        axis.legend(
+            loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2, frameon=False, fontsize=8
+        )
         axis.spines[["top", "right"]].set_visible(False)
     figure.savefig(target, dpi=110)
     plt.close(figure)
