@@ -24,6 +24,9 @@ from shiftreg.shift import ConceptShift
 from tests.clusters import two_nodes
 from tests.servers import WHOLE_ON_SERVER, Server, postgresql_programs, team_server
 
+# A process of a parallel run claims a terminal of 80 columns; commands write to none.
+os.environ.pop("COLUMNS", None)
+
 LAYER = "down_blocks.1.attentions.0.transformer_blocks.0.attn2.to_k"
 OTHER_LAYER = "mid_block.attentions.0.transformer_blocks.0.attn2.to_v"
 WIDTH = 8
