@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from typing import Any
 
@@ -26,3 +27,12 @@ def canonical_json(value: Any) -> str:
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidInputError(f"Not representable as canonical JSON: {error}.") from error
     return text
+
+
+def canonical_digest(value: Any) -> str:
+    """SHA-256 of a value's canonical JSON, in hex: equal for equal values, and for no others.
+
+    Raises:
+        InvalidInputError: The value holds NaN, infinity, or something that JSON cannot say.
+    """
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
-from shiftreg.canonical import canonical_json
+from shiftreg.canonical import canonical_digest, canonical_json
 from shiftreg.errors import IntegrityError, ShiftregError
 
 GENESIS = "0" * 64
@@ -103,7 +102,7 @@ class AuditEvent:
         values = self._written()
         del values["digest"]
         values.pop("signature", None)
-        return hashlib.sha256(canonical_json(values).encode()).hexdigest()
+        return canonical_digest(values)
 
     def to_line(self) -> str:
         """The event as one line of the log, without the line break."""

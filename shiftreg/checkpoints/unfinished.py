@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from shiftreg.canonical import canonical_digest
 from shiftreg.checkpoints.atomic import atomic_file
 from shiftreg.checkpoints.files import reading
 from shiftreg.checkpoints.torch_file import load_pickle_checkpoint
@@ -33,6 +34,20 @@ class Unfinished:
         self.folder = folder
         self.interval = interval
         self._saved = time.monotonic()
+
+    @classmethod
+    def of(cls, home: Path, *parts: Any) -> Unfinished:
+        """The work whose result depends on these parts alone, and on the version of torch.
+
+        Args:
+            home: Folder under which unfinished work lies.
+            parts: JSON values that tell this work from any other.
+
+        Raises:
+            InvalidInputError: A part is not representable as JSON.
+        """
+        digest = canonical_digest([torch.__version__, *parts])
+        return cls(home / "unfinished" / digest[:32])
 
     def load(self) -> Mapping[str, Any] | None:
         """The state that was last kept; None if there is none."""

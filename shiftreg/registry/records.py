@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from shiftreg.canonical import canonical_json
+from shiftreg.canonical import canonical_digest, canonical_json
 from shiftreg.errors import IntegrityError
 
 
@@ -199,4 +199,4 @@ class Measurement:
 def _seal(record: ShiftVersion | CompositionVersion, changing: str) -> str:
     values = asdict(record)
     del values[changing]
-    return hashlib.sha256(canonical_json(values).encode()).hexdigest()
+    return canonical_digest(values)

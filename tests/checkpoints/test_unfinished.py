@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from shiftreg.checkpoints import Unfinished
-from shiftreg.errors import StorageError
+from shiftreg.errors import InvalidInputError, StorageError
 
 
 class Code:
@@ -71,6 +71,19 @@ def test_the_last_state_counts_and_other_work_has_its_own(unfinished: Unfinished
     assert loaded is not None
     assert loaded["step"] == 3
     assert other.load() is None
+
+
+def test_work_is_found_by_what_its_result_depends_on(tmp_path: Path) -> None:
+    parts = ["base", 3, {"concept": "Picasso", "aliases": ["Pablo"]}]
+    same = ["base", 3, {"aliases": ["Pablo"], "concept": "Picasso"}]
+    Unfinished.of(tmp_path, *parts).result("found", lambda: {"seconds": 2.0})
+    assert Unfinished.of(tmp_path, *same).result("found", refuse) == {"seconds": 2.0}
+    others = [["base", 4, parts[2]], ["base", 3], ["base", 3, {"concept": "Picasso"}], parts[::-1]]
+    folders = {Unfinished.of(tmp_path, *other).folder for other in (parts, *others)}
+    assert len(folders) == 5
+    assert all(folder.parent == tmp_path / "unfinished" for folder in folders)
+    with pytest.raises(InvalidInputError, match="JSON"):
+        Unfinished.of(tmp_path, tmp_path)
 
 
 def test_what_was_loaded_does_not_change_with_the_next_state(unfinished: Unfinished) -> None:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import torch
-
 from shiftreg.api.workspace import Workspace
 from shiftreg.attacks import Attack, Found, Start
-from shiftreg.canonical import canonical_json
+from shiftreg.canonical import canonical_digest
 from shiftreg.checkpoints import Unfinished
 from shiftreg.concepts import Concept
 
@@ -35,7 +32,7 @@ def unfinished_attacks(workspace: Workspace, concept: Concept, seed: int) -> Unf
     """Where attacks are continued from, if attacks on the same pictures were interrupted before."""
     base = workspace.base
     pictures = [base.digest, base.steps, base.guidance, list(base.subjects), asdict(concept)]
-    return Unfinished(workspace.settings.home / "unfinished" / _key(*pictures, seed))
+    return Unfinished.of(workspace.settings.home, *pictures, seed)
 
 
 def kept_search(
@@ -53,13 +50,8 @@ def kept_search(
         StorageError: The disk refused.
     """
     budget = asdict(attack)  # type: ignore[call-overload]
-    name = f"{attack.name}-{_key(attack.name, budget, composition)}"
+    name = f"{attack.name}-{canonical_digest([budget, composition])[:32]}"
     return _from_plain(unfinished.result(name, lambda: _to_plain(search())))
-
-
-def _key(*parts: object) -> str:
-    text = canonical_json([torch.__version__, *parts])
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def _to_plain(search: Search) -> dict[str, Any]:

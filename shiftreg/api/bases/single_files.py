@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shiftreg import checkpoints, pipelines
 from shiftreg.api.values import Observer, Progress, ignore_progress
-from shiftreg.canonical import canonical_json
+from shiftreg.canonical import canonical_digest
 from shiftreg.errors import InvalidInputError, StorageError
 
 if TYPE_CHECKING:
@@ -96,7 +95,7 @@ def convert_base(
         "config": checkpoints.folder_digest(config, CONFIGURATION),
         "ema": ema,
     }
-    folder = workspace.settings.home / BASES / sha256(canonical_json(own).encode()).hexdigest()[:16]
+    folder = workspace.settings.home / BASES / canonical_digest(own)[:16]
     conversion = Conversion(
         file=file,
         file_digest=digest,

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-import torch
-
 from shiftreg import pipelines
 from shiftreg.api.base_at_hand import BaseAtHand
 from shiftreg.api.erasure.preparing import PreparedErasure
 from shiftreg.api.values import Observer, Progress
-from shiftreg.canonical import canonical_json
 from shiftreg.checkpoints import Unfinished
 from shiftreg.concepts import slug
 from shiftreg.erasers import Step, TrainingData, Words
@@ -26,9 +22,7 @@ def unfinished_work(
     home: Path, base_digest: str, prepared: Sequence[PreparedErasure], seed: int
 ) -> Unfinished:
     """Where an erasure is continued from, if the very same one was interrupted before."""
-    parts = [base_digest, seed, torch.__version__, *(asdict(p.plan) for p in prepared)]
-    key = hashlib.sha256(canonical_json(parts).encode()).hexdigest()
-    return Unfinished(home / "unfinished" / key[:32])
+    return Unfinished.of(home, base_digest, seed, *(asdict(p.plan) for p in prepared))
 
 
 def training_data(

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import random
 from collections.abc import Mapping, Sequence
 from itertools import cycle, islice
-from pathlib import Path
 from typing import NamedTuple, cast
 
 import numpy as np
@@ -15,7 +13,7 @@ from shiftreg import pipelines
 from shiftreg.api.evaluation.gallery import Gallery, Shot
 from shiftreg.api.values import Observer, Progress
 from shiftreg.api.workspace import Workspace
-from shiftreg.canonical import canonical_json
+from shiftreg.checkpoints import Unfinished
 from shiftreg.concepts import Concept, Kind, mentions, slug
 from shiftreg.errors import InvalidInputError
 
@@ -29,12 +27,12 @@ class ClassPictures(NamedTuple):
     Attributes:
         labels: The class of each picture.
         images: uint8 (N, H, W, 3).
-        folder: Where they are kept, to be deleted when they are needed no more.
+        unfinished: Where they are kept, to be discarded when they are needed no more.
     """
 
     labels: tuple[str, ...]
     images: np.ndarray
-    folder: Path
+    unfinished: Unfinished
 
 
 def class_prompts(workspace: Workspace, concepts: Sequence[str], seed: int) -> dict[str, list[str]]:
@@ -95,8 +93,9 @@ def paint_classes(
         StorageError: The disk is full or read-only.
     """
     base = workspace.base
-    key = hashlib.sha256(canonical_json([base.digest, prompts, images, seed]).encode()).hexdigest()
-    folder = workspace.settings.home / "unfinished" / f"classifier-{key[:32]}"
+    unfinished = Unfinished.of(
+        workspace.settings.home, "classifier", base.digest, dict(prompts), images, seed
+    )
     # Far from the small seeds that pictures to be judged are painted from.
     draw = random.Random(seed)
     wanted = [
@@ -104,12 +103,12 @@ def paint_classes(
         for some in prompts.values()
         for prompt in islice(cycle(some), images)
     ]
-    painted = Gallery(workspace, folder).paint(
+    painted = Gallery(workspace, unfinished.folder).paint(
         wanted,
         observe=lambda done, total: observe(Progress("painting the classes", done, total)),
     )
     labels = tuple(label for label in prompts for _ in range(images))
-    return ClassPictures(labels, np.stack([painted[shot] for shot in wanted]), folder)
+    return ClassPictures(labels, np.stack([painted[shot] for shot in wanted]), unfinished)
 
 
 def _wordings(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -116,7 +115,7 @@ def train_classifier(
         )
         announced.enter_context(coming)
     if painted:
-        shutil.rmtree(painted.folder, ignore_errors=True)
+        painted.unfinished.discard()
     return ClassifierResult(
         path=path,
         digest=digest,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -15,7 +14,7 @@ from shiftreg.api.erasure.erasing import erase, refresh
 from shiftreg.api.states import restore
 from shiftreg.api.values import CompositionPlan, Observer
 from shiftreg.api.workspace import Workspace, open_workspace
-from shiftreg.canonical import canonical_json
+from shiftreg.canonical import canonical_digest
 from shiftreg.checkpoints import atomic_file
 from shiftreg.concepts import slug
 from shiftreg.engines import Engine
@@ -70,7 +69,7 @@ class Stage:
         self._scene, self._method, self._options, self._seed = scene, method, options, seed
         steps = [asdict(step) for step in scene.steps]
         job = [__version__, owner.base.to_json(), scene.kind, steps, method, dict(options), seed]
-        key = hashlib.sha256(canonical_json(job).encode()).hexdigest()[:12]
+        key = canonical_digest(job)[:12]
         home = owner.settings.home / "evaluations" / f"{slug(scene.name)}-{method}-{key}"
         home.mkdir(parents=True, exist_ok=True)
         self._played = home / "played.json"
