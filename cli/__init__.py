@@ -1,4 +1,8 @@
-"""The command line: parses, calls one use case of ``shiftreg.api``, renders its value."""
+"""The command line: parses, calls one use case of ``shiftreg.api``, renders its value.
+
+Modules that declare commands annotate with types and not with their names (no ``annotations`` of
+``__future__``): Typer would compile each name again before it shows any help.
+"""
 
 import gc
 

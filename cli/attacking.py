@@ -1,7 +1,5 @@
 """The command that tries to bring an erased concept back: ``attack``."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated, Any
 

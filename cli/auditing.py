@@ -1,7 +1,5 @@
 """Commands about the audit trail: ``audit``, ``audit verify``, ``audit checkpoint``."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

@@ -1,7 +1,5 @@
 """Commands about the classifiers that judge pictures: ``classifier train|test|imagenet``."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated, Literal
 

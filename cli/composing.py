@@ -1,7 +1,5 @@
 """Commands about compositions: ``compose``, ``verify``, ``generate``."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

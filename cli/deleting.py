@@ -1,7 +1,5 @@
 """The command that takes something out of the registry: ``delete``."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 import typer

@@ -1,7 +1,5 @@
 """The command that examines the whole registry: ``doctor``."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 import typer

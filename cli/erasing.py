@@ -1,7 +1,5 @@
 """Commands that change what generates: ``erase``, ``restore``, ``refresh``."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -211,8 +209,8 @@ def refresh(
 
 
 def _engine(
-    workspace: Workspace, engine: EngineName, workers: int | None, methods: Sequence[str]
-) -> Engine:
+    workspace: "Workspace", engine: "EngineName", workers: int | None, methods: Sequence[str]
+) -> "Engine":
     """Where shifts of these methods are found."""
     from shiftreg import api
 

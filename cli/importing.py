@@ -1,7 +1,5 @@
 """Commands for shifts that were made elsewhere: ``import``, ``decouple``."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

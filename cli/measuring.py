@@ -1,7 +1,5 @@
 """The command ``measure``: how far pictures in folders are from each other."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

@@ -1,7 +1,5 @@
 """What commands share: options that all of them take, and what those decide."""
 
-from __future__ import annotations
-
 import functools
 import inspect
 import json
@@ -10,7 +8,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
 from rich.console import RenderableType
@@ -75,7 +73,7 @@ class Common:
         typer.Option("--traceback", help="Show where an error arose.", rich_help_panel=_PANEL),
     ] = False
 
-    def settings(self, signing_key: Path | None = None) -> Settings:
+    def settings(self, signing_key: Path | None = None) -> "Settings":
         """Settings after flags, environment and project file; the key is a flag of few commands."""
         from shiftreg.settings import load_settings
 
@@ -88,7 +86,7 @@ class Common:
     writes: ClassVar[bool] = False
     """Whether the command changes the registry: then its home must be one that can be written."""
 
-    def workspace(self, signing_key: Path | None = None, *, dry_run: bool = False) -> Workspace:
+    def workspace(self, signing_key: Path | None = None, *, dry_run: bool = False) -> "Workspace":
         """Opens the registry; the first time in a process, this takes some seconds."""
         settings = self.settings(signing_key)
         console = message_console()
@@ -99,7 +97,7 @@ class Common:
             reading = dry_run or not self.writes
             return api.open_workspace(settings, reading=reading, **self.cause())
 
-    def progress(self) -> AbstractContextManager[Observer]:
+    def progress(self) -> "AbstractContextManager[Observer]":
         """An observer for long work, silent if a machine is listening."""
         from .progress import watched
 
@@ -191,7 +189,7 @@ def with_common(command: Callable[..., None]) -> Callable[..., None]:
     The command takes them as its first argument, a :class:`Common` or a :class:`Writing`. Typer
     reads options off a signature; the one made here has the command's own, then the shared ones.
     """
-    first, *own = inspect.signature(command, eval_str=True).parameters.values()
+    first, *own = inspect.signature(command).parameters.values()
     kind = first.annotation
     shared = _shared_parameters(kind)
 
@@ -212,11 +210,9 @@ def with_common(command: Callable[..., None]) -> Callable[..., None]:
 @functools.cache
 def _shared_parameters(kind: Callable[..., Common]) -> tuple[inspect.Parameter, ...]:
     """The options of :class:`Common` or a kind of it, as parameters that a command can take."""
-    # Each in the words of the module that declares it, which a signature would not find.
-    hints = get_type_hints(kind, include_extras=True)
     return tuple(
-        parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=hints[name])
-        for name, parameter in inspect.signature(kind).parameters.items()
+        parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+        for parameter in inspect.signature(kind).parameters.values()
     )
 
 

@@ -1,7 +1,5 @@
 """The command ``paint``: pictures for files of prompts, for any tool to look at."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated, Any
 

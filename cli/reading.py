@@ -1,7 +1,5 @@
 """Commands that only read: ``list``, ``show``, ``capacity``, ``methods``."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

@@ -1,7 +1,5 @@
 """The command about what a project requires of its releases: ``policy``."""
 
-from __future__ import annotations
-
 import typer
 
 from .failures import CHECK_FAILED

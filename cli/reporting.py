@@ -1,7 +1,5 @@
 """The command that writes a page about a composition: ``report``."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -81,7 +79,7 @@ def report(
         raise typer.Exit(CHECK_FAILED)
 
 
-def _rendered(result: ReportResult) -> RenderableType:
+def _rendered(result: "ReportResult") -> RenderableType:
     from . import render
 
     verdict = (

@@ -1,7 +1,5 @@
 """Commands that gather what is on record about one concept: ``where``, ``evidence``."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

@@ -1,7 +1,5 @@
 """The command that opens the registry in a browser: ``ui``."""
 
-from __future__ import annotations
-
 import os
 from typing import Annotated
 
