@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from costs import erasure_costs
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -48,8 +49,7 @@ def measure(
     if rounds:
         method, options = "closed-form-hardened", {"rounds": rounds}
     (erased,) = api.erase(workspace, [artist], method=method, options=options, seed=seed)
-    (step,) = api.evaluate(workspace, images=images, wordings="all").steps
-    held_out = [w for w in step.wordings if w.family == "held-out wordings"]
+    costs = erasure_costs(workspace, erased, images)
     found: dict[str, list[float]] = {BASE: [], COMPOSITION: []}
     for number in range(attacks):
         report = api.attack(
@@ -62,14 +62,7 @@ def measure(
         "rounds": rounds,
         "seed": seed,
         "images": images,
-        "seconds": erased.metrics["seconds"],
-        "worst leak": erased.metrics["worst_leak"],
-        "ordinary LPIPS": step.ordinary.value,
-        "others' held-out LPIPS": max(w.lpips.value for w in held_out if w.role != "forgotten"),
-        "found by name": next(s for s in step.scores if s.concept == artist).accuracy.value,
-        "found in held-out wordings": next(
-            w.after.value for w in held_out if w.concept == artist and w.after is not None
-        ),
+        **costs,
         "found by attacks on the base": found[BASE],
         "found by attacks": found[COMPOSITION],
     }

@@ -15,6 +15,7 @@ import tempfile
 from pathlib import Path
 
 from comparison import METHODS
+from costs import erasure_costs
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -34,18 +35,7 @@ def measure(
     for label in methods:
         method, options = METHODS.get(label, (label, {}))
         (result,) = api.erase(workspace, [artist], method=method, options=options)
-        evaluation = api.evaluate(workspace, images=images, wordings="all")
-        (step,) = evaluation.steps
-        held_out = [w for w in step.wordings if w.family == "held-out wordings"]
-        costs[label] = {
-            "seconds": result.metrics["seconds"],
-            "ordinary LPIPS": step.ordinary.value,
-            "others' held-out LPIPS": max(w.lpips.value for w in held_out if w.role != "forgotten"),
-            "found by name": next(s for s in step.scores if s.concept == artist).accuracy.value,
-            "found in held-out wordings": next(
-                w for w in held_out if w.concept == artist
-            ).after.value,
-        }
+        costs[label] = erasure_costs(workspace, result, images)
         versions[label] = result.version
     # The last one is attacked as the composition, the others as versions.
     last = methods[-1]
