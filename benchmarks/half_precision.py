@@ -154,10 +154,10 @@ def full_size_rows(folders: Sequence[Path], scratch: Path) -> list[dict[str, Any
             guidance=1.0,
         )
         api.erase(workspace, list(CONCEPTS))
-        stored = checkpoints.unet_dtype(workspace.folder)
+        stored = str(checkpoints.unet_dtype(workspace.folder)).removeprefix("torch.")
         del workspace
         for count in (1, len(CONCEPTS)):
-            for dtype in ("float16", "bfloat16") if stored == torch.float32 else ("float16",):
+            for dtype in ("float16", "bfloat16") if stored == "float32" else (stored,):
                 pair = []
                 for method in ("plain", "feedback"):
                     command = [sys.executable, __file__, "--alone", method, "--home", str(home)]
@@ -167,7 +167,7 @@ def full_size_rows(folders: Sequence[Path], scratch: Path) -> list[dict[str, Any
                     pair.append(json.loads(done.stdout.splitlines()[-1]))
                 pair[0]["keys and values"] = pair[1].pop("plainly")
                 for row in pair:
-                    row["base"] = str(stored).removeprefix("torch.")
+                    row["base"] = stored
                 rows += pair
                 print(json.dumps(pair, indent=1), flush=True)
     return rows
