@@ -132,10 +132,7 @@ def in_child(step: str, room: Path) -> Values:
 def measure(family: str, room: Path) -> list[Values]:
     """Runs all steps on a base, as far as they go."""
     (room / "home").mkdir()
-    write_base(room / "base", family)
-    config = room / "base" / "unet" / "config.json"
-    small = json.loads(config.read_text(encoding="utf-8")) | {"sample_size": SAMPLE_SIZE}
-    config.write_text(json.dumps(small), encoding="utf-8")
+    write_base(room / "base", family, sample_size=SAMPLE_SIZE)
     rows: list[Values] = []
     for step in STEPS:
         command = [sys.executable, __file__, "--child", step, "--folder", str(room)]

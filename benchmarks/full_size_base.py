@@ -147,15 +147,23 @@ class RandomTensor:
             yield (values * 0.02 + center).to(self.dtype)
 
 
-def write_base(folder: Path, family: str, dtype: torch.dtype = torch.float16) -> None:
+def write_base(
+    folder: Path,
+    family: str,
+    dtype: torch.dtype = torch.float16,
+    sample_size: int | None = None,
+) -> None:
     """Writes a diffusers folder; nothing may be there.
 
     Args:
         folder: Where.
         family: One of ``FAMILIES``.
         dtype: Of all weights.
+        sample_size: Of latents, which no weight depends on; the family's own if there is none.
     """
-    parts = FAMILIES[family]
+    parts = dict(FAMILIES[family])
+    if sample_size:
+        parts["unet"] = parts["unet"] | {"sample_size": sample_size}
     folder.mkdir(parents=True)
     tokenizer = CLIPTokenizer.from_pretrained(
         miniature.BASE_FOLDER / "tokenizer", model_max_length=LENGTH
@@ -203,9 +211,13 @@ def main() -> None:
     parser.add_argument("family", choices=list(FAMILIES))
     parser.add_argument("folder", type=Path)
     parser.add_argument("--dtype", choices=DTYPES, default="float16")
+    parser.add_argument(
+        "--sample-size", type=int, help="of latents; changes no weight, and pictures cost less"
+    )
     parser.add_argument("--single-file", type=Path, help="write this .safetensors or .ckpt, too")
     arguments = parser.parse_args()
-    write_base(arguments.folder, arguments.family, getattr(torch, arguments.dtype))
+    dtype = getattr(torch, arguments.dtype)
+    write_base(arguments.folder, arguments.family, dtype, arguments.sample_size)
     sizes = [file.stat().st_size for file in arguments.folder.rglob("*") if file.is_file()]
     print(f"{arguments.folder}: {sum(sizes) / 1e9:.2f} GB")
     if arguments.single_file:
