@@ -1,7 +1,5 @@
 """Options of commands that share their work out, and the engine that they mean."""
 
-from __future__ import annotations
-
 from typing import Annotated, Literal
 
 import typer

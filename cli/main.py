@@ -1,7 +1,5 @@
 """The app, and what ``shiftreg`` starts."""
 
-from __future__ import annotations
-
 import atexit
 import gc
 import io

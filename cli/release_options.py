@@ -1,7 +1,5 @@
 """What commands that release a file share: options, and what is said of a refusal."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
