@@ -18,6 +18,7 @@ def erasure_costs(workspace: api.Workspace, erased: ErasureResult, images: int) 
     (step,) = api.evaluate(workspace, images=images, wordings="all").steps
     held_out = [w for w in step.wordings if w.family == "held-out wordings"]
     return {
+        "seconds": erased.metrics["seconds"],
         "worst leak": erased.metrics["worst_leak"],
         "ordinary LPIPS": step.ordinary.value,
         "others' held-out LPIPS": max(w.lpips.value for w in held_out if w.role != "forgotten"),

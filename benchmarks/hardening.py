@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
-import time
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -24,46 +23,32 @@ from rich.progress import track
 from rich.table import Table
 
 from shiftreg import api, miniature
-from shiftreg.api.values import ErasureResult
 from shiftreg.attacks.results import BASE, COMPOSITION
 from shiftreg.evaluation.intervals import mean
 from shiftreg.settings import load_settings
 
 ATTACK = "concept-inversion"
 FIRST_SEED = 1000  # of the attacks, far from those that hardening draws its words from
-PLAIN = "closed form"
-
-
-def hardened(rounds: int) -> str:
-    return f"hardened, {rounds} rounds"
-
-
-def erase(workspace: api.Workspace, artist: str, erasure: str, seed: int) -> ErasureResult:
-    """Erases an artist in one of the ways that are compared."""
-    method, options = "closed-form", {}
-    if erasure != PLAIN:
-        rounds = int(erasure.split()[1])
-        method, options = "closed-form-hardened", {"rounds": rounds}
-    (erased,) = api.erase(workspace, [artist], method=method, options=options, seed=seed)
-    return erased
+PLAIN = "closed-form"
 
 
 def measure(
-    workspace: api.Workspace, artist: str, erasure: str, seed: int, attacks: int, images: int
+    workspace: api.Workspace, artist: str, rounds: int, seed: int, attacks: int, images: int
 ) -> dict[str, Any]:
     """Erases an artist once, attacks it with several seeds, and measures what it costs.
 
     Args:
         workspace: An empty registry's.
         artist: Who is erased.
-        erasure: In which way.
+        rounds: Of hardening; 0 for the closed form alone.
         seed: Of the hardening.
         attacks: How many.
         images: Pictures an attack.
     """
-    began = time.monotonic()
-    erased = erase(workspace, artist, erasure, seed)
-    seconds = time.monotonic() - began
+    method, options = PLAIN, {}
+    if rounds:
+        method, options = "closed-form-hardened", {"rounds": rounds}
+    (erased,) = api.erase(workspace, [artist], method=method, options=options, seed=seed)
     costs = erasure_costs(workspace, erased, images)
     found: dict[str, list[float]] = {BASE: [], COMPOSITION: []}
     for number in range(attacks):
@@ -74,10 +59,9 @@ def measure(
             found[score.target].append(score.success.value)
     return {
         "artist": artist,
-        "erasure": erasure,
+        "rounds": rounds,
         "seed": seed,
         "images": images,
-        "seconds": seconds,
         **costs,
         "found by attacks on the base": found[BASE],
         "found by attacks": found[COMPOSITION],
@@ -85,15 +69,14 @@ def measure(
 
 
 def show(results: list[dict[str, Any]]) -> None:
-    """A row for each artist and way of erasing, and one for all artists."""
+    """A row for each artist and number of rounds, and one for all artists."""
     table = Table(title=f"Pictures in which {ATTACK} brings the artist back")
-    columns = ("Artist", "Erasure", "Erasures", "Attacks", "Found", "95%", "Each attack")
+    columns = ("Artist", "Rounds", "Erasures", "Attacks", "Found", "95%", "Each attack")
     for column in columns:
         table.add_column(column)
     artists = list(dict.fromkeys(one["artist"] for one in results))
-    erasures = list(dict.fromkeys(one["erasure"] for one in results))
-    for erasure in erasures:
-        alike = [one for one in results if one["erasure"] == erasure]
+    for rounds in sorted({one["rounds"] for one in results}):
+        alike = [one for one in results if one["rounds"] == rounds]
         for name, some in (
             *((artist, [one for one in alike if one["artist"] == artist]) for artist in artists),
             ("all", alike),
@@ -105,7 +88,7 @@ def show(results: list[dict[str, Any]]) -> None:
             found = mean(np.array(shares))
             table.add_row(
                 name,
-                erasure,
+                str(rounds),
                 str(len(some)),
                 str(len(shares)),
                 f"{found.value:.0%}",
@@ -120,10 +103,11 @@ def show(results: list[dict[str, Any]]) -> None:
         for key, value in results[0].items()
         if isinstance(value, float) and not key.startswith("found by attacks")
     ]
-    for column in ("", *erasures):
+    rounds_measured = sorted({one["rounds"] for one in results})
+    for column in ("", *(f"{rounds} rounds" for rounds in rounds_measured)):
         costs.add_column(column)
     for key in keys:
-        worst = [max(one[key] for one in results if one["erasure"] == e) for e in erasures]
+        worst = [max(one[key] for one in results if one["rounds"] == r) for r in rounds_measured]
         costs.add_row(key, *(f"{value:.3g}" for value in worst))
     console.print(costs)
 
@@ -133,7 +117,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--artists", nargs="*", default=["Caravaggio", "Van Gogh", "Picasso"])
-    parser.add_argument("--rounds", nargs="*", type=int, default=[3], help="of hardening")
+    parser.add_argument("--rounds", nargs="*", type=int, default=[0, 3])
     parser.add_argument("--seeds", type=int, default=2, help="hardened erasures an artist")
     parser.add_argument("--attacks", type=int, default=3, help="attacks an erasure")
     parser.add_argument("--images", type=int, default=8, help="pictures an attack")
@@ -142,18 +126,17 @@ def main() -> None:
     results: list[dict[str, Any]] = []
     if given.out and given.out.exists():
         results = json.loads(given.out.read_text(encoding="utf-8"))
-    done = {(one["artist"], one["erasure"], one["seed"]) for one in results}
-    ways = [PLAIN, *map(hardened, given.rounds)]
-    # Only hardening draws something.
+    done = {(one["artist"], one["rounds"], one["seed"]) for one in results}
+    # The closed form is the same for all seeds.
     wanted = [
-        (artist, erasure, seed)
-        for erasure, seed, artist in product(ways, range(given.seeds), given.artists)
-        if not (seed and erasure == PLAIN) and (artist, erasure, seed) not in done
+        (artist, rounds, seed)
+        for rounds, seed, artist in product(given.rounds, range(given.seeds), given.artists)
+        if (rounds or not seed) and (artist, rounds, seed) not in done
     ]
-    for artist, erasure, seed in track(wanted, console=Console()):
+    for artist, rounds, seed in track(wanted, console=Console()):
         with tempfile.TemporaryDirectory() as home:
             workspace = api.open_workspace(load_settings(home=Path(home), base=miniature.NAME))
-            results.append(measure(workspace, artist, erasure, seed, given.attacks, given.images))
+            results.append(measure(workspace, artist, rounds, seed, given.attacks, given.images))
         if given.out:
             given.out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     show(results)

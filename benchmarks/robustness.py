@@ -35,10 +35,7 @@ def measure(
     for label in methods:
         method, options = METHODS.get(label, (label, {}))
         (result,) = api.erase(workspace, [artist], method=method, options=options)
-        costs[label] = {
-            "seconds": result.metrics["seconds"],
-            **erasure_costs(workspace, result, images),
-        }
+        costs[label] = erasure_costs(workspace, result, images)
         versions[label] = result.version
     # The last one is attacked as the composition, the others as versions.
     last = methods[-1]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -53,7 +52,7 @@ class BaseRecord:
     @property
     def seal(self) -> str:
         """SHA-256 of the whole record: the audit trail keeps it, so that an edit is noticed."""
-        return hashlib.sha256(self.to_json().encode()).hexdigest()
+        return canonical_digest(asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> BaseRecord:

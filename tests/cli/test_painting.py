@@ -76,7 +76,7 @@ class Calls:
 
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch, home: Path, values: Any, tmp_path: Path) -> Calls:
-    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setenv("COLUMNS", "200")  # the path of a temporary folder fits
     (tmp_path / "prompts.csv").write_text("prompt,evaluation_seed\nPicasso,1\n")
     plan = painting(values, tmp_path)
     return Calls(
@@ -140,13 +140,11 @@ def test_compositions_and_settings_are_passed_on(calls: Calls) -> None:
 def test_the_result_says_where_pictures_are_and_what_each_composition_erases(
     calls: Calls,
 ) -> None:
-    shown = start("prompts.csv", "pictures").stdout
-    lines = shown.splitlines()
+    lines = start("prompts.csv", "pictures").stdout.splitlines()
     assert any(line.split()[:1] + line.split()[-2:] == ["base", "30", "6"] for line in lines)
     assert any("without-picasso" in line and "36" in line for line in lines)
     assert any("Caravaggio" in line and "erased (version 2)" in line for line in lines)
-    assert "18 cases of" in shown
-    assert "2 pictures each" in " ".join(shown.split())  # a long path breaks the line
+    assert any("18 cases of" in line and "2 pictures each" in line for line in lines)
 
 
 def test_a_dry_run_plans_and_paints_nothing(calls: Calls) -> None:
