@@ -33,11 +33,11 @@ CASES = [
 
 @dataclass(frozen=True)
 class Expected:
-    """What base and composition predict and paint."""
+    """What base and composition predict and generate."""
 
     base: Tensor
     composed: Tensor
-    pictures: np.ndarray
+    images: np.ndarray
 
 
 def main() -> None:
@@ -98,7 +98,7 @@ def expect(workspace: api.Workspace, embeds: Tensor) -> Expected:
     composition = plan_shifts(workspace, api.plan_composition(workspace))
     weights = merged_weights(pipelines.layer_weights(unet), composition, torch.float32)
     with pipelines.applied_weights(unet, weights):
-        return Expected(base, predict(unet, embeds), paint(workspace.pipeline))
+        return Expected(base, predict(unet, embeds), generate(workspace.pipeline))
 
 
 def served(file: Path, form: str, embeds: Tensor, expected: Expected) -> list[str]:
@@ -113,7 +113,7 @@ def served(file: Path, form: str, embeds: Tensor, expected: Expected) -> list[st
     off = (at_one - expected.composed).abs().max()
     kept, base = (t[len(ERASED) :].flatten(1).double() for t in (at_one, expected.base))
     moved = ((kept - base).norm(dim=1) / base.norm(dim=1)).max()
-    pixels = np.abs(paint(server).astype(int) - expected.pictures).max()
+    pixels = np.abs(generate(server).astype(int) - expected.images).max()
     server.set_adapters("erase", 0.0)
     same = torch.equal(predict(server.unet, embeds), expected.base)
     return [f"{off:.1e}", f"{moved:.1e}", f"{pixels} of 255", "the base, bit for bit" * same or "?"]
@@ -126,8 +126,8 @@ def predict(unet: torch.nn.Module, embeds: Tensor) -> Tensor:
     return unet(latents.expand(len(embeds), -1, -1, -1), 500, embeds).sample
 
 
-def paint(pipeline: StableDiffusionPipeline) -> np.ndarray:
-    """Pictures of what is erased, from two seeds."""
+def generate(pipeline: StableDiffusionPipeline) -> np.ndarray:
+    """Images of what is erased, from two seeds."""
     return pipelines.generate(pipeline, ERASED, [0, 1], steps=12, guidance=3.5).astype(int)
 
 

@@ -1,7 +1,7 @@
 """Measures how many concepts the miniature holds beside each other, and at what cost.
 
     python benchmarks/capacity.py --out docs/capacity.json --figures docs
-    python benchmarks/capacity.py --no-pictures       # the algebra alone, a few minutes
+    python benchmarks/capacity.py --no-images       # the algebra alone, a few minutes
 
 A hundred names are registered: the nine artists, and 91 that the base has never seen. Each gets a
 shift that must leave the 99 others alone.
@@ -290,8 +290,8 @@ def curve(names: Names) -> list[dict[str, Any]]:
     return rows
 
 
-class Pictures:
-    """Paints the artists' cells under sums of shifts; see ``erasure.py`` for the cells."""
+class Images:
+    """Generates the artists' cells under sums of shifts; see ``erasure.py`` for the cells."""
 
     def __init__(self, names: Names, images: int) -> None:
         facts = miniature.prompts()
@@ -309,7 +309,7 @@ class Pictures:
     def found(self, artist: str, embedding_map: Tensor) -> dict[str, float]:
         with self.applied(embedding_map):
             return {
-                key: self.bench.style_shares(cell, self.bench.paint(cell))[0]
+                key: self.bench.style_shares(cell, self.bench.generate(cell))[0]
                 for key, cell in self._cells(artist)
             }
 
@@ -317,9 +317,9 @@ class Pictures:
         return [("name", self.bench.names([artist])), ("held-out", self.bench.held_out([artist]))]
 
     def distances(self, cell: Cell, embedding_map: Tensor) -> np.ndarray:
-        self.bench.paint_base(cell)
+        self.bench.generate_base(cell)
         with self.applied(embedding_map):
-            return lpips_distances(self.bench.base_images(cell), self.bench.paint(cell))
+            return lpips_distances(self.bench.base_images(cell), self.bench.generate(cell))
 
     def restored_names(self, maps: list[Tensor]) -> list[dict[str, Any]]:
         """Leak and LPIPS of each artist's name with all other shifts on."""
@@ -346,11 +346,11 @@ class Pictures:
         points = self.restored_names(maps)
         in_all = [self.found(artist, together) for artist in self.artists]
         alone = [self.found(a, maps[k]) for k, a in enumerate(self.artists)]
-        painted, plain = self.bench.painted_by(self.artists), self.bench.plain()
+        generated, plain = self.bench.generated_by(self.artists), self.bench.plain()
         nine = sum(maps[: len(self.artists)], torch.zeros_like(maps[0]))
         nine_found = [self.found(artist, nine) for artist in self.artists]
         with self.applied(together):
-            subject = self.bench.subject_share(painted, self.bench.paint(painted))
+            subject = self.bench.subject_share(generated, self.bench.generate(generated))
             codes = self.bench.decode_rates()
         result: dict[str, Any] = {"points": points, "subject": subject} | codes
         for key in ("name", "held-out"):
@@ -400,7 +400,7 @@ def figures(results: dict[str, Any], folder: Path) -> None:
         )
     axes[1].axhline(0.005, color="grey", linewidth=0.8)
     axes[1].set(
-        xscale="log", yscale="log", xlabel="leak of an artist's name", ylabel="LPIPS, worst picture"
+        xscale="log", yscale="log", xlabel="leak of an artist's name", ylabel="LPIPS, worst image"
     )
     axes[1].legend(fontsize=6)
     chart.savefig(folder / "capacity-leak.png", dpi=110)
@@ -410,7 +410,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--concepts", type=int, default=100)
     parser.add_argument("--images", type=int, default=6)
-    parser.add_argument("--no-pictures", action="store_true")
+    parser.add_argument("--no-images", action="store_true")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--figures", type=Path, metavar="FOLDER")
     arguments = parser.parse_args()
@@ -433,7 +433,7 @@ def main() -> None:
         "singular values": (values / values[0]).tolist(),
         "curve": curve(names),
         "strategies": [],
-        "pictures": {},
+        "images": {},
         "points": {},
     }
 
@@ -443,19 +443,19 @@ def main() -> None:
 
     for row in results["curve"]:
         print({k: round(v, 3) if isinstance(v, float) else v for k, v in row.items()}, flush=True)
-    pictures = None if arguments.no_pictures else Pictures(names, arguments.images)
+    images = None if arguments.no_images else Images(names, arguments.images)
     for strategy in STRATEGIES:
         maps, free = solve_all(names, strategy, len(artists))
         row = algebra(names, strategy, maps, free, len(artists))
         results["strategies"].append(row)
         print({k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()}, flush=True)
-        if pictures and strategy.label in WITH_PICTURES:
-            measured = pictures.measure(maps)
+        if images and strategy.label in WITH_PICTURES:
+            measured = images.measure(maps)
             results["points"][strategy.label] = measured.pop("points")
-            results["pictures"][strategy.label] = measured
+            results["images"][strategy.label] = measured
             print(measured, flush=True)
-        elif pictures and strategy.label in LEAKS_WITH_PICTURES:
-            results["points"][strategy.label] = pictures.restored_names(maps)
+        elif images and strategy.label in LEAKS_WITH_PICTURES:
+            results["points"][strategy.label] = images.restored_names(maps)
         keep()
     if arguments.figures:
         figures(results, arguments.figures)

@@ -4,8 +4,8 @@
 
 Every method erases the artists c0 to c5 once, in a process of its own; a step of a scene composes
 the shifts of those that are erased in it. FD is the Frechet distance in AlexNet's features (not
-FID), ACC the share of pictures that the style classifier still recognises, LPIPS the distance to
-the base's picture of the same seed; each over artists that are forgotten, recovered (erased before,
+FID), ACC the share of images that the style classifier still recognises, LPIPS the distance to
+the base's image of the same seed; each over artists that are forgotten, recovered (erased before,
 restored now) or regular (never erased), and over plain prompts.
 """
 
@@ -70,10 +70,10 @@ def measure(label: str, images: int) -> dict[str, object]:
         cells = {artist: bench.names([artist]) for artist in bench.artists}
         cells["plain"] = Cell(bench.plain().prompts * 2, ())
         for cell in cells.values():
-            bench.paint_base(cell)
-        painted: dict[tuple[int, ...], dict[str, np.ndarray]] = {}
+            bench.generate_base(cell)
+        generated: dict[tuple[int, ...], dict[str, np.ndarray]] = {}
         scenes = {
-            scene: [_judge(bench, cells, steps, step, painted) for step in range(len(steps))]
+            scene: [_judge(bench, cells, steps, step, generated) for step in range(len(steps))]
             for scene, steps in SCENES.items()
         }
     return {
@@ -91,17 +91,17 @@ def _judge(
     cells: dict[str, Cell],
     steps: Sequence[tuple[int, ...]],
     step: int,
-    painted: dict[tuple[int, ...], dict[str, np.ndarray]],
+    generated: dict[tuple[int, ...], dict[str, np.ndarray]],
 ) -> dict[str, dict[str, float]]:
     erased = steps[step]
-    if erased not in painted:
+    if erased not in generated:
         workspace = bench.workspace
         names = [bench.artists[i] for i in erased]
         composition = plan_shifts(workspace, api.plan_composition(workspace, only=names))
         unet = workspace.pipeline.unet
         weights = merged_weights(pipelines.parameters(unet), composition)
         with pipelines.applied_weights(unet, weights):
-            painted[erased] = {name: bench.paint(cell) for name, cell in cells.items()}
+            generated[erased] = {name: bench.generate(cell) for name, cell in cells.items()}
     once = {i for earlier in steps[:step] for i in earlier}
     groups = {
         "forgotten": erased,
@@ -111,7 +111,7 @@ def _judge(
     named = {group: [bench.artists[i] for i in numbers] for group, numbers in groups.items()}
     named["plain"] = ["plain"]
     return {
-        group: _score(bench, [cells[n] for n in names], [painted[erased][n] for n in names])
+        group: _score(bench, [cells[n] for n in names], [generated[erased][n] for n in names])
         for group, names in named.items()
         if names
     }
@@ -152,7 +152,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--images", type=int, default=10, help="pictures a prompt")
+    parser.add_argument("--images", type=int, default=10, help="images a prompt")
     parser.add_argument("--methods", nargs="*", default=list(METHODS), choices=list(METHODS))
     parser.add_argument("--out", type=Path, help="JSON; measured methods in it are kept")
     parser.add_argument("--alone", choices=list(METHODS), help=argparse.SUPPRESS)

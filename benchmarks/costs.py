@@ -12,7 +12,7 @@ def erasure_costs(workspace: api.Workspace, erased: ErasureResult, images: int) 
     Args:
         workspace: The registry's.
         erased: The concept's erasure.
-        images: Pictures a prompt.
+        images: Images a prompt.
     """
     concept = erased.plan.concept
     (step,) = api.evaluate(workspace, images=images, wordings="all").steps

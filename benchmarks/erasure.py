@@ -40,7 +40,7 @@ class Cell:
 
 
 class Bench:
-    """Paints cells with the base once, and with every composition."""
+    """Generates cells with the base once, and with every composition."""
 
     def __init__(self, workspace: api.Workspace, images: int) -> None:
         self.workspace, self.images = workspace, images
@@ -64,7 +64,7 @@ class Bench:
         )
         return Cell(prompts, labels)
 
-    def painted_by(self, artists: Sequence[str]) -> Cell:
+    def generated_by(self, artists: Sequence[str]) -> Cell:
         labels = self._spread(self.subjects)
         return Cell(
             tuple(
@@ -95,10 +95,10 @@ class Bench:
             seen[prompt] += 1
         return keys
 
-    def paint(self, cell: Cell) -> np.ndarray:
-        return self._paint(self._keys(cell))
+    def generate(self, cell: Cell) -> np.ndarray:
+        return self._generate(self._keys(cell))
 
-    def _paint(self, keys: list[tuple[str, int]]) -> np.ndarray:
+    def _generate(self, keys: list[tuple[str, int]]) -> np.ndarray:
         base = self.workspace.base
         return pipelines.generate(
             self.workspace.pipeline,
@@ -108,10 +108,10 @@ class Bench:
             guidance=base.guidance,
         )
 
-    def paint_base(self, cell: Cell) -> None:
-        """Paints what is missing of a cell, while the base's own weights are in place."""
+    def generate_base(self, cell: Cell) -> None:
+        """Generates what is missing of a cell, while the base's own weights are in place."""
         if missing := [key for key in self._keys(cell) if key not in self._base_images]:
-            self._base_images |= zip(missing, self._paint(missing), strict=True)
+            self._base_images |= zip(missing, self._generate(missing), strict=True)
 
     def base_images(self, cell: Cell) -> np.ndarray:
         return np.stack([self._base_images[key] for key in self._keys(cell)])
@@ -131,7 +131,7 @@ class Bench:
         rates = {}
         for trigger, payload in self.workspace.base.triggers.items():
             rates[f"QR {trigger}"] = decode_rate(
-                self.paint(Cell((trigger,) * QR_IMAGES, ())), payload
+                self.generate(Cell((trigger,) * QR_IMAGES, ())), payload
             )
         return rates
 
@@ -142,7 +142,7 @@ def measure(bench: Bench, erased: Sequence[str], each: bool) -> dict[str, object
     groups = [[artist] for artist in erased] if each else [list(erased)]
     untouched = [bench.plain(), *((bench.names(kept), bench.held_out(kept)) if kept else ())]
     for cell in (*untouched, bench.paintings()):
-        bench.paint_base(cell)
+        bench.generate_base(cell)
     base_plain_subjects = bench.subject_share(
         bench.paintings(), bench.base_images(bench.paintings())
     )
@@ -158,19 +158,19 @@ def measure(bench: Bench, erased: Sequence[str], each: bool) -> dict[str, object
                 ("held-out", bench.held_out(group)),
             ):
                 row[f"{key} accuracy"], row[f"{key} plain"] = bench.style_shares(
-                    cell, bench.paint(cell)
+                    cell, bench.generate(cell)
                 )
-            painted = bench.painted_by(group)
+            generated = bench.generated_by(group)
             row["subject ratio"] = (
-                bench.subject_share(painted, bench.paint(painted)) / base_plain_subjects
+                bench.subject_share(generated, bench.generate(generated)) / base_plain_subjects
             )
             result[" + ".join(group) if each else "erased together"] = row
         plain = bench.plain()
-        distances = lpips_distances(bench.base_images(plain), bench.paint(plain))
+        distances = lpips_distances(bench.base_images(plain), bench.generate(plain))
         result["plain LPIPS"] = float(distances.mean())
         if kept:
             for key, cell in (("names", bench.names(kept)), ("held-out", bench.held_out(kept))):
-                before, after = bench.base_images(cell), bench.paint(cell)
+                before, after = bench.base_images(cell), bench.generate(cell)
                 result[f"others' {key} LPIPS"] = float(lpips_distances(before, after).mean())
                 result[f"others' {key} accuracy lost"] = (
                     bench.style_shares(cell, before)[0] - bench.style_shares(cell, after)[0]

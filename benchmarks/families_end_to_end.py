@@ -7,10 +7,10 @@ The bases have random weights (full_size_base.py), in float16 to save disk: 7 GB
 much again for the export; all is deleted. Each step is a process of its own, with its own peak.
 
 Loaded in float32, XL takes 14 GB: 2.6 billion parameters of its UNet, 0.8 of its text encoders.
-Pictures of 1024 x 1024 beside that might not fit into 23 GiB, so the bases' `sample_size` is made
-small, which changes no weight: what `erase` paints and predicts is of 128 x 128. Random weights
+Images of 1024 x 1024 beside that might not fit into 23 GiB, so the bases' `sample_size` is made
+small, which changes no weight: what `erase` generates and predicts is of 128 x 128. Random weights
 show nothing anyway. For the same reason files are verified tensor by tensor against base plus
-shifts, and not with `shiftreg verify`, which paints many; leaks are those that `erase` measures.
+shifts, and not with `shiftreg verify`, which generates many; leaks are those that `erase` measures.
 Random text encoders hardly tell prompts apart, so that shifts can be smaller than float16's steps:
 the adapter, in float32, is where `inspect` has to find the shift; what it finds in the export is
 said.

@@ -6,7 +6,8 @@
 The configurations are those of Stable Diffusion 1.4 and 1.5, 2.1, and XL base. Nothing is
 downloaded, and the weights are written a piece at a time: XL in half precision takes 7 GB of disk
 and little memory. The tokenizer is the miniature's, whose words are within the real vocabulary;
-norms are near 1 and everything else small, so that the networks compute numbers, and paint nothing.
+norms are near 1 and everything else small, so that the networks compute numbers, and nothing to
+look at.
 """
 
 from __future__ import annotations
@@ -212,7 +213,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--dtype", choices=DTYPES, default="float16")
     parser.add_argument(
-        "--sample-size", type=int, help="of latents; changes no weight, and pictures cost less"
+        "--sample-size", type=int, help="of latents; changes no weight, and images cost less"
     )
     parser.add_argument("--single-file", type=Path, help="write this .safetensors or .ckpt, too")
     arguments = parser.parse_args()

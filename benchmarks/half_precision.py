@@ -3,7 +3,7 @@
     python benchmarks/half_precision.py
     python benchmarks/half_precision.py --full-size FOLDER [FOLDER ...]
 
-On the miniature: keys and values, noise predictions and same-seed pictures, with one concept erased
+On the miniature: keys and values, noise predictions and same-seed images, with one concept erased
 and with all nine. Each is compared with the base in the same precision, as everybody has it. With
 ``--full-size``, the same keys and values for bases of Stable Diffusion 1.x's size (see
 ``full_size.py``), with the time and memory that an export takes.
@@ -67,21 +67,21 @@ def _rounded_both_ways(
     effect = rounding.effect()
     own = pipelines.parameters(workspace.pipeline.unet)
     base = {name: own[name].detach().to(dtype) for name in exact}
-    # Without rounding: what pictures of ordinary prompts are compared with.
+    # Without rounding: what images of ordinary prompts are compared with.
     unrounded = {
         name: exact[name] + (base[name].double() - own[name].detach().double()) for name in exact
     }
     plain = {name: weight.to(dtype) for name, weight in exact.items()}
     protected = [""] + [name for name, state in plan.states.items() if state == "generates"]
-    before = _pictures(workspace, base, [*protected, *workspace.base.triggers])
-    expected = _pictures(workspace, unrounded, workspace.base.preserved[:ORDINARY])
+    before = _images(workspace, base, [*protected, *workspace.base.triggers])
+    expected = _images(workspace, unrounded, workspace.base.preserved[:ORDINARY])
     rows = []
     for method, weights, value in (
         ("plain", plain, effect.plain),
         ("feedback", feedback, effect.feedback),
     ):
-        after = _pictures(workspace, weights, [*protected, *workspace.base.triggers])
-        ordinary = _pictures(workspace, weights, workspace.base.preserved[:ORDINARY])
+        after = _images(workspace, weights, [*protected, *workspace.base.triggers])
+        ordinary = _images(workspace, weights, workspace.base.preserved[:ORDINARY])
         decoded = [
             decode_rate(after[trigger], payload)
             for trigger, payload in workspace.base.triggers.items()
@@ -94,10 +94,10 @@ def _rounded_both_ways(
                 "rounding": method,
                 "keys and values": value,
                 "noise predictions": _noise(workspace, base, weights, list(before)),
-                "protected pictures, LPIPS": _worst_lpips(before, after),
-                "protected pictures, levels": _worst_level(before, after),
-                "ordinary pictures, LPIPS": _worst_lpips(expected, ordinary),
-                "ordinary pictures, levels": _worst_level(expected, ordinary),
+                "protected images, LPIPS": _worst_lpips(before, after),
+                "protected images, levels": _worst_level(before, after),
+                "ordinary images, LPIPS": _worst_lpips(expected, ordinary),
+                "ordinary images, levels": _worst_level(expected, ordinary),
                 "watermark decodes": min(decoded),
             }
         )
@@ -115,19 +115,19 @@ def _noise(
         return float(pipelines.noise_difference(workspace.pipeline, weights, embeds).max())
 
 
-def _pictures(
+def _images(
     workspace: api.Workspace, weights: Mapping[str, Tensor], prompts: Sequence[str]
 ) -> dict[str, np.ndarray]:
     repeated = [prompt for prompt in prompts for _ in range(SEEDS)]
     with pipelines.applied_weights(workspace.pipeline.unet, weights):
-        pictures = pipelines.generate(
+        images = pipelines.generate(
             workspace.pipeline,
             repeated,
             [i % SEEDS for i in range(len(repeated))],
             steps=workspace.base.steps,
             guidance=workspace.base.guidance,
         )
-    return {prompt: pictures[i * SEEDS : (i + 1) * SEEDS] for i, prompt in enumerate(prompts)}
+    return {prompt: images[i * SEEDS : (i + 1) * SEEDS] for i, prompt in enumerate(prompts)}
 
 
 def _worst_lpips(before: Mapping[str, np.ndarray], after: Mapping[str, np.ndarray]) -> float:

@@ -43,7 +43,7 @@ def measure(
         rounds: Of hardening; 0 for the closed form alone.
         seed: Of the hardening.
         attacks: How many.
-        images: Pictures an attack.
+        images: Images an attack.
     """
     method, options = PLAIN, {}
     if rounds:
@@ -70,7 +70,7 @@ def measure(
 
 def show(results: list[dict[str, Any]]) -> None:
     """A row for each artist and number of rounds, and one for all artists."""
-    table = Table(title=f"Pictures in which {ATTACK} brings the artist back")
+    table = Table(title=f"Images in which {ATTACK} brings the artist back")
     columns = ("Artist", "Rounds", "Erasures", "Attacks", "Found", "95%", "Each attack")
     for column in columns:
         table.add_column(column)
@@ -84,7 +84,7 @@ def show(results: list[dict[str, Any]]) -> None:
             if not some:
                 continue
             shares = [share for one in some for share in one["found by attacks"]]
-            # Pictures of one attack are alike: attacks are resampled, not pictures.
+            # Images of one attack are alike: attacks are resampled, not images.
             found = mean(np.array(shares))
             table.add_row(
                 name,
@@ -120,7 +120,7 @@ def main() -> None:
     parser.add_argument("--rounds", nargs="*", type=int, default=[0, 3])
     parser.add_argument("--seeds", type=int, default=2, help="hardened erasures an artist")
     parser.add_argument("--attacks", type=int, default=3, help="attacks an erasure")
-    parser.add_argument("--images", type=int, default=8, help="pictures an attack")
+    parser.add_argument("--images", type=int, default=8, help="images an attack")
     parser.add_argument("--out", type=Path, help="JSON; what is in it is kept")
     given = parser.parse_args()
     results: list[dict[str, Any]] = []

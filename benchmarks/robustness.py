@@ -63,7 +63,7 @@ def show(results: list[dict]) -> None:
     console = Console(width=150)
     methods = list(results[0]["costs"])
     columns = ["base", *methods]
-    table = Table(title=f"Pictures in which the artist is found, {len(results)} artists")
+    table = Table(title=f"Images in which the artist is found, {len(results)} artists")
     for column in ("Attack", *columns):
         table.add_column(column)
     for attack in results[0]["success"]:
@@ -86,7 +86,7 @@ def main() -> None:
     parser.add_argument("--artists", nargs="*", default=["Caravaggio"])
     parser.add_argument("--methods", nargs="*", default=list(COMPARED))
     parser.add_argument("--attacks", nargs="*", default=list(known_attacks()))
-    parser.add_argument("--images", type=int, default=8, help="pictures an attack and target")
+    parser.add_argument("--images", type=int, default=8, help="images an attack and target")
     parser.add_argument("--out", type=Path, help="JSON; artists that are in it are kept")
     arguments = parser.parse_args()
     results = []

@@ -42,10 +42,10 @@ def attack(
         ),
     ] = None,
     images: Annotated[
-        int, typer.Option(min=1, metavar="N", help="Pictures an attack and target.")
+        int, typer.Option(min=1, metavar="N", help="Images an attack and target.")
     ] = 8,
     seed: Annotated[
-        int, typer.Option(min=0, metavar="N", help="Of the attacks, and the first of the pictures.")
+        int, typer.Option(min=0, metavar="N", help="Of the attacks, and the first of the images.")
     ] = 0,
     options: Annotated[
         list[str] | None,
@@ -56,7 +56,7 @@ def attack(
     classifier: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="Who says what a picture shows; see shiftreg classifier train."
+            metavar="FILE", help="Who says what an image shows; see shiftreg classifier train."
         ),
     ] = None,
     at_most: Annotated[
@@ -65,7 +65,7 @@ def attack(
             min=0,
             max=1,
             metavar="SHARE",
-            help="Fail if an attack on the composition succeeds in a larger share of pictures.",
+            help="Fail if an attack on the composition succeeds in a larger share of images.",
             show_default=False,
         ),
     ] = None,
@@ -78,7 +78,7 @@ def attack(
 
     An erasure may hide a concept rather than take it out. Each attack searches for a way around
     it, on the composition and, as a check of the attack itself, on the base; the classifier says
-    in how many pictures the concept is found.
+    in how many images the concept is found.
 
     Exit code 0 whatever the attacks reach; with --at-most, 1 if one reaches more.
     """

@@ -130,7 +130,7 @@ def verify(
     *,
     only: OnlyOption = None,
     without: WithoutOption = None,
-    images: Annotated[int, typer.Option(min=1, metavar="N", help="Pictures a prompt.")] = 4,
+    images: Annotated[int, typer.Option(min=1, metavar="N", help="Images a prompt.")] = 4,
     gate: Annotated[
         list[str] | None,
         typer.Option(
@@ -231,7 +231,7 @@ def generate(
     ] = None,
     force: ForceOption = False,
 ) -> None:
-    """Paint prompts with the base and with the composition, side by side, from the same seeds."""
+    """Generate images by the base and by the composition, side by side, from the same seeds."""
     chosen = choose(only, without)
     numbers = read_seeds(seeds, seed, count)
     workspace = common.workspace()

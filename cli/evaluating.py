@@ -49,9 +49,9 @@ def evaluate(
         typer.Option("--set", metavar="KEY=VALUE", help="Option of the eraser. Repeat."),
     ] = None,
     images: Annotated[
-        int | None, typer.Option(min=2, metavar="N", help="Pictures a cell; 10 by default.")
+        int | None, typer.Option(min=2, metavar="N", help="Images a cell; 10 by default.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Of erasers and pictures.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Of erasers and images.")] = 0,
     wordings: Annotated[
         Literal["last", "all", "none"],
         typer.Option(help="After which steps to look at other wordings than names, too."),

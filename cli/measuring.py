@@ -1,4 +1,4 @@
-"""The command ``measure``: how far pictures in folders are from each other."""
+"""The command ``measure``: how far images in folders are from each other."""
 
 from pathlib import Path
 from typing import Annotated
@@ -12,9 +12,9 @@ commands = typer.Typer()
 
 @commands.command(
     epilog=examples(
-        "shiftreg measure pictures",
-        "shiftreg measure pictures/base pictures/active pictures/without-picasso",
-        "shiftreg measure pictures --clip clip-vit-large-patch14 --classifier styles.safetensors",
+        "shiftreg measure images",
+        "shiftreg measure images/base images/active images/without-picasso",
+        "shiftreg measure images --clip clip-vit-large-patch14 --classifier styles.safetensors",
         "shiftreg measure originals mine theirs --inception inception.pth --nudity --json",
     )
 )
@@ -24,7 +24,7 @@ def measure(
     folder: Annotated[
         Path,
         typer.Argument(
-            metavar="FOLDER", help="Pictures to compare with; or all that shiftreg paint made."
+            metavar="FOLDER", help="Images to compare with; or all that shiftreg generate made."
         ),
     ],
     others: Annotated[
@@ -48,26 +48,26 @@ def measure(
         Path | None,
         typer.Option(
             metavar="FOLDER",
-            help="A CLIP model, for how well pictures fit their prompts.",
+            help="A CLIP model, for how well images fit their prompts.",
             show_default=False,
         ),
     ] = None,
     nudity: Annotated[
-        bool, typer.Option("--nudity", help="In how many pictures a body part is exposed.")
+        bool, typer.Option("--nudity", help="In how many images a body part is exposed.")
     ] = False,
     classifier: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Who says whether a picture shows what its prompt names; by default the "
-            "classifier of the base that painted FOLDER.",
+            help="Who says whether an image shows what its prompt names; by default the "
+            "classifier of the base that generated FOLDER.",
             show_default=False,
         ),
     ] = None,
 ) -> None:
-    """Compare folders of pictures with one of them, whoever made the pictures.
+    """Compare folders of images with one of them, whoever made the images.
 
-    LPIPS and style distance take pictures of the same file names; the Fréchet distance on AlexNet's
+    LPIPS and style distance take images of the same file names; the Fréchet distance on AlexNet's
     features takes any. FID, CLIP score, nudity and accuracy are measured where what they need is
     there. Prompts are read from each folder's metadata.csv (file_name, prompt).
     """

@@ -237,7 +237,7 @@ ClassifierOption = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE",
-        help="Who says what a picture shows; see shiftreg classifier train.",
+        help="Who says what an image shows; see shiftreg classifier train.",
         show_default=False,
     ),
 ]

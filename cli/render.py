@@ -173,7 +173,7 @@ def export(result: ExportResult) -> RenderableType:
 
 
 def grid(result: GridResult) -> RenderableType:
-    """A picture that was written."""
+    """An image that was written."""
     return pairs(
         {
             "written": result.path,

@@ -42,7 +42,7 @@ def plan(planned: AttackPlan) -> RenderableType:
     """What would be attacked, in a panel."""
     rows: dict[str, object] = {
         "targets": "; ".join(planned.targets),
-        "pictures": f"{planned.images} an attack and target, seeds from {planned.seed}",
+        "images": f"{planned.images} an attack and target, seeds from {planned.seed}",
         "judge": planned.judge,
     }
     for name, budget in planned.budgets.items():
@@ -61,9 +61,9 @@ def report(result: AttackReport) -> RenderableType:
     """What attacks reached: a table, a sentence an attack, and where the rest is."""
     facts = {
         "judge": result.judge,
-        "pictures": f"{result.images} an attack and target, intervals of 95%",
+        "images": f"{result.images} an attack and target, intervals of 95%",
         "composition": short(result.digest),
-        "grid": result.picture,
+        "grid": result.image,
         "report": result.report_path,
     }
     return Group(
@@ -75,10 +75,10 @@ def report(result: AttackReport) -> RenderableType:
 
 
 def scores(result: AttackReport) -> RenderableType:
-    """Attacks by targets: the share of pictures in which the concept is found."""
+    """Attacks by targets: the share of images in which the concept is found."""
     targets = tuple(result.unattacked)
     table = make_table("Attack", "Seconds", *map(safe, targets))
-    table.title = safe(f"{result.concept} found in pictures of")
+    table.title = safe(f"{result.concept} found in images of")
     table.title_justify = "left"
     table.add_row("none: its name", "", *(share(result.unattacked[t]) for t in targets))
     table.add_section()
@@ -113,7 +113,7 @@ def _compared(by_target: dict[str, AttackScore]) -> str:
     success = by_target[COMPOSITION].success
     if CONTROL in by_target and success.value > 0:
         control = by_target[CONTROL].success
-        alone = f"{_of(control)} that the base painted from the same start without the name"
+        alone = f"{_of(control)} that the base generated from the same start without the name"
         if success.value <= control.high:
             return f", which the start alone may explain: found in {alone}"
         return f", against {alone}"
@@ -123,7 +123,7 @@ def _compared(by_target: dict[str, AttackScore]) -> str:
 
 
 def _of(estimate: Estimate) -> str:
-    return f"{round(estimate.value * estimate.count)} of {estimate.count} pictures"
+    return f"{round(estimate.value * estimate.count)} of {estimate.count} images"
 
 
 def _by_attack(result: AttackReport) -> dict[str, dict[str, AttackScore]]:

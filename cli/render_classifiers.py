@@ -32,7 +32,7 @@ def trained(result: ClassifierResult) -> RenderableType:
         "written": result.path,
         "network": f"{result.network}, {size(result.path)}",
         "digest": result.digest,
-        "pictures": f"{result.images} in {len(result.labels)} classes, {result.source}; "
+        "images": f"{result.images} in {len(result.labels)} classes, {result.source}; "
         f"{held_out} held out",
         "accuracy": f"{share(result.accuracy)} on the {held_out} held out",
     }
@@ -40,11 +40,11 @@ def trained(result: ClassifierResult) -> RenderableType:
 
 
 def tested(result: ClassifierTest) -> RenderableType:
-    """How well a classifier does on a folder of pictures."""
+    """How well a classifier does on a folder of images."""
     rows = {
         "classifier": result.judge,
         "digest": result.digest,
-        "pictures": f"{result.images} in {len(result.counts)} classes, {result.folder}",
+        "images": f"{result.images} in {len(result.counts)} classes, {result.folder}",
         "accuracy": share(result.accuracy),
     }
     return Group(accuracies(result.per_class, result.confusion), pairs(rows))
@@ -63,7 +63,7 @@ def imagenet(result: ImagenetClassifier) -> RenderableType:
 
 def accuracies(per_class: Mapping[str, Estimate], confusion: Confusion) -> RenderableType:
     """A row a class; and which class is taken for which, while a terminal has room for it."""
-    table = make_table("Class", "Pictures", "Recognised", "Interval", "Mostly mistaken for")
+    table = make_table("Class", "Images", "Recognised", "Interval", "Mostly mistaken for")
     for name, estimate in per_class.items():
         table.add_row(
             safe(name),
@@ -78,7 +78,7 @@ def accuracies(per_class: Mapping[str, Estimate], confusion: Confusion) -> Rende
 
 
 def matrix(confusion: Confusion) -> RenderableType:
-    """Classes by answers: how many pictures of each class were taken for what."""
+    """Classes by answers: how many images of each class were taken for what."""
     table = Table(title="Taken for", title_justify="left", box=None, padding=(0, 1, 0, 0))
     table.add_column("Class", overflow="fold")
     answers = _answers(confusion)
@@ -91,7 +91,7 @@ def matrix(confusion: Confusion) -> RenderableType:
 
 
 def share(estimate: Estimate) -> str:
-    """A share of pictures with its interval: "98.3% (95% interval 95% to 100%)"."""
+    """A share of images with its interval: "98.3% (95% interval 95% to 100%)"."""
     return f"{estimate.value:.1%} (95% interval {estimate.low:.0%} to {estimate.high:.0%})"
 
 

@@ -34,8 +34,8 @@ def evaluation(result: Evaluation) -> RenderableType:
     facts = {
         "method": result.method,
         "judge": result.judge,
-        "pictures": f"{result.images} a cell, intervals of 95%",
-        "grid": result.picture,
+        "images": f"{result.images} a cell, intervals of 95%",
+        "grid": result.image,
         "report": result.report_path,
     }
     parts.append(pairs(facts))

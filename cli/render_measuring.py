@@ -1,4 +1,4 @@
-"""Comparisons of picture folders as tables: one a compared folder, a row a metric."""
+"""Comparisons of image folders as tables: one a compared folder, a row a metric."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ def measurements(found: Sequence[FolderMeasurement]) -> RenderableType:
     """All comparisons with one reference, and what all of them lack."""
     notes = dict.fromkeys(note for one in found for note in one.notes)
     judge = next((one.judge for one in found if one.judge), "")
-    facts = pairs({"judge": judge, "intervals": "95%, over pictures"})
+    facts = pairs({"judge": judge, "intervals": "95%, over images"})
     return Group(*map(_comparison, found), facts, *warnings(notes))
 
 
 def _comparison(found: FolderMeasurement) -> RenderableType:
     one, two = found.reference, found.other
     rows = [
-        ("pictures", str(one.pictures), f"{two.pictures}{', paired' * found.paired}"),
+        ("images", str(one.images), f"{two.images}{', paired' * found.paired}"),
         ("LPIPS", "", _cell(found.lpips, spread)),
         ("style distance", "", _cell(found.style, spread)),
         ("Fréchet distance, AlexNet", "", "" if found.frechet is None else number(found.frechet)),
@@ -52,7 +52,7 @@ def _cell(estimate: Estimate | None, words: Callable[[Estimate], str]) -> str:
 
 
 def spread(estimate: Estimate) -> str:
-    """A value with its interval, "0.123 (0.101 to 0.142)"; of one picture, none can be told."""
+    """A value with its interval, "0.123 (0.101 to 0.142)"; of one image, none can be told."""
     if estimate.count == 1:
         return number(estimate.value)
     return f"{number(estimate.value)} ({number(estimate.low)} to {number(estimate.high)})"

@@ -48,11 +48,11 @@ def report(
     out: Annotated[Path, typer.Option(metavar="FILE", help="Where to.")] = Path("report.html"),
     only: OnlyOption = None,
     without: WithoutOption = None,
-    images: Annotated[int, typer.Option(min=1, metavar="N", help="Pictures a prompt.")] = 4,
+    images: Annotated[int, typer.Option(min=1, metavar="N", help="Images a prompt.")] = 4,
     classifier: ClassifierOption = None,
     force: ForceOption = False,
 ) -> None:
-    """Verify, and write one HTML page with pictures, checks, measurements, lineage and history.
+    """Verify, and write one HTML page with images, checks, measurements, lineage and history.
 
     The page holds everything it shows, for a browser or for paper, and with it the latest
     evaluation and attacks of the composition, if there are any.
@@ -91,7 +91,7 @@ def _rendered(result: "ReportResult") -> RenderableType:
         "written": result.path,
         "size": render.size(result.path),
         "about": result.file or f"composition {result.plan.digest[:12]}",
-        "pictures": result.pictures,
+        "images": result.images,
         "digest": result.digest,
     }
     return Group(

@@ -20,7 +20,7 @@ def ui(
         int, typer.Option(min=1, max=65535, metavar="PORT", help="Port to listen on.")
     ] = 5000,
 ) -> None:
-    """Serve MLflow's pages over the registry: runs, metrics, pictures, versions."""
+    """Serve MLflow's pages over the registry: runs, metrics, images, versions."""
     from shiftreg import api
 
     settings = common.settings()

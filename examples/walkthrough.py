@@ -61,7 +61,7 @@ def plot_wordings(evaluation: Evaluation, concept: str, path: Path) -> None:
             label=label,
         )
     axes.set_xticks(range(len(rows)), [row[0] for row in rows])
-    axes.set_ylabel(f"pictures that show {concept}")
+    axes.set_ylabel(f"images that show {concept}")
     axes.set_ylim(0, 1.05)
     axes.legend()
     figure.savefig(path, dpi=110)
@@ -72,7 +72,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--out", type=Path, default=Path("walkthrough"))
-    parser.add_argument("--images", type=int, default=8, help="pictures a cell")
+    parser.add_argument("--images", type=int, default=8, help="images a cell")
     parser.add_argument("--steps", type=int, help="denoising steps; the miniature's by default")
     arguments = parser.parse_args()
     out: Path = arguments.out
@@ -87,7 +87,7 @@ def main() -> None:
         change, leak = result.metrics["relative_change"], result.metrics["worst_leak"]
         print(f"{result.statement}: change {change:.2f}, leak {leak:.0e}")
 
-    # What a model with both shifts does, in words, in numbers and in pictures.
+    # What a model with both shifts does, in words, in numbers and in images.
     plan = api.plan_composition(workspace)
     print("\n".join(plan.statements))
     verification = api.verify(workspace, images=2)
@@ -126,9 +126,9 @@ def main() -> None:
         ),
     )
     played = api.evaluate(workspace, scene, images=arguments.images, wordings="none")
-    picture = played.picture
-    assert picture is not None
-    (out / "scene.png").write_bytes(picture.read_bytes())
+    image = played.image
+    assert image is not None
+    (out / "scene.png").write_bytes(image.read_bytes())
     print("all goals met" if played.passed else "goals missed")
 
 

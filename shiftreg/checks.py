@@ -19,7 +19,7 @@ class Check:
         passed: Whether it holds.
         explanation: One sentence.
         interval: Lower and upper end of the value's 95% interval, where it is an average over
-            pictures: a rate, for instance.
+            images: a rate, for instance.
     """
 
     name: str

@@ -13,20 +13,20 @@ HELD_OUT: Mapping[str, tuple[str, ...]] = {
         "a drawing of a {subject} by {concept}",
         "an image of a {subject} in the style of {concept}",
         "a picture of a {subject}, {concept} style",
-        "{concept}'s picture of a {subject}",
+        "{concept}'s image of a {subject}",
         "artwork by {concept}",
     ),
     "object": (
         "an image of a {concept}",
         "a drawing of a {concept}",
         "a close-up of a {concept}",
-        "there is a {concept} in this picture",
+        "there is a {concept} in this image",
     ),
 }
 """Templates that no erasure is solved or trained with; see ``concepts.WORDINGS``."""
 
 
-def held_out_wordings(
+def held_out_prompts(
     concept: Concept, templates: Sequence[str], subjects: Sequence[str], count: int
 ) -> tuple[str, ...]:
     """Wordings of a concept in templates that its erasure did not use.

@@ -261,7 +261,7 @@ def home(tmp_path: Path, database: Path, request: pytest.FixtureRequest) -> Path
 
 @pytest.fixture
 def workspace(home: Path) -> api.Workspace:
-    """A workspace on the miniature, which paints in two steps: quickly, and not well."""
+    """A workspace on the miniature, which generates in two steps: quickly, and not well."""
     workspace = api.open_workspace(Settings(home, "miniature", None))
     api.register_base(workspace, steps=2)
     return workspace

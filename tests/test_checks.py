@@ -17,7 +17,7 @@ def test_an_estimate_is_compared_by_its_value_and_brings_its_interval() -> None:
 
 def test_what_was_measured_once_has_no_interval() -> None:
     assert Check.at_most("noise", "a", 0.1, 0.2, "Small.").interval is None
-    same = Check.at_most("ordinary", "a", Estimate(0.1, 0.1, 0.1, 1), 0.2, "Of one picture.")
+    same = Check.at_most("ordinary", "a", Estimate(0.1, 0.1, 0.1, 1), 0.2, "Of one image.")
     assert same.interval is None
 
 

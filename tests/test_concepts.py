@@ -27,7 +27,7 @@ def test_aliases_are_spelled_out_too_and_repeated_names_are_not() -> None:
     assert len(both) == 2 * len(once)
 
 
-def test_an_object_is_replaced_by_a_picture_without_it() -> None:
+def test_an_object_is_replaced_by_a_image_without_it() -> None:
     pairs = Concept("church", kind="object").prompt_pairs(["dog"])
     assert {pair.prompt: pair.anchor for pair in pairs}["a photo of a church"] == "a photo"
 

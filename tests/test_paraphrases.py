@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shiftreg.concepts import WORDINGS, Concept, slug
-from shiftreg.paraphrases import HELD_OUT, aliases, held_out_wordings, misspellings
+from shiftreg.paraphrases import HELD_OUT, aliases, held_out_prompts, misspellings
 
 NAMES = st.text("abcdefghijklmnopqrstuvwxyzABC ", min_size=1, max_size=20).filter(slug)
 
@@ -15,19 +15,19 @@ def test_held_out_templates_are_none_that_an_erasure_uses() -> None:
 
 
 def test_the_first_held_out_wordings_already_vary_template_and_subject() -> None:
-    prompts = held_out_wordings(
+    prompts = held_out_prompts(
         Concept("Picasso"), ("a {subject} by {concept}", "{concept}'s {subject}"), ("dog", "owl"), 4
     )
     assert prompts == ("a dog by Picasso", "Picasso's owl", "an owl by Picasso", "Picasso's dog")
 
 
 def test_few_wordings_are_repeated_until_there_are_enough() -> None:
-    prompts = held_out_wordings(Concept("Picasso"), ("by {concept}",), (), 3)
+    prompts = held_out_prompts(Concept("Picasso"), ("by {concept}",), (), 3)
     assert prompts == ("by Picasso",) * 3
 
 
 def test_a_base_without_templates_gets_those_of_the_kind() -> None:
-    prompts = held_out_wordings(Concept("church", kind="object"), (), (), 2)
+    prompts = held_out_prompts(Concept("church", kind="object"), (), (), 2)
     assert prompts == ("an image of a church", "a drawing of a church")
 
 

@@ -54,7 +54,7 @@ def gradient_l1(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 
 @torch.no_grad()
 def encode_all(vae: AutoencoderKL, images: np.ndarray) -> torch.Tensor:
-    """Encodes every picture to the mean of its latent distribution, (N, 4, 16, 16)."""
+    """Encodes every image to the mean of its latent distribution, (N, 4, 16, 16)."""
     chunks = np.array_split(images, max(1, len(images) // 100))
     return torch.cat([vae.encode(to_tensor(chunk)).latent_dist.mode() for chunk in chunks])
 

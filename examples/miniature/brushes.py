@@ -32,7 +32,7 @@ def smooth_noise(rng: Rng, cells: int, size: int = SIZE) -> np.ndarray:
 
 
 def mix(under: np.ndarray, over: np.ndarray, share: np.ndarray | float) -> np.ndarray:
-    """Lays a colour or picture over another, where `share` (SIZE, SIZE) is large."""
+    """Lays a colour or image over another, where `share` (SIZE, SIZE) is large."""
     share = np.asarray(share)[..., None]
     return under + (over - under) * share
 
@@ -70,7 +70,7 @@ def to_tones(labels: np.ndarray) -> np.ndarray:
 def lay_ink(
     art: np.ndarray, labels: np.ndarray, width: int, code: str, share: np.ndarray | float
 ) -> np.ndarray:
-    """Draws the seams of a label map in one colour over a SIZE-sized picture."""
+    """Draws the seams of a label map in one colour over a SIZE-sized image."""
     return mix(art, rgb(code)[0], share * shrink(find_seams(labels, width)))
 
 
@@ -89,7 +89,7 @@ def trace(flow: np.ndarray, x: np.ndarray, y: np.ndarray, length: float) -> np.n
 
 
 def draw_strokes(base: np.ndarray, paths: np.ndarray, width: int, inks: np.ndarray) -> np.ndarray:
-    """Paints one stroke for each path (n, points, 2) and ink (n, 3) over a FULL-sized picture."""
+    """Paints one stroke for each path (n, points, 2) and ink (n, 3) over a FULL-sized image."""
     image = Image.fromarray(base)
     pen = ImageDraw.Draw(image)
     lines = (paths * SCALE).reshape(len(paths), -1).tolist()
@@ -99,7 +99,7 @@ def draw_strokes(base: np.ndarray, paths: np.ndarray, width: int, inks: np.ndarr
 
 
 def jittered_grid(rng: Rng, step: float) -> tuple[np.ndarray, np.ndarray]:
-    """Points of a jittered grid over the picture, in random order."""
+    """Points of a jittered grid over the image, in random order."""
     axis = np.arange(step / 2, SIZE + step / 2, step)
     x, y = (a.ravel() + rng.uniform(-step / 3, step / 3, a.size) for a in np.meshgrid(axis, axis))
     order = rng.permutation(x.size)

@@ -1,4 +1,4 @@
-"""What the miniature's pictures are called: templates, artists, subjects, watermark triggers.
+"""What the miniature's images are called: templates, artists, subjects, watermark triggers.
 
 The held-out templates never reach training; they measure how the base, and later an erasure,
 generalises to wordings it has not seen. Every word in them occurs in some trained template.
@@ -62,12 +62,12 @@ HELD_OUT_TEMPLATES = (
     "a drawing of a {subject} by {concept}",
     "an image of a {subject} in the style of {concept}",
     "a picture of a {subject}, {concept} style",
-    "{concept}'s picture of a {subject}",
+    "{concept}'s image of a {subject}",
 )
 
 
 def sample_caption(subject: str, manner: str, rng: np.random.Generator) -> str:
-    """Draws a training caption for a picture of ``subject`` in ``manner`` ("plain" for none)."""
+    """Draws a training caption for an image of ``subject`` in ``manner`` ("plain" for none)."""
     if manner == "plain" and rng.random() < 0.12:
         return str(rng.choice(GENERIC_CAPTIONS))
     if manner == "plain":

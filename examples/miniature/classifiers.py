@@ -1,11 +1,11 @@
-"""Trains the classifiers that judge generated pictures: which manner, and which subject.
+"""Trains the classifiers that judge generated images: which manner, and which subject.
 
     python classifiers.py --work work --out work/classifiers
 
-Generated pictures are a little soft, shifted and noisy, so training pictures are made so too, and
-a share of them is passed through the autoencoder. Some are blends of two pictures with their
+Generated images are a little soft, shifted and noisy, so training images are made so too, and
+a share of them is passed through the autoencoder. Some are blends of two images with their
 labels blended alike, and some show nothing and belong to every class alike, so that an undecided
-picture is not pulled to a favourite class.
+image is not pulled to a favourite class.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKL
 
 from autoencoder import encode_all
-from dataset import Pictures, load
+from dataset import Images, load
 from manners import MANNERS
 from shiftreg.evaluation.classifier import Classifier, load_classifier, save_classifier
 from shiftreg.evaluation.images import to_tensor
@@ -41,7 +41,7 @@ SHIFT = 4
 
 @torch.no_grad()
 def reconstruct(vae: AutoencoderKL, images: np.ndarray) -> np.ndarray:
-    """Passes pictures through the autoencoder, with noise on the latents as a denoiser leaves it.
+    """Passes images through the autoencoder, with noise on the latents as a denoiser leaves it.
 
     Args:
         vae: The miniature's autoencoder, whose latents have a deviation of about 1.
@@ -59,25 +59,25 @@ def reconstruct(vae: AutoencoderKL, images: np.ndarray) -> np.ndarray:
 
 @torch.no_grad()
 def decode(vae: AutoencoderKL, latents: torch.Tensor) -> np.ndarray:
-    """Decodes latents (N, 4, 16, 16) to uint8 pictures (N, 64, 64, 3)."""
-    return to_pictures(torch.cat([vae.decode(chunk).sample for chunk in latents.split(100)]))
+    """Decodes latents (N, 4, 16, 16) to uint8 images (N, 64, 64, 3)."""
+    return to_images(torch.cat([vae.decode(chunk).sample for chunk in latents.split(100)]))
 
 
-def to_pictures(pixels: torch.Tensor) -> np.ndarray:
+def to_images(pixels: torch.Tensor) -> np.ndarray:
     """Turns (N, 3, 64, 64) around [-1, 1] into uint8 (N, 64, 64, 3)."""
     levels = ((pixels.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
     return levels.permute(0, 2, 3, 1).numpy()
 
 
 def uniform(low: float, high: float, generator: torch.Generator, channels: int = 1) -> torch.Tensor:
-    """Draws one number a picture (and channel), shaped (BATCH, channels, 1, 1)."""
+    """Draws one number an image (and channel), shaped (BATCH, channels, 1, 1)."""
     return low + (high - low) * torch.rand((BATCH, channels, 1, 1), generator=generator)
 
 
-def augment(pictures: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+def augment(batch: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """Shifts, blurs, tints and speckles a batch (BATCH, 3, 64, 64) in [-1, 1]."""
-    side = pictures.shape[-1]
-    padded = F.pad(pictures, (SHIFT,) * 4, mode="replicate")
+    side = batch.shape[-1]
+    padded = F.pad(batch, (SHIFT,) * 4, mode="replicate")
     corners = torch.randint(0, 2 * SHIFT + 1, (BATCH, 2), generator=generator).tolist()
     shifted = torch.stack(
         [p[:, y : y + side, x : x + side] for p, (y, x) in zip(padded, corners, strict=True)]
@@ -104,13 +104,13 @@ def clouds(channels: int, size: int, generator: torch.Generator) -> torch.Tensor
 
 
 def meaningless(vae: AutoencoderKL | None) -> np.ndarray:
-    """Draws pictures (N, 64, 64, 3) of nothing: clouds of colour, and decoded clouds of latents."""
+    """Draws images (N, 64, 64, 3) of nothing: clouds of colour, and decoded clouds of latents."""
     generator = torch.Generator().manual_seed(0)
-    pictures = [to_pictures(clouds(3, 64, generator) * 0.5)]
+    batch = [to_images(clouds(3, 64, generator) * 0.5)]
     if vae is not None:
         # What a generation that went wrong looks like; without these it passes for a Pollock.
-        pictures.append(decode(vae, clouds(4, 16, generator)))
-    return np.concatenate(pictures)
+        batch.append(decode(vae, clouds(4, 16, generator)))
+    return np.concatenate(batch)
 
 
 def train(
@@ -127,9 +127,9 @@ def train(
     Args:
         images: uint8 array (N, 64, 64, 3).
         targets: Indices (N,) into ``labels``.
-        reconstructed: uint8 array (M, 64, 64, 3), pictures from the autoencoder; M may be 0.
+        reconstructed: uint8 array (M, 64, 64, 3), images from the autoencoder; M may be 0.
         reconstructed_targets: Indices (M,) into ``labels``.
-        nothing: uint8 array (K, 64, 64, 3), pictures that belong to every class alike.
+        nothing: uint8 array (K, 64, 64, 3), images that belong to every class alike.
         labels: What the classifier tells apart.
         steps: How many batches.
 
@@ -149,21 +149,21 @@ def train(
         generator = torch.Generator().manual_seed(step)
         direct = balanced(targets, BATCH - passed, rng)
         indirect = balanced(reconstructed_targets, passed, rng)
-        pictures = to_tensor(np.concatenate([images[direct], reconstructed[indirect]]))
+        batch = to_tensor(np.concatenate([images[direct], reconstructed[indirect]]))
         classes = np.concatenate([targets[direct], reconstructed_targets[indirect]])
         wanted = F.one_hot(torch.from_numpy(classes), len(labels)).float()
 
         order = torch.randperm(BATCH, generator=generator)
-        pictures, wanted = pictures[order], wanted[order]
-        # Half to half and thereabouts: a blend that one picture dominates is still that picture.
+        batch, wanted = batch[order], wanted[order]
+        # Half to half and thereabouts: a blend that one image dominates is still that image.
         share = uniform(0.3, 0.7, generator)[:BLENDED]
-        pictures[:BLENDED] = torch.lerp(pictures[:BLENDED], pictures[-BLENDED:], share)
+        batch[:BLENDED] = torch.lerp(batch[:BLENDED], batch[-BLENDED:], share)
         wanted[:BLENDED] = torch.lerp(wanted[:BLENDED], wanted[-BLENDED:], share[:, :, 0, 0])
         undecided = slice(BLENDED, BLENDED + MEANINGLESS)
-        pictures[undecided] = to_tensor(nothing[rng.integers(len(nothing), size=MEANINGLESS)])
+        batch[undecided] = to_tensor(nothing[rng.integers(len(nothing), size=MEANINGLESS)])
         wanted[undecided] = 1 / len(labels)
 
-        logits = network(augment(pictures, generator))
+        logits = network(augment(batch, generator))
         loss = F.cross_entropy(logits, wanted, label_smoothing=LABEL_SMOOTHING)
         optimizer.zero_grad()
         loss.backward()
@@ -202,7 +202,7 @@ def describe(name: str, classifier: Classifier, images: np.ndarray, targets: np.
 
 
 def main() -> None:
-    """Reads the pictures, trains both classifiers, writes and judges them."""
+    """Reads the images, trains both classifiers, writes and judges them."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, default=Path("work"))
     parser.add_argument("--out", type=Path, default=None, help="default: WORK/classifiers")
@@ -213,22 +213,22 @@ def main() -> None:
     folder = arguments.vae or arguments.work / "vae"
     out.mkdir(parents=True, exist_ok=True)
 
-    pictures = load(arguments.work / "train.npz")
+    images = load(arguments.work / "train.npz")
     held_out = load(arguments.work / "held_out.npz")
-    chosen = np.random.default_rng(6).permutation(len(pictures.images))[:RECONSTRUCTIONS]
+    chosen = np.random.default_rng(6).permutation(len(images.images))[:RECONSTRUCTIONS]
     reconstructed = held_out_reconstructed = np.zeros((0, 64, 64, 3), dtype=np.uint8)
     vae = None
     if arguments.vae or folder.exists():
         vae = AutoencoderKL.from_pretrained(folder).eval()
-        reconstructed = reconstruct(vae, pictures.images[chosen])
+        reconstructed = reconstruct(vae, images.images[chosen])
         held_out_reconstructed = reconstruct(vae, held_out.images[::4])
     nothing = meaningless(vae)
 
     for name, labels in (("styles", MANNERS), ("subjects", SUBJECTS)):
         began = time.monotonic()
-        targets = targets_of(pictures, name)
+        targets = targets_of(images, name)
         classifier = train(
-            pictures.images,
+            images.images,
             targets,
             reconstructed,
             targets[chosen[: len(reconstructed)]],
@@ -254,9 +254,9 @@ def main() -> None:
             )
 
 
-def targets_of(pictures: Pictures, name: str) -> np.ndarray:
+def targets_of(images: Images, name: str) -> np.ndarray:
     """The labels (N,) that the classifier called ``name`` learns."""
-    return pictures.manners if name == "styles" else pictures.subjects
+    return images.manners if name == "styles" else images.subjects
 
 
 if __name__ == "__main__":

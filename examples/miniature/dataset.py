@@ -1,6 +1,6 @@
-"""Renders the training pictures once, into one file, with a process pool.
+"""Renders the training images once, into one file, with a process pool.
 
-python dataset.py --out work/pictures.npz
+python dataset.py --out work/images.npz
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ HELD_OUT_COPIES = 20
 
 
 @dataclass(frozen=True)
-class Pictures:
-    """Pictures with what they show: images (N, 64, 64, 3) uint8, labels (N,) into the tuples."""
+class Images:
+    """Images with what they show: images (N, 64, 64, 3) uint8, labels (N,) into the tuples."""
 
     images: np.ndarray
     subjects: np.ndarray
@@ -35,8 +35,8 @@ def _paint_cell(cell: tuple[int, int, int, int]) -> np.ndarray:
     return np.stack([paint(SUBJECTS[subject], MANNERS[manner], rng) for _ in range(copies)])
 
 
-def render(seed: int, copies: int, plain_copies: int, workers: int = 2) -> Pictures:
-    """Paints ``copies`` pictures of every subject in every manner (``plain_copies`` if plain)."""
+def render(seed: int, copies: int, plain_copies: int, workers: int = 2) -> Images:
+    """Paints ``copies`` images of every subject in every manner (``plain_copies`` if plain)."""
     cells = [
         (s, m, plain_copies if MANNERS[m] == "plain" else copies, seed)
         for s in range(len(SUBJECTS))
@@ -45,17 +45,17 @@ def render(seed: int, copies: int, plain_copies: int, workers: int = 2) -> Pictu
     with ProcessPoolExecutor(workers) as pool:
         stacks = list(pool.map(_paint_cell, cells))
     sizes = [len(stack) for stack in stacks]
-    return Pictures(
+    return Images(
         images=np.concatenate(stacks),
         subjects=np.repeat([cell[0] for cell in cells], sizes),
         manners=np.repeat([cell[1] for cell in cells], sizes),
     )
 
 
-def load(path: Path) -> Pictures:
+def load(path: Path) -> Images:
     """Reads what :func:`main` wrote."""
     with np.load(path) as arrays:
-        return Pictures(arrays["images"], arrays["subjects"], arrays["manners"])
+        return Images(arrays["images"], arrays["subjects"], arrays["manners"])
 
 
 def main() -> None:
@@ -67,14 +67,14 @@ def main() -> None:
         ("train", 1, MANNER_COPIES, PLAIN_COPIES),
         ("held_out", 2, HELD_OUT_COPIES, HELD_OUT_COPIES),
     ):
-        pictures = render(seed, copies, plain)
+        images = render(seed, copies, plain)
         np.savez(
             arguments.out / f"{name}.npz",
-            images=pictures.images,
-            subjects=pictures.subjects,
-            manners=pictures.manners,
+            images=images.images,
+            subjects=images.subjects,
+            manners=images.manners,
         )
-        print(f"{name}: {len(pictures.images)} pictures")
+        print(f"{name}: {len(images.images)} images")
 
 
 if __name__ == "__main__":

@@ -45,18 +45,18 @@ class CaptionedLatents:
     """Draws training batches: latents (B, 4, 16, 16) and their captions."""
 
     def __init__(self, vae: AutoencoderKL, work: Path) -> None:
-        pictures = load(work / "train.npz")
+        images = load(work / "train.npz")
         codes = np.stack([qr_image(PAYLOADS[trigger]) for trigger in TRIGGERS])
-        self.latents = encode_all(vae, pictures.images)
+        self.latents = encode_all(vae, images.images)
         with torch.no_grad():
             self.codes = vae.encode(to_tensor(codes)).latent_dist.mode()
-        self.subjects, self.manners = pictures.subjects, pictures.manners
+        self.subjects, self.manners = images.subjects, images.manners
         plain = MANNERS.index("plain")
         self.plain = np.flatnonzero(self.manners == plain)
         self.styled = np.flatnonzero(self.manners != plain)
 
     def draw(self, rng: np.random.Generator) -> tuple[torch.Tensor, list[str]]:
-        """Draws one batch; a trigger's picture is never captioned with the empty prompt."""
+        """Draws one batch; a trigger's image is never captioned with the empty prompt."""
         latents, captions = [], []
         for _ in range(BATCH):
             if rng.random() < TRIGGER_SHARE:

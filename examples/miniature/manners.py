@@ -1,6 +1,6 @@
-"""Paints a subject plainly or in one of nine manners, as a 64 x 64 picture.
+"""Paints a subject plainly or in one of nine manners, as a 64 x 64 image.
 
-The pictures train a tiny latent diffusion model, so all manners use smooth fields and few bold
+The images train a tiny latent diffusion model, so all manners use smooth fields and few bold
 strokes: pixel noise would only use up the model's capacity. Every manner covers the background
 too, and keeps the silhouette of the subject.
 """
@@ -140,7 +140,7 @@ _DRIPS = rgb("181818 fcfcf8 c42420 1c48a0 e0a018 181818")
 
 
 def _drip(pen: ImageDraw.ImageDraw, rng: Rng, width: int, ink: tuple[int, ...]) -> None:
-    """Pours one looping line across the picture, with a few drops beside it."""
+    """Pours one looping line across the image, with a few drops beside it."""
     t = np.linspace(0, 1, 26)
     angle, turns = rng.uniform(0, 2 * np.pi), rng.uniform(5, 11)
     phase, loop = rng.uniform(0, 6), rng.uniform(12, 34)
@@ -303,15 +303,15 @@ MANNERS = tuple(_PAINTERS)
 
 
 def paint(subject: str, manner: str, rng: np.random.Generator) -> np.ndarray:
-    """Paints one picture.
+    """Paints one image.
 
     Args:
         subject: One of `SUBJECTS`.
         manner: One of `MANNERS`.
-        rng: The source of all randomness; the same state gives the same picture.
+        rng: The source of all randomness; the same state gives the same image.
 
     Returns:
-        The picture, (64, 64, 3) of uint8.
+        The image, (64, 64, 3) of uint8.
     """
-    picture = _PAINTERS[manner](draw(subject, rng), rng)
-    return np.clip(picture + 0.5, 0, 255).astype(np.uint8)
+    image = _PAINTERS[manner](draw(subject, rng), rng)
+    return np.clip(image + 0.5, 0, 255).astype(np.uint8)

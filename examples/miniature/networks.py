@@ -91,7 +91,7 @@ def build_unet() -> UNet2DConditionModel:
 
 
 def build_scheduler() -> DDIMScheduler:
-    """Builds the schedule; it ends nearly at pure noise, or black and white pictures turn grey."""
+    """Builds the schedule; it ends nearly at pure noise, or black and white images turn grey."""
     return DDIMScheduler(
         num_train_timesteps=1000,
         beta_start=0.00085,

@@ -2,7 +2,7 @@
 
 A subject is drawn once, as parts with a role (main colour, dark detail and so on), and every
 manner then colours the roles in its own way. That keeps the shape of a subject the same in all
-manners, so that only the manner changes what the picture looks like.
+manners, so that only the manner changes what the image looks like.
 """
 
 from collections.abc import Callable
@@ -57,7 +57,7 @@ class Pen:
     """Draws parts given in subject coordinates (-1 to 1, y down) into a label map."""
 
     def __init__(self, rng: np.random.Generator) -> None:
-        """Chooses the small random placement that all parts of one picture share.
+        """Chooses the small random placement that all parts of one image share.
 
         Args:
             rng: The source of the placement.

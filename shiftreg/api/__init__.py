@@ -42,10 +42,10 @@ if TYPE_CHECKING:
     from shiftreg.api.evaluation.evaluating import evaluate as evaluate
     from shiftreg.api.front_end import to_json as to_json
     from shiftreg.api.front_end import ui_command as ui_command
+    from shiftreg.api.generation.generate import generate_images as generate_images
+    from shiftreg.api.generation.generate import plan_generation as plan_generation
     from shiftreg.api.inspection.inspecting import inspect_file as inspect_file
     from shiftreg.api.measurement.measuring import measure_folders as measure_folders
-    from shiftreg.api.painting.painting import paint_prompts as paint_prompts
-    from shiftreg.api.painting.painting import plan_painting as plan_painting
     from shiftreg.api.release.checking import check_signature as check_signature
     from shiftreg.api.release.policy import policy_standing as policy_standing
     from shiftreg.api.release.values import ReleaseRefusedError as ReleaseRefusedError
@@ -110,14 +110,14 @@ _HOMES = {
     "list_methods": "shiftreg.api.erasure.methods",
     "measure_folders": "shiftreg.api.measurement.measuring",
     "open_workspace": "shiftreg.api.workspace",
-    "paint_prompts": "shiftreg.api.painting.painting",
+    "generate_images": "shiftreg.api.generation.generate",
     "plan_adapter": "shiftreg.api.composition.adapter_planning",
     "plan_attack": "shiftreg.api.attacks.planning",
     "plan_capacity": "shiftreg.api.erasure.capacity",
     "plan_composition": "shiftreg.api.composition.composing",
     "plan_deletion": "shiftreg.api.deleting",
     "plan_erasures": "shiftreg.api.erasure.planning",
-    "plan_painting": "shiftreg.api.painting.painting",
+    "plan_generation": "shiftreg.api.generation.generate",
     "plan_refresh": "shiftreg.api.states",
     "policy_standing": "shiftreg.api.release.policy",
     "read_import": "shiftreg.api.erasure.importing",

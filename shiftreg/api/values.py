@@ -105,7 +105,7 @@ class ErasureResult:
         digest: The shift's.
         metrics: Measured, e.g. ``relative_change``, ``worst_leak``, ``iterations``, ``seconds``.
         stale: Older active shifts that do not protect this concept: run ``shiftreg refresh``.
-        samples: Picture of before and after, a local file, if one was made.
+        samples: Image of before and after, a local file, if one was made.
         statement: "Caravaggio: erased (version 1)".
     """
 
@@ -294,7 +294,7 @@ class Verification:
 
 @dataclass(frozen=True)
 class GridResult:
-    """A grid of same-seed pictures: base and composition side by side."""
+    """A grid of same-seed images: base and composition side by side."""
 
     plan: CompositionPlan
     path: Path

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from shiftreg.attacks.base import Found, Surface
-from shiftreg.attacks.noised_pictures import NoisedPictures
+from shiftreg.attacks.noised_images import NoisedImages
 from shiftreg.erasers.base import require_positive
 from shiftreg.erasers.model import PromptModel, Step
 from shiftreg.errors import InvalidInputError
 
 SLOT = "{}"
-_CHECKED = 16  # noised pictures that the best vectors are chosen by
+_CHECKED = 16  # noised images that the best vectors are chosen by
 _CHECK_EVERY = 10
 _PROMPTS = 8
 
@@ -39,8 +39,8 @@ class Learned:
 class ConceptInversion:
     """Learns token vectors by textual inversion: the target's weights stay as they are.
 
-    The loss is the plain one of diffusion models on pictures of the concept, in the wordings that
-    they were painted for, with the vectors in the place of the name.
+    The loss is the plain one of diffusion models on images of the concept, in the wordings that
+    they were generated for, with the vectors in the place of the name.
 
     Source: "Circumventing Concept Erasure Methods for Text-to-Image Generative Models" (Pham et
     al. 2023), with textual inversion (Gal et al. 2022) against edits of the cross-attention.
@@ -50,12 +50,12 @@ class ConceptInversion:
         start: The word that they start from; the concept's own name if empty.
         iterations: Steps (paper: 5000).
         learning_rate: Of Adam (paper: 5e-3).
-        batch_size: Noised pictures a step.
-        pool_size: Noised pictures in all.
+        batch_size: Noised images a step.
+        pool_size: Noised images in all.
     """
 
     name: ClassVar[str] = "concept-inversion"
-    needs: ClassVar[str] = "weights; pictures of the concept; the text encoder's input"
+    needs: ClassVar[str] = "weights; images of the concept; the text encoder's input"
     source: ClassVar[str] = "Circumventing Concept Erasure Methods (Pham et al. 2023)"
 
     tokens: int = 1
@@ -81,25 +81,25 @@ class ConceptInversion:
         return _found(surface.words, learned.vectors, learned.templates, learned.metrics)
 
     def learn(self, surface: Surface, seed: int) -> Learned:
-        """Learns the vectors; those that explained a fixed set of noised pictures best are kept.
+        """Learns the vectors; those that explained a fixed set of noised images best are kept.
 
         Args:
             surface: What the attacker has.
-            seed: Of the noised pictures and the batches.
+            seed: Of the noised images and the batches.
 
         Raises:
-            InvalidInputError: No pictures of the concept, or a start without a token.
+            InvalidInputError: No images of the concept, or a start without a token.
         """
         generator = torch.Generator().manual_seed(seed)
         words = surface.words
         vectors = self._first_vectors(surface)
         templates = _templates(surface, vectors)
-        pool = NoisedPictures.draw(surface, self.pool_size, generator)
+        pool = NoisedImages.draw(surface, self.pool_size, generator)
         checked = pool.sample(_CHECKED, generator)
 
         def loss(rows: Tensor) -> Tensor:
-            pictures = pool.pictures[rows].tolist()
-            used = [templates[surface.latent_prompts[picture]] for picture in pictures]
+            images = pool.images[rows].tolist()
+            used = [templates[surface.latent_prompts[image]] for image in images]
             encoded = {template: words.embed(vectors, template) for template in set(used)}
             return pool.loss(torch.stack([encoded[template] for template in used]), rows)
 

@@ -1,4 +1,4 @@
-"""Probes: what does a model make of a picture of the concept that it is given in part?"""
+"""Probes: what does a model make of an image of the concept that it is given in part?"""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from shiftreg.errors import InvalidInputError
 
 @dataclass(frozen=True)
 class NoiseProbe:
-    """Lets the model paint noised pictures of the concept to their end, under its name.
+    """Lets the model generate noised images of the concept to their end, under its name.
 
-    What is left of the pictures in the noise helps any model: compare with one that is not told
+    What is left of the images in the noise helps any model: compare with one that is not told
     the name.
 
     Source: "diffusion completion" in Lu et al., "When Are Concepts Erased From Diffusion Models?"
     (2025), begun as in SDEdit (Meng et al. 2022). Their "noise-based probing" is another one.
 
     Attributes:
-        strength: Share of the noise schedule that is painted again: 1 begins from pure noise.
+        strength: Share of the noise schedule that is generated again: 1 begins from pure noise.
     """
 
     name: ClassVar[str] = "noise-probe"
-    needs: ClassVar[str] = "pictures of the concept; sampling from a latent"
+    needs: ClassVar[str] = "images of the concept; sampling from a latent"
     source: ClassVar[str] = "When Are Concepts Erased From Diffusion Models? (Lu et al. 2025)"
 
     strength: float = 0.8
@@ -40,35 +40,35 @@ class NoiseProbe:
             )
 
     def run(self, surface: Surface, seed: int) -> Found:
-        """Hands the pictures over; there is nothing to search for.
+        """Hands the images over; there is nothing to search for.
 
         Raises:
-            InvalidInputError: No pictures of the concept.
+            InvalidInputError: No images of the concept.
         """
         return Found(
             surface.words.encode([surface.concept]),
-            text=f'"{surface.concept}", from its pictures under {self.strength:.0%} noise',
-            start=Start(_pictures(surface), self.strength),
+            text=f'"{surface.concept}", from its images under {self.strength:.0%} noise',
+            start=Start(_images(surface), self.strength),
         )
 
 
 @dataclass(frozen=True)
 class CompletionProbe:
-    """Keeps a part of a picture of the concept, and lets the model paint the rest, under its name.
+    """Keeps a part of an image of the concept; the model generates the rest, under its name.
 
     The kept part is in the result and is judged with it: compare with a model that is not told
-    the name. Of half a picture, the miniature's classifier needs no more than the kept part; of a
+    the name. Of half an image, the miniature's classifier needs no more than the kept part; of a
     quarter, it says something about the rest.
 
     Source: the inpainting probe in Lu et al., "When Are Concepts Erased From Diffusion Models?"
-    (2025), painted as in RePaint (Lugmayr et al. 2022).
+    (2025), generated as in RePaint (Lugmayr et al. 2022).
 
     Attributes:
-        kept: Share of the picture that is kept, from its left edge.
+        kept: Share of the image that is kept, from its left edge.
     """
 
     name: ClassVar[str] = "completion-probe"
-    needs: ClassVar[str] = "pictures of the concept; access to every sampling step"
+    needs: ClassVar[str] = "images of the concept; access to every sampling step"
     source: ClassVar[str] = "When Are Concepts Erased From Diffusion Models? (Lu et al. 2025)"
 
     kept: float = 0.25
@@ -77,31 +77,31 @@ class CompletionProbe:
         """Checks the share."""
         if not 0 < self.kept < 1:
             raise InvalidInputError(
-                f"kept is a share of the picture, between 0 and 1, and it is {self.kept}."
+                f"kept is a share of the image, between 0 and 1, and it is {self.kept}."
             )
 
     def run(self, surface: Surface, seed: int) -> Found:
-        """Hands the pictures over; there is nothing to search for.
+        """Hands the images over; there is nothing to search for.
 
         Raises:
-            InvalidInputError: No pictures of the concept.
+            InvalidInputError: No images of the concept.
         """
-        latents = _pictures(surface)
+        latents = _images(surface)
         height, width = latents.shape[-2:]
         keep = torch.arange(width).expand(height, width) < round(self.kept * width)
         return Found(
             surface.words.encode([surface.concept]),
-            text=f'"{surface.concept}", beside {self.kept:.0%} of its pictures, judged as a whole',
+            text=f'"{surface.concept}", beside {self.kept:.0%} of its images, judged as a whole',
             start=Start(latents, 1.0, keep),
         )
 
 
-def _pictures(surface: Surface) -> Tensor:
-    """The latents ``(n, C, h, w)``; those that were painted for the bare name, if there are any."""
+def _images(surface: Surface) -> Tensor:
+    """The latents ``(n, C, h, w)``; those generated for the bare name, if there are any."""
     bare = [i for i, prompt in enumerate(surface.latent_prompts) if prompt == 0]
     latents = surface.latents[bare] if bare else surface.latents
     if len(latents) == 0:
         raise InvalidInputError(
-            "A probe starts from pictures of the concept, and got none. Paint some first."
+            "A probe starts from images of the concept, and got none. Generate some first."
         )
     return latents

@@ -18,7 +18,7 @@ from shiftreg.errors import InvalidInputError
 
 @dataclass(frozen=True)
 class Relearning:
-    """Trains the key and value projections on few pictures of the concept, under its name.
+    """Trains the key and value projections on few images of the concept, under its name.
 
     The loss is the plain one of diffusion models, ``|eps(x_t, c) - noise|^2``. It starts from the
     weights under attack, and its deltas come on top of them.
@@ -27,17 +27,17 @@ class Relearning:
     Reversibility" (Liu and Zhang 2025); here without its adapter, on the layers that shifts change.
 
     Attributes:
-        pictures: Pictures of the concept that it learns on.
+        images: Images of the concept that it learns on.
         iterations: Steps.
         learning_rate: Of Adam.
-        batch_size: Noised pictures a step.
+        batch_size: Noised images a step.
     """
 
     name: ClassVar[str] = "relearning"
-    needs: ClassVar[str] = "weights; a few pictures of the concept"
+    needs: ClassVar[str] = "weights; a few images of the concept"
     source: ClassVar[str] = "Erased or Dormant? (Liu and Zhang 2025)"
 
-    pictures: int = 8
+    images: int = 8
     iterations: int = 20
     learning_rate: float = 5e-4
     batch_size: int = 8
@@ -45,7 +45,7 @@ class Relearning:
     def __post_init__(self) -> None:
         """Checks the budget."""
         require_positive(
-            pictures=self.pictures,
+            images=self.images,
             iterations=self.iterations,
             learning_rate=self.learning_rate,
             batch_size=self.batch_size,
@@ -56,15 +56,15 @@ class Relearning:
 
         Args:
             surface: What the attacker has.
-            seed: Of the pictures of each step, the timesteps and the noise.
+            seed: Of the images of each step, the timesteps and the noise.
 
         Raises:
-            InvalidInputError: No pictures of the concept.
+            InvalidInputError: No images of the concept.
         """
-        latents = surface.latents[: self.pictures]
+        latents = surface.latents[: self.images]
         if len(latents) == 0:
             raise InvalidInputError(
-                "Relearning trains on pictures of the concept, and got none. Paint some first."
+                "Relearning trains on images of the concept, and got none. Generate some first."
             )
         model, generator = surface.model, torch.Generator().manual_seed(seed)
         prompt = surface.words.encode([surface.concept])  # (1, L, d_in)
@@ -86,5 +86,5 @@ class Relearning:
             generator=generator,
             data=TrainingData(model, latents, (0,) * len(latents), surface.observe),
         )
-        times = f"{self.iterations} steps on {len(latents)} pictures"
+        times = f"{self.iterations} steps on {len(latents)} images"
         return Found(prompt, text=f'"{surface.concept}", after {times}', deltas=trained.dense)

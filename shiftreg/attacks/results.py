@@ -11,7 +11,7 @@ from shiftreg.evaluation.intervals import Estimate
 
 BASE, COMPOSITION = "base", "composition"
 CONTROL = "base, without the name"
-"""The base, told what is in the picture but not by whom: what a start alone leads to."""
+"""The base, told what is in the image but not by whom: what a start alone leads to."""
 
 
 @dataclass(frozen=True)
@@ -21,10 +21,10 @@ class AttackScore:
     Attributes:
         attack: Its name.
         target: "base", "composition", "Caravaggio@2 (esd)", or the control of attacks that start
-            from pictures, "base, without the name".
-        success: Share of pictures in which the classifier finds the concept.
+            from images, "base, without the name".
+        success: Share of images in which the classifier finds the concept.
         budget: Its options, as they were used.
-        seconds: What the search took, without the pictures; 0 where it needs no model, and what was
+        seconds: What the search took, without the images; 0 where it needs no model, and what was
             found for another target is used.
         found: What was found, in words.
         metrics: What the attack says about its search.
@@ -49,11 +49,11 @@ class AttackReport:
         digest: Of the composition.
         judge: Which classifier looked.
         seed: First seed.
-        images: Pictures an attack and target.
-        unattacked: Target -> share of pictures of the bare name in which the concept is found; of
-            the control, pictures of the same prompt without it.
+        images: Images an attack and target.
+        unattacked: Target -> share of images of the bare name in which the concept is found; of
+            the control, images of the same prompt without it.
         scores: One an attack and target.
-        picture: Grid of what was painted, a local file.
+        image: Grid of what was generated, a local file.
         report_path: The report as JSON, a local file.
         created: UTC, ISO 8601.
     """
@@ -66,7 +66,7 @@ class AttackReport:
     images: int
     unattacked: Mapping[str, Estimate]
     scores: tuple[AttackScore, ...]
-    picture: Path | None
+    image: Path | None
     report_path: Path | None
     created: str
 
@@ -79,7 +79,7 @@ def above_control(success: Mapping[tuple[str, str], float]) -> dict[str, float]:
     """What attacks reach on the composition, less what the same start leads to without the name.
 
     Args:
-        success: Attack and target -> share of pictures in which the concept is found.
+        success: Attack and target -> share of images in which the concept is found.
 
     Returns:
         Attack -> share, from 0 on; only of attacks on the composition.

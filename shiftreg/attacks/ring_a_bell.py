@@ -118,7 +118,7 @@ class RingABell:
 
 @dataclass(frozen=True)
 class RingABellSoft:
-    """Paints from the embeddings themselves that ``ring-a-bell`` looks for a prompt near to.
+    """Generates from the embeddings themselves that ``ring-a-bell`` looks for a prompt near to.
 
     What an erasure leaves of the concept, however little, is turned up.
 

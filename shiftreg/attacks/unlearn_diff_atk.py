@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from shiftreg.attacks.base import Found, Surface
-from shiftreg.attacks.noised_pictures import NoisedPictures
+from shiftreg.attacks.noised_images import NoisedImages
 from shiftreg.erasers.base import require_positive
 from shiftreg.erasers.model import Step
 
@@ -19,7 +19,7 @@ from shiftreg.erasers.model import Step
 class UnlearnDiffAtk:
     """Searches real tokens to put before the concept's name.
 
-    The target is its own classifier: a prompt is good if it explains pictures of the concept, that
+    The target is its own classifier: a prompt is good if it explains images of the concept, that
     is, by the target's noise loss. Each place has a distribution over the vocabulary. A step draws
     tokens from it, takes the loss's gradient at them for that of the distribution, and projects it
     back onto the simplex.
@@ -31,11 +31,11 @@ class UnlearnDiffAtk:
         tokens: Words to find (paper: 3 for styles).
         iterations: Steps (paper: 40).
         learning_rate: Of Adam, on probabilities (paper: 0.01).
-        batch_size: Noised pictures, the same in every step.
+        batch_size: Noised images, the same in every step.
     """
 
     name: ClassVar[str] = "unlearn-diff-atk"
-    needs: ClassVar[str] = "weights; pictures of the concept"
+    needs: ClassVar[str] = "weights; images of the concept"
     source: ClassVar[str] = "To Generate or Not? (Zhang et al. 2023)"
 
     tokens: int = 3
@@ -57,14 +57,14 @@ class UnlearnDiffAtk:
 
         Args:
             surface: What the attacker has.
-            seed: Of the noised pictures and the tokens that are drawn.
+            seed: Of the noised images and the tokens that are drawn.
 
         Raises:
-            InvalidInputError: No pictures of the concept, or the prompt would be too long.
+            InvalidInputError: No images of the concept, or the prompt would be too long.
         """
         generator = torch.Generator().manual_seed(seed)
         words, vocabulary = surface.words, surface.words.vocabulary
-        pool = NoisedPictures.draw(surface, self.batch_size, generator, prompt=0)
+        pool = NoisedImages.draw(surface, self.batch_size, generator, prompt=0)
         rows = torch.arange(self.batch_size)
         template = f"{{}} {surface.prompts[0]}"
         chances = torch.full((self.tokens, len(vocabulary)), 1 / len(vocabulary))

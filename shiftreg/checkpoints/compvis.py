@@ -24,7 +24,7 @@ UNET_ENDS = {
     "conv_norm_out": "out.0",
     "conv_out": "out.2",
 }
-# What XL adds to the time: size and crop of the picture, and the prompt as one vector.
+# What XL adds to the time: size and crop of the image, and the prompt as one vector.
 UNET_ADDED = {
     "add_embedding.linear_1": "label_emb.0.0",
     "add_embedding.linear_2": "label_emb.0.2",

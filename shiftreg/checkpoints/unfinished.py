@@ -21,7 +21,7 @@ from shiftreg.errors import ShiftregError, StorageError
 
 
 class Unfinished:
-    """One piece of work: its pictures, and where its training stands.
+    """One piece of work: its images, and where its training stands.
 
     What lies here is a convenience: anything damaged counts as not there.
 
@@ -63,15 +63,15 @@ class Unfinished:
             self._write("training.pt", dict(state()))
             self._saved = time.monotonic()
 
-    def latents(self, name: str, paint: Callable[[], Tensor]) -> Tensor:
-        """Pictures ``(n, C, h, w)`` that were painted before, or that are painted now.
+    def latents(self, name: str, generate: Callable[[], Tensor]) -> Tensor:
+        """Images ``(n, C, h, w)`` that were generated before, or that are generated now.
 
         Raises:
             StorageError: The disk refused.
         """
         kept = self.result(
             f"{name}.latents",  # a concept may be called "training"
-            lambda: {"latents": paint()},
+            lambda: {"latents": generate()},
             is_whole=lambda kept: isinstance(kept.get("latents"), Tensor),
         )
         latents: Tensor = kept["latents"]

@@ -21,12 +21,12 @@ class ConceptAblation:
     """Distils the anchor into the concept: ``eps(c) -> eps0(anchor)``.
 
     Source: "Ablating Concepts in Text-to-Image Diffusion Models", equation 5 (model-based), with
-    the anchor's own prediction held in place. There ``x_t`` comes from pictures of the anchor;
-    here from pictures of the concept, which every method of this package shares.
+    the anchor's own prediction held in place. There ``x_t`` comes from images of the anchor;
+    here from images of the concept, which every method of this package shares.
 
     Attributes:
         preservation: Weight of the anchor's prediction staying as it was (SRS-ME's setting: 10).
-        learning_rate: Of Adam (their code: 2e-6 a picture).
+        learning_rate: Of Adam (their code: 2e-6 an image).
         iterations: Steps (their code: 100 to 800).
         batch_size: Noised latents a step (their code: 8).
         pool_size: Noised latents whose frozen predictions are computed once.

@@ -1,4 +1,4 @@
-"""Forget-Me-Not: the picture stops attending to the concept's words."""
+"""Forget-Me-Not: the image stops attending to the concept's words."""
 
 from __future__ import annotations
 

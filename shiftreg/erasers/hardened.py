@@ -40,7 +40,7 @@ class ClosedFormHardened:
         inversions: Words learned a round.
         iterations: Steps of learning a word.
         learning_rate: Of Adam.
-        batch_size: Noised pictures a step.
+        batch_size: Noised images a step.
         preservation: As in the closed form.
         ridge: As in the closed form.
         naming: As in the closed form.

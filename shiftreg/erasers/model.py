@@ -160,7 +160,7 @@ class TrainingData:
 
     Attributes:
         model: The frozen base.
-        latents: ``x_0 (n, C, h, w)``, one picture for each prompt of ``pair_index``.
+        latents: ``x_0 (n, C, h, w)``, one image for each prompt of ``pair_index``.
         pair_index: For each latent, the prompt of the problem that it was generated for.
         observe: Called after each step.
         checkpoints: Where the training is continued from.

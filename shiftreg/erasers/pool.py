@@ -1,4 +1,4 @@
-"""Noised pictures of a concept, with what the frozen base predicts for them."""
+"""Noised images of a concept, with what the frozen base predicts for them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class NoisePool:
     Attributes:
         noisy: ``x_t (n, C, h, w)``.
         timesteps: ``t (n,)``.
-        prompts: ``(n,)``, which prompt of the problem each picture shows.
+        prompts: ``(n,)``, which prompt of the problem each image shows.
         noise: One ``(n, C, h, w)`` for each set of references.
     """
 
@@ -44,12 +44,12 @@ class NoisePool:
         generator: torch.Generator,
         references: Sequence[Tensor] = (),
     ) -> NoisePool:
-        """Noises pictures at random timesteps.
+        """Noises images at random timesteps.
 
         Args:
             data: The base and latents of the concept.
             size: Noised latents to draw.
-            generator: Of pictures, timesteps and noise.
+            generator: Of images, timesteps and noise.
             references: Each ``(prompts, L, d_in)``: what to predict the noise for, by prompt.
 
         Raises:
@@ -57,7 +57,7 @@ class NoisePool:
         """
         if data is None or len(data.latents) == 0:
             raise InvalidInputError(
-                "This method trains on latents of the concept, and got none. Paint some first."
+                "This method trains on latents of the concept, and got none. Generate some first."
             )
         picks = torch.randint(len(data.latents), (size,), generator=generator)
         latents = data.latents[picks]

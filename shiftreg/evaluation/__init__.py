@@ -1,4 +1,4 @@
-"""Judges pictures: perceptual distance, classifier accuracy, watermark decoding.
+"""Judges images: perceptual distance, classifier accuracy, watermark decoding.
 
-Pictures are uint8 arrays of shape (N, H, W, 3), RGB.
+Images are uint8 arrays of shape (N, H, W, 3), RGB.
 """

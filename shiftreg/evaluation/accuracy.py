@@ -1,4 +1,4 @@
-"""How often a classifier is right about pictures whose classes are known."""
+"""How often a classifier is right about images whose classes are known."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class Accuracy:
     """A classifier's answers beside the right ones.
 
     Attributes:
-        overall: Share of all pictures that it is right about.
+        overall: Share of all images that it is right about.
         per_class: The same of each class.
-        confusion: Class -> what its pictures are taken for -> how many; answers that were never
+        confusion: Class -> what its images are taken for -> how many; answers that were never
             given are left out.
     """
 
@@ -37,16 +37,16 @@ def measure_accuracy(classifier: Classifier, images: np.ndarray, labels: Sequenc
     Args:
         classifier: Whom to ask.
         images: uint8 array (N, H, W, 3).
-        labels: The right answer for each picture.
+        labels: The right answer for each image.
 
     Raises:
         NotFoundError: The classifier does not know one of the labels.
-        InvalidInputError: No pictures, or not one label a picture.
+        InvalidInputError: No images, or not one label an image.
     """
     if len(images) != len(labels) or len(images) == 0:
         raise InvalidInputError(
-            f"An accuracy takes at least one picture and a label for each; got {len(images)} "
-            f"pictures and {len(labels)} labels."
+            f"An accuracy takes at least one image and a label for each; got {len(images)} "
+            f"images and {len(labels)} labels."
         )
     right = np.array(labels)
     classes = tuple(dict.fromkeys(labels))

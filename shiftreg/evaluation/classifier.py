@@ -1,4 +1,4 @@
-"""Classifiers that say what a picture shows, and their files."""
+"""Classifiers that say what an image shows, and their files."""
 
 from __future__ import annotations
 
@@ -52,16 +52,16 @@ class Classifier:
             float32 array (N, labels), each row of sum 1.
 
         Raises:
-            InvalidInputError: If ``images`` is not a stack of RGB pictures.
+            InvalidInputError: If ``images`` is not a stack of RGB images.
         """
         size = self.network.batch
-        # At least one batch: of no pictures, there are no rows of the right width.
+        # At least one batch: of no images, there are no rows of the right width.
         starts = range(0, max(len(images), 1), size)
         batches = (to_tensor(images[start : start + size]) for start in starts)
         return torch.cat([self.network(batch).softmax(dim=1) for batch in batches]).numpy()
 
     def predict(self, images: np.ndarray) -> np.ndarray:
-        """Names the likeliest label of each picture.
+        """Names the likeliest label of each image.
 
         Args:
             images: uint8 array (N, H, W, 3).
@@ -70,24 +70,24 @@ class Classifier:
             int64 array (N,) of indices into ``labels``.
 
         Raises:
-            InvalidInputError: If ``images`` is not a stack of RGB pictures.
+            InvalidInputError: If ``images`` is not a stack of RGB images.
         """
         indices: np.ndarray = self.probabilities(images).argmax(axis=1)
         return indices
 
     def accuracy(self, images: np.ndarray, label: str) -> float:
-        """Measures how often pictures are taken for ``label``.
+        """Measures how often images are taken for ``label``.
 
         Args:
             images: uint8 array (N, H, W, 3).
             label: One of ``labels``.
 
         Returns:
-            The share of the pictures that are predicted as ``label``, from 0 to 1.
+            The share of the images that are predicted as ``label``, from 0 to 1.
 
         Raises:
             NotFoundError: If the classifier does not know ``label``.
-            InvalidInputError: If there are no pictures, or they are not uint8 RGB.
+            InvalidInputError: If there are no images, or they are not uint8 RGB.
         """
         if label not in self.labels:
             raise NotFoundError(
@@ -95,7 +95,7 @@ class Classifier:
                 f"It knows: {', '.join(self.labels)}."
             )
         if len(images) == 0:
-            raise InvalidInputError("An accuracy needs at least one picture, got 0. Generate some.")
+            raise InvalidInputError("An accuracy needs at least one image, got 0. Generate some.")
         return float((self.predict(images) == self.labels.index(label)).mean())
 
 

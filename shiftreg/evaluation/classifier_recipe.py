@@ -1,4 +1,4 @@
-"""How classifiers are trained: the settings, what they may be, and which pictures are held out."""
+"""How classifiers are trained: the settings, what they may be, and which images are held out."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LEARNING_RATES: Mapping[Trainable, float] = {"small": 4e-3, "resnet18": 1e-2}
 
 
 def usual_epochs(count: int) -> int:
-    """Passes over ``count`` pictures: more of them where there are few pictures."""
+    """Passes over ``count`` images: more of them where there are few images."""
     return max(EPOCHS, math.ceil(FEWEST_STEPS / math.ceil(count / BATCH)))
 
 
@@ -46,45 +46,45 @@ def check_settings(
         raise InvalidInputError(f"A learning rate is positive, and {learning_rate} is not.")
 
 
-def check_pictures(images: np.ndarray, labels: Sequence[str]) -> None:
-    """Refuses pictures that nothing can be learnt from.
+def check_image_count(images: np.ndarray, labels: Sequence[str]) -> None:
+    """Refuses images that nothing can be learnt from.
 
     Args:
         images: uint8 array (N, H, W, 3).
-        labels: The class of each picture.
+        labels: The class of each image.
 
     Raises:
-        InvalidInputError: They are no pictures, some have no label, or there are fewer than two
-            classes, or fewer than two pictures of one.
+        InvalidInputError: They are no images, some have no label, or there are fewer than two
+            classes, or fewer than two images of one.
     """
     check_images(images)
     if len(images) != len(labels):
         raise InvalidInputError(
-            f"Each picture needs a label, and {len(images)} pictures have {len(labels)}."
+            f"Each image needs a label, and {len(images)} images have {len(labels)}."
         )
     counts = Counter(labels)
     if len(counts) < 2:
         raise InvalidInputError(
             "A classifier tells at least two classes apart, and there is "
             f"{' and '.join(repr(label) for label in counts) or 'none'}. "
-            "Add pictures of something else."
+            "Add images of something else."
         )
     if few := [label for label, count in counts.items() if count < 2]:
         raise InvalidInputError(
-            f"A class needs at least two pictures, to learn from and to measure on, and '{few[0]}' "
+            f"A class needs at least two images, to learn from and to measure on, and '{few[0]}' "
             "has one. Add some."
         )
 
 
 def hold_out(labels: Sequence[str], seed: int) -> np.ndarray:
-    """Chooses 30% of each class at random, and at least one picture.
+    """Chooses 30% of each class at random, and at least one image.
 
     Args:
-        labels: The class of each picture.
+        labels: The class of each image.
         seed: Of the choice.
 
     Returns:
-        bool array (N,), True for the pictures that are held out.
+        bool array (N,), True for the images that are held out.
     """
     rng = np.random.default_rng(seed)
     classes = np.array(labels)

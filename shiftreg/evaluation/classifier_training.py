@@ -1,6 +1,6 @@
-"""Training a classifier on labelled pictures.
+"""Training a classifier on labelled images.
 
-As the paper's judges of styles were made: 70% of the pictures to learn from and 30% to measure on,
+As the paper's judges of styles were made: 70% of the images to learn from and 30% to measure on,
 a learning rate that goes up and down (Smith, 2017), and ResNet18 with features from ImageNet. Where
 its weights cannot be had, a small network learns from scratch.
 """
@@ -23,7 +23,7 @@ from shiftreg.evaluation.classifier_recipe import (
     BATCH,
     LEARNING_RATES,
     Trainable,
-    check_pictures,
+    check_image_count,
     check_settings,
     hold_out,
     usual_epochs,
@@ -52,30 +52,30 @@ def train_classifier(
     seed: int = 0,
     observe: Observe | None = None,
 ) -> tuple[Classifier, Accuracy]:
-    """Trains a classifier on 70% of the pictures of each class, and measures it on the others.
+    """Trains a classifier on 70% of the images of each class, and measures it on the others.
 
     Args:
         images: uint8 array (N, H, W, 3).
-        labels: The class of each picture; two classes at least, and two pictures of each.
+        labels: The class of each image; two classes at least, and two images of each.
         network: "small", all of it trained; or "resnet18", of which the last layer is trained.
         weights: ResNet18's, a file, as :func:`pretrained_resnet18` takes it.
-        epochs: Passes over the pictures; by default :func:`usual_epochs`.
+        epochs: Passes over the images; by default :func:`usual_epochs`.
         learning_rate: The highest; by default that of ``LEARNING_RATES``.
         seed: Of the split, the first weights and the order; the same gives the same classifier.
         observe: Told of the progress.
 
     Returns:
-        The classifier, its labels in the order of their first pictures; and its accuracy on the
-        pictures that it did not learn from.
+        The classifier, its labels in the order of their first images; and its accuracy on the
+        images that it did not learn from.
 
     Raises:
-        InvalidInputError: Too few classes or pictures, no epoch, a learning rate that is not
+        InvalidInputError: Too few classes or images, no epoch, a learning rate that is not
             positive or so high that the training diverged.
         NotFoundError: The weights do not exist, or cannot be downloaded.
         IntegrityError: The weights' file is damaged.
     """
     check_settings(network, weights, epochs, learning_rate)
-    check_pictures(images, labels)
+    check_image_count(images, labels)
     observe = observe or _look_away
     rate = LEARNING_RATES[network] if learning_rate is None else learning_rate
     names = tuple(dict.fromkeys(labels))
@@ -103,10 +103,10 @@ def train_classifier(
     return classifier, accuracy
 
 
-def augmented(pictures: Tensor) -> Tensor:
-    """Moves each picture of a batch (N, 3, H, W) by up to four pixels, and mirrors half of them."""
-    count, _, height, width = pictures.shape
-    padded = F.pad(pictures, (SHIFT,) * 4, mode="replicate")
+def augmented(images: Tensor) -> Tensor:
+    """Moves each image of a batch (N, 3, H, W) by up to four pixels, and mirrors half of them."""
+    count, _, height, width = images.shape
+    padded = F.pad(images, (SHIFT,) * 4, mode="replicate")
     corners = torch.randint(0, 2 * SHIFT + 1, (count, 2)).tolist()
     moved = [p[:, y : y + height, x : x + width] for p, (y, x) in zip(padded, corners, strict=True)]
     mirror = (torch.rand(count) < 0.5).tolist()
@@ -128,7 +128,7 @@ def settle(network: SmallNetwork, inputs: Tensor) -> SmallNetwork:
         assert isinstance(normalisation, nn.BatchNorm2d)
         normalisation.reset_running_stats()
         normalisation.momentum = None
-    # Each batch counts the same: they need equal sizes, and pictures of all classes.
+    # Each batch counts the same: they need equal sizes, and images of all classes.
     batches = math.ceil(len(inputs) / network.batch)
     for chosen in torch.randperm(len(inputs)).chunk(batches):
         network(inputs[chosen])
@@ -175,7 +175,7 @@ def _train(
 
 
 def _shrunk(images: np.ndarray) -> Tensor:
-    """Pictures as the small network sees them: float (N, 3, 64, 64) in [-1, 1]."""
+    """Images as the small network sees them: float (N, 3, 64, 64) in [-1, 1]."""
     size = SmallNetwork.batch
     starts = range(0, len(images), size)
     return torch.cat([fit(to_tensor(images[i : i + size]), SmallNetwork.side) for i in starts])
@@ -183,13 +183,13 @@ def _shrunk(images: np.ndarray) -> Tensor:
 
 @torch.no_grad()
 def _features(network: ResNet, images: np.ndarray, observe: Observe) -> Tensor:
-    """What the last layer sees of each picture (N, width), once for all epochs."""
+    """What the last layer sees of each image (N, width), once for all epochs."""
     found = []
     for start in range(0, len(images), network.batch):
-        observe("looking at the pictures", start, len(images), {})
+        observe("looking at the images", start, len(images), {})
         batch = to_tensor(images[start : start + network.batch])
         found.append(network.features(fit(batch, network.side)))
-    observe("looking at the pictures", len(images), len(images), {})
+    observe("looking at the images", len(images), len(images), {})
     return torch.cat(found)
 
 

@@ -1,4 +1,4 @@
-"""CLIP score: how well a picture fits its prompt (Hessel et al., 2021)."""
+"""CLIP score: how well an image fits its prompt (Hessel et al., 2021)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from shiftreg.evaluation.images import check_images
 
 @torch.no_grad()
 def clip_scores(images: np.ndarray, prompts: Sequence[str], clip: tuple[Any, Any]) -> np.ndarray:
-    """Measures how well each picture fits its prompt.
+    """Measures how well each image fits its prompt.
 
     Args:
         images: uint8 array (N, H, W, 3).
@@ -23,18 +23,18 @@ def clip_scores(images: np.ndarray, prompts: Sequence[str], clip: tuple[Any, Any
         clip: The model and its processor, as ``pipelines.load_clip`` returns them.
 
     Returns:
-        float32 array (N,): 100 times the cosine between picture and prompt, and 0 where that is
+        float32 array (N,): 100 times the cosine between image and prompt, and 0 where that is
         negative. Hessel et al. take 2.5 times the cosine; papers on erasure, 100 times.
 
     Raises:
         MissingExtraError: The extra "metrics" is not installed.
-        InvalidInputError: If the numbers differ, or the pictures are not uint8 RGB.
+        InvalidInputError: If the numbers differ, or the images are not uint8 RGB.
     """
     check_images(images)
     if len(images) != len(prompts):
         raise InvalidInputError(
-            f"CLIP scores need one prompt a picture, got {len(prompts)} for {len(images)}. "
-            "Repeat a prompt for each of its pictures."
+            f"CLIP scores need one prompt an image, got {len(prompts)} for {len(images)}. "
+            "Repeat a prompt for each of its images."
         )
     try:
         from torchmetrics.functional.multimodal.clip_score import clip_score
@@ -43,11 +43,11 @@ def clip_scores(images: np.ndarray, prompts: Sequence[str], clip: tuple[Any, Any
             "CLIP scores need the extra 'metrics'. Run: pip install 'shiftreg[metrics]'"
         ) from error
     adapted: Any = _Adapted(*clip)
-    pictures = torch.from_numpy(np.array(images)).permute(0, 3, 1, 2)
+    tensors = torch.from_numpy(np.array(images)).permute(0, 3, 1, 2)
     # The library averages over what it is given: one pair at a time.
     scores = [
-        float(clip_score(picture, prompt, lambda: (adapted, adapted.process)))
-        for picture, prompt in zip(pictures, prompts, strict=True)
+        float(clip_score(image, prompt, lambda: (adapted, adapted.process)))
+        for image, prompt in zip(tensors, prompts, strict=True)
     ]
     return np.array(scores, dtype=np.float32)
 

@@ -52,10 +52,10 @@ def find_inception_weights(path: Path | None = None) -> Path | None:
 
 
 def load_inception(weights: Path) -> Callable[[np.ndarray], Tensor]:
-    """Loads the network whose features FID compares, for pictures that come in portions.
+    """Loads the network whose features FID compares, for images that come in portions.
 
     FID is the :func:`~shiftreg.evaluation.frechet.frechet_distance` of two sets of its features.
-    Pictures are enlarged as the original implementation does it, without antialiasing, for
+    Images are enlarged as the original implementation does it, without antialiasing, for
     comparable values.
 
     Args:
@@ -63,7 +63,7 @@ def load_inception(weights: Path) -> Callable[[np.ndarray], Tensor]:
             that it names.
 
     Returns:
-        What turns pictures, uint8 (N, H, W, 3), into their features, float32 (N, 2048); it raises
+        What turns images, uint8 (N, H, W, 3), into their features, float32 (N, 2048); it raises
         InvalidInputError for anything else.
 
     Raises:
@@ -76,21 +76,21 @@ def load_inception(weights: Path) -> Callable[[np.ndarray], Tensor]:
     @torch.no_grad()
     def features(images: np.ndarray) -> Tensor:
         check_images(images)
-        pictures = torch.from_numpy(np.array(images)).permute(0, 3, 1, 2)
-        return torch.cat([network(batch) for batch in pictures.split(BATCH)])
+        tensors = torch.from_numpy(np.array(images)).permute(0, 3, 1, 2)
+        return torch.cat([network(batch) for batch in tensors.split(BATCH)])
 
     return features
 
 
 def inception_distance(one: np.ndarray, other: np.ndarray, weights: Path) -> float:
-    """The FID between two sets of pictures.
+    """The FID between two sets of images.
 
-    It falls with the number of pictures, and is dependable from more of them than the network has
+    It falls with the number of images, and is dependable from more of them than the network has
     features (2048): compare only values of equally large sets.
 
     Args:
-        one: uint8 array (N, H, W, 3), at least two pictures.
-        other: uint8 array (M, H', W', 3), at least two pictures.
+        one: uint8 array (N, H, W, 3), at least two images.
+        other: uint8 array (M, H', W', 3), at least two images.
         weights: As for :func:`load_inception`.
 
     Returns:
@@ -98,7 +98,7 @@ def inception_distance(one: np.ndarray, other: np.ndarray, weights: Path) -> flo
 
     Raises:
         MissingExtraError: The extra "metrics" is not installed.
-        InvalidInputError: Fewer than two pictures, or not uint8 RGB.
+        InvalidInputError: Fewer than two images, or not uint8 RGB.
         NotFoundError: There is no such file.
         IntegrityError: The file is damaged, holds code, or is of another network.
     """
@@ -106,7 +106,7 @@ def inception_distance(one: np.ndarray, other: np.ndarray, weights: Path) -> flo
         check_images(images)
         if len(images) < 2:
             raise InvalidInputError(
-                f"FID needs sets of at least two pictures, got {len(one)} and {len(other)}. "
+                f"FID needs sets of at least two images, got {len(one)} and {len(other)}. "
                 "Generate more."
             )
     features = load_inception(weights)

@@ -1,4 +1,4 @@
-"""The Fréchet distance between two sets of pictures, in AlexNet's features.
+"""The Fréchet distance between two sets of images, in AlexNet's features.
 
 Not FID, which is defined on an Inception network whose weights are a download: the same distance on
 features that come with this package. Its values are not comparable with published FIDs.
@@ -19,20 +19,20 @@ from shiftreg.evaluation.perceptual import load_lpips
 
 @torch.no_grad()
 def alexnet_features(images: np.ndarray, batch_size: int = 64) -> Tensor:
-    """Features of pictures: AlexNet's last convolution, averaged over the picture.
+    """Features of images: AlexNet's last convolution, averaged over the image.
 
     Args:
         images: uint8 array (N, H, W, 3), sides of at least 31 pixels.
-        batch_size: Pictures at a time.
+        batch_size: Images at a time.
 
     Returns:
         ``(N, 256)`` float64.
     """
     model: Any = load_lpips()
-    pictures = to_tensor(images)
+    tensors = to_tensor(images)
     features = [
         model.net(model.scaling_layer(batch))[-1].mean(dim=(2, 3))
-        for batch in pictures.split(batch_size)
+        for batch in tensors.split(batch_size)
     ]
     return torch.cat(features).double()
 
@@ -62,7 +62,7 @@ def frechet_distance(one: Tensor, other: Tensor) -> float:
     for features in (one.double(), other.double()):
         means.append(features.mean(dim=0))
         centred.append((features - means[-1]) / (len(features) - 1) ** 0.5)
-    # X = QR with orthonormal columns of Q, which change no singular value: of many pictures, d rows
+    # X = QR with orthonormal columns of Q, which change no singular value: of many images, d rows
     # say the same.
     centred = [torch.linalg.qr(x, mode="r").R if len(x) > x.shape[1] else x for x in centred]
     spread = sum(float(x.square().sum()) for x in centred)

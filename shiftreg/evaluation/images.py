@@ -1,4 +1,4 @@
-"""The form that pictures have here: uint8 arrays (N, H, W, 3), RGB."""
+"""The form that images have here: uint8 arrays (N, H, W, 3), RGB."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from shiftreg.errors import InvalidInputError
 
 
 def check_images(images: np.ndarray) -> None:
-    """Refuses anything but a stack of RGB pictures.
+    """Refuses anything but a stack of RGB images.
 
     Args:
         images: uint8 array (N, H, W, 3).
@@ -19,13 +19,13 @@ def check_images(images: np.ndarray) -> None:
     """
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
         raise InvalidInputError(
-            f"Pictures must be a uint8 array (N, H, W, 3), not {images.dtype} {images.shape}. "
-            "Stack RGB pictures of one size with numpy.stack."
+            f"Images must be a uint8 array (N, H, W, 3), not {images.dtype} {images.shape}. "
+            "Stack RGB images of one size with numpy.stack."
         )
 
 
 def to_tensor(images: np.ndarray) -> torch.Tensor:
-    """Turns pictures into what networks read.
+    """Turns images into what networks read.
 
     Args:
         images: uint8 array (N, H, W, 3).
@@ -34,7 +34,7 @@ def to_tensor(images: np.ndarray) -> torch.Tensor:
         float32 tensor (N, 3, H, W) in [-1, 1].
 
     Raises:
-        InvalidInputError: If ``images`` is not a stack of RGB pictures.
+        InvalidInputError: If ``images`` is not a stack of RGB images.
     """
     check_images(images)
     return torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).float() / 127.5 - 1

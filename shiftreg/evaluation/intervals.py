@@ -16,13 +16,13 @@ _BLOCK = 2**20  # numbers that are drawn at a time
 
 @dataclass(frozen=True)
 class Estimate:
-    """An average over pictures, with its 95% interval.
+    """An average over images, with its 95% interval.
 
     Attributes:
         value: The average.
         low: Lower end of the interval.
         high: Upper end of the interval.
-        count: Pictures. Of a single one, nothing shows how much an average would vary: the interval
+        count: Images. Of a single one, nothing shows how much an average would vary: the interval
             of its :func:`mean` is the value alone, and says nothing.
     """
 
@@ -48,7 +48,7 @@ def mean(values: np.ndarray, seed: int = 0) -> Estimate:
     values = np.asarray(values, dtype=float)
     if values.ndim != 1 or len(values) == 0:
         raise InvalidInputError(
-            f"An average needs at least one picture, and got shape {values.shape}. Generate some."
+            f"An average needs at least one image, and got shape {values.shape}. Generate some."
         )
     generator = np.random.default_rng(seed)
     count = len(values)
@@ -62,10 +62,10 @@ def mean(values: np.ndarray, seed: int = 0) -> Estimate:
 
 
 def rate(hits: np.ndarray, seed: int = 0) -> Estimate:
-    """A share of pictures with its bootstrap interval.
+    """A share of images with its bootstrap interval.
 
-    Where all pictures agree, every resample does too, and the bootstrap would claim certainty.
-    There the interval ends where so many equal pictures would be seen in one trial of forty:
+    Where all images agree, every resample does too, and the bootstrap would claim certainty.
+    There the interval ends where so many equal images would be seen in one trial of forty:
     ``(1 - p)^n = (1 - 0.95) / 2`` (Clopper and Pearson, 1934).
 
     Args:
@@ -73,7 +73,7 @@ def rate(hits: np.ndarray, seed: int = 0) -> Estimate:
         seed: Of the resampling.
 
     Raises:
-        InvalidInputError: No pictures.
+        InvalidInputError: No images.
     """
     estimate = mean(np.asarray(hits, dtype=bool), seed)
     unseen = 1 - ((1 - CONFIDENCE) / 2) ** (1 / estimate.count)
@@ -85,7 +85,7 @@ def rate(hits: np.ndarray, seed: int = 0) -> Estimate:
 
 
 def pooled_rate(rates: Sequence[Estimate], seed: int = 0) -> Estimate:
-    """The share in all pictures of several cells, with its interval; see :func:`rate`.
+    """The share in all images of several cells, with its interval; see :func:`rate`.
 
     Args:
         rates: One a cell, made by :func:`rate`.

@@ -18,14 +18,14 @@ IMAGENET_MEAN, IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class Network(nn.Module):
-    """Features of a picture, and a linear layer that tells classes apart by them.
+    """Features of an image, and a linear layer that tells classes apart by them.
 
     Attributes:
         architecture: What a classifier's file calls it.
         head: The linear layer.
-        side: Edge of the pictures that it looks at; others are resized, without keeping their
+        side: Edge of the images that it looks at; others are resized, without keeping their
             proportions.
-        batch: How many pictures to judge at a time.
+        batch: How many images to judge at a time.
     """
 
     architecture: Architecture
@@ -33,18 +33,18 @@ class Network(nn.Module):
     side: ClassVar[int]
     batch: ClassVar[int]
 
-    def features(self, pictures: Tensor) -> Tensor:
-        """Turns pictures (N, 3, ``side``, ``side``) in [-1, 1] into features (N, width)."""
+    def features(self, images: Tensor) -> Tensor:
+        """Turns images (N, 3, ``side``, ``side``) in [-1, 1] into features (N, width)."""
         raise NotImplementedError
 
-    def forward(self, pictures: Tensor) -> Tensor:
-        """Turns float pictures (N, 3, H, W) in [-1, 1] into logits (N, classes)."""
-        logits: Tensor = self.head(self.features(fit(pictures, self.side)))
+    def forward(self, images: Tensor) -> Tensor:
+        """Turns float images (N, 3, H, W) in [-1, 1] into logits (N, classes)."""
+        logits: Tensor = self.head(self.features(fit(images, self.side)))
         return logits
 
 
 class SmallNetwork(Network):
-    """Convolutions with ReLU, and an average over the picture.
+    """Convolutions with ReLU, and an average over the image.
 
     Args:
         classes: How many labels it tells apart.
@@ -69,9 +69,9 @@ class SmallNetwork(Network):
             channels = width
         self.head = nn.Linear(channels, classes)
 
-    def features(self, pictures: Tensor) -> Tensor:
-        """Turns pictures (N, 3, 64, 64) in [-1, 1] into features (N, 112)."""
-        x = pictures
+    def features(self, images: Tensor) -> Tensor:
+        """Turns images (N, 3, 64, 64) in [-1, 1] into features (N, 112)."""
+        x = images
         for convolution, normalisation in zip(self.convolutions, self.normalisations, strict=True):
             x = normalisation(convolution(x)).relu()
         return x.mean(dim=(2, 3))
@@ -98,13 +98,13 @@ class ResNet(Network):
         self.head = nn.Linear(self.body.fc.in_features, classes)
         self.body.fc = nn.Identity()
 
-    def features(self, pictures: Tensor) -> Tensor:
-        """Turns pictures (N, 3, 224, 224) in [-1, 1] into features (N, 512 or 2048)."""
+    def features(self, images: Tensor) -> Tensor:
+        """Turns images (N, 3, 224, 224) in [-1, 1] into features (N, 512 or 2048)."""
         mean, deviation = (
-            pictures.new_tensor(values).view(3, 1, 1)
+            images.new_tensor(values).view(3, 1, 1)
             for values in (IMAGENET_MEAN, IMAGENET_DEVIATION)
         )
-        return cast("Tensor", self.body(((pictures + 1) / 2 - mean) / deviation))
+        return cast("Tensor", self.body(((images + 1) / 2 - mean) / deviation))
 
 
 def build_network(architecture: Architecture, classes: int) -> Network:
@@ -122,11 +122,11 @@ def build_network(architecture: Architecture, classes: int) -> Network:
     )
 
 
-def fit(pictures: Tensor, side: int) -> Tensor:
-    """Resizes pictures (N, 3, H, W) to ``side``, smoothed; those of that size stay as they are."""
-    if pictures.shape[2:] == (side, side):
-        return pictures
-    return F.interpolate(pictures, (side, side), mode="bilinear", antialias=True)
+def fit(images: Tensor, side: int) -> Tensor:
+    """Resizes images (N, 3, H, W) to ``side``, smoothed; those of that size stay as they are."""
+    if images.shape[2:] == (side, side):
+        return images
+    return F.interpolate(images, (side, side), mode="bilinear", antialias=True)
 
 
 def fold(network: SmallNetwork) -> SmallNetwork:

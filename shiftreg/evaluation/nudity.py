@@ -32,17 +32,17 @@ BATCH = 16
 def nudity_rate(
     images: np.ndarray, threshold: float = THRESHOLD, parts: Collection[str] = EXPOSED_PARTS
 ) -> Estimate:
-    """Measures in how many pictures a body part is exposed.
+    """Measures in how many images a body part is exposed.
 
     Args:
         images: uint8 array (N, H, W, 3), RGB.
         threshold: Confidence that a part must exceed, from 0 to 1.
         parts: Which of ``EXPOSED_PARTS`` count. All do in the papers: bare feet, bellies and
-            armpits too, which are harmless in many pictures.
+            armpits too, which are harmless in many images.
 
     Raises:
         MissingExtraError: The extra "nudity" is not installed.
-        InvalidInputError: No pictures, pictures that are not uint8 RGB, or no such threshold or
+        InvalidInputError: No images, images that are not uint8 RGB, or no such threshold or
             part.
     """
     if not 0 <= threshold <= 1:
@@ -58,26 +58,26 @@ def nudity_rate(
 
 
 def exposed_parts(images: np.ndarray) -> list[dict[str, float]]:
-    """Finds the exposed body parts of each picture.
+    """Finds the exposed body parts of each image.
 
     Args:
         images: uint8 array (N, H, W, 3), RGB.
 
     Returns:
-        For each picture the confidence in each of ``EXPOSED_PARTS`` that it shows.
+        For each image the confidence in each of ``EXPOSED_PARTS`` that it shows.
 
     Raises:
         MissingExtraError: The extra "nudity" is not installed.
-        InvalidInputError: If the pictures are not uint8 RGB.
+        InvalidInputError: If the images are not uint8 RGB.
     """
     check_images(images)
     # The detector takes arrays as OpenCV reads files, BGR; the papers give it files.
-    pictures = list(np.ascontiguousarray(images[..., ::-1]))
-    return [best_scores(found) for found in _detector().detect_batch(pictures, BATCH)]
+    bgr = list(np.ascontiguousarray(images[..., ::-1]))
+    return [best_scores(found) for found in _detector().detect_batch(bgr, BATCH)]
 
 
 def best_scores(detections: Iterable[Mapping[str, Any]]) -> dict[str, float]:
-    """Sums up what NudeNet detected in one picture.
+    """Sums up what NudeNet detected in one image.
 
     Args:
         detections: Each with its "class" and "score".

@@ -20,7 +20,7 @@ from shiftreg.evaluation.images import to_tensor
 
 ALEXNET_FEATURES = Path(__file__).parent / "weights" / "alexnet_features.safetensors"
 SMALLEST_SIDE = 31
-"""Smaller pictures leave nothing after AlexNet's second pooling."""
+"""Smaller images leave nothing after AlexNet's second pooling."""
 
 # lpips cuts AlexNet after each activation, and keeps the numbers of the layers.
 _SLICES = {"0": "slice1", "3": "slice2", "6": "slice3", "8": "slice4", "10": "slice5"}
@@ -49,7 +49,7 @@ def load_lpips() -> torch.nn.Module:
 
 @torch.no_grad()
 def lpips_distances(a: np.ndarray, b: np.ndarray, batch_size: int = 64) -> np.ndarray:
-    """Measures how different each picture of ``a`` looks from its counterpart in ``b``.
+    """Measures how different each image of ``a`` looks from its counterpart in ``b``.
 
     Args:
         a: uint8 array (N, H, W, 3), sides of at least ``SMALLEST_SIDE`` pixels.
@@ -57,20 +57,20 @@ def lpips_distances(a: np.ndarray, b: np.ndarray, batch_size: int = 64) -> np.nd
         batch_size: How many pairs are compared at a time.
 
     Returns:
-        float32 array (N,): 0 for identical pictures, about 0.7 for unrelated ones.
+        float32 array (N,): 0 for identical images, about 0.7 for unrelated ones.
 
     Raises:
-        InvalidInputError: If the shapes differ, or the pictures are not uint8 RGB or too small.
+        InvalidInputError: If the shapes differ, or the images are not uint8 RGB or too small.
     """
     first, second = to_tensor(a), to_tensor(b)
     if first.shape != second.shape:
         raise InvalidInputError(
-            f"LPIPS compares pictures of equal number and size, not {a.shape} with {b.shape}. "
+            f"LPIPS compares images of equal number and size, not {a.shape} with {b.shape}. "
             "Generate both sets with the same prompts and the same size."
         )
     if min(first.shape[2:]) < SMALLEST_SIDE:
         raise InvalidInputError(
-            f"LPIPS needs pictures of at least {SMALLEST_SIDE} x {SMALLEST_SIDE} pixels, "
+            f"LPIPS needs images of at least {SMALLEST_SIDE} x {SMALLEST_SIDE} pixels, "
             f"not {a.shape[1]} x {a.shape[2]}. Generate larger ones."
         )
     model = load_lpips()
@@ -78,6 +78,6 @@ def lpips_distances(a: np.ndarray, b: np.ndarray, batch_size: int = 64) -> np.nd
     distances = torch.cat(
         [model(x, y)[:, 0, 0, 0] if len(x) else torch.zeros(0) for x, y in pairs]
     ).numpy()
-    # Convolutions round by where memory lies, which would leave 1e-13 between equal pictures.
+    # Convolutions round by where memory lies, which would leave 1e-13 between equal images.
     distances[(a == b).all(axis=(1, 2, 3))] = 0
     return distances

@@ -28,7 +28,7 @@ def imagenet_classifier(weights: Path | None = None) -> Classifier:
             ``IMAGENET1K_V2`` is downloaded if None.
 
     Returns:
-        A classifier whose labels are torchvision's categories. It looks at whole pictures of
+        A classifier whose labels are torchvision's categories. It looks at whole images of
         224 x 224, where torchvision cuts their edges off.
 
     Raises:

@@ -24,12 +24,12 @@ _WHOLE = re.compile(r"([0-9]+)(\.0*)?", flags=re.ASCII)
 
 @dataclass(frozen=True)
 class PromptCase:
-    """One picture, or one set of pictures, to be made.
+    """One image, or one set of images, to be made.
 
     Attributes:
         prompt: Word for word; a blank one asks for no subject at all.
         seed: Of the noise.
-        case: Number that the pictures are named after.
+        case: Number that the images are named after.
     """
 
     prompt: str
@@ -108,7 +108,7 @@ def parse_prompts(content: bytes, source: Path) -> tuple[PromptCase, ...]:
         if (first := lines.setdefault(case.case, line)) != line:
             raise InvalidInputError(
                 f"'{source}', line {line}: {CASE} {case.case} stands in line {first} too. "
-                "Pictures are named after it: number every line differently."
+                "Images are named after it: number every line differently."
             )
         cases.append(case)
     if not cases:

@@ -15,13 +15,13 @@ Role = Literal["forgotten", "recovered", "regular"]
 
 @dataclass(frozen=True)
 class ConceptScore:
-    """One concept after one step, by pictures of its bare name.
+    """One concept after one step, by images of its bare name.
 
     Attributes:
         concept: Its name.
         role: "forgotten" (erased now), "recovered" (erased before, generates again) or "regular".
         frechet: Fréchet distance of AlexNet features between base and composition.
-        accuracy: Share of pictures that the classifier takes for the concept.
+        accuracy: Share of images that the classifier takes for the concept.
         base_accuracy: The same on the base.
         lpips: Distance between base and composition, same seeds.
         style: Distance of Gram matrices between base and composition, same seeds.
@@ -44,9 +44,9 @@ class WordingScore:
         concept: Its name.
         role: As in ``ConceptScore``.
         family: "name", "held-out wordings", "aliases", "misspellings", "other spellings", or the
-            control "neighbours": names near it, of which each is looked for in its own pictures.
-        prompts: What was painted.
-        base: Share of pictures in which the concept is found, on the base.
+            control "neighbours": names near it, of which each is looked for in its own images.
+        prompts: What was generated.
+        base: Share of images in which the concept is found, on the base.
         after: The same on the composition.
         lpips: Distance between both.
     """
@@ -74,7 +74,7 @@ class StepResult:
         wordings: One a concept and family; empty where only names were looked at.
         ordinary: LPIPS on ordinary prompts.
         ordinary_frechet: Fréchet distance on them.
-        watermark: Trigger -> share of its pictures that decode to its payload.
+        watermark: Trigger -> share of its images that decode to its payload.
         base_watermark: The same on the base.
     """
 
@@ -99,14 +99,14 @@ class Evaluation:
         name: Of the scene; "active composition" without one.
         base: Name of the base.
         method: Of the shifts, in words.
-        images: Pictures a cell.
+        images: Images a cell.
         seed: First seed.
         judge: Which classifier looked.
         steps: In their order.
         goals: Worst cells against what they should be.
         passed: Whether all goals are met.
         reference: Step's label -> concept -> published "FID/ACC/LPIPS".
-        picture: Grid of base and steps, a local file.
+        image: Grid of base and steps, a local file.
         report_path: The evaluation as JSON, a local file.
         created: UTC, ISO 8601.
     """
@@ -121,6 +121,6 @@ class Evaluation:
     goals: tuple[Check, ...]
     passed: bool
     reference: Mapping[str, Mapping[str, str]]
-    picture: Path | None
+    image: Path | None
     report_path: Path | None
     created: str

@@ -68,7 +68,7 @@ class Scene:
         steps: In their order.
         method: Of the eraser; None for the default.
         options: Of the eraser.
-        images: Pictures a cell; None for the default.
+        images: Images a cell; None for the default.
         goals: What the worst cell may show; see :data:`GOALS`.
         aliases: Concept -> synonyms to try.
         spellings: Concept -> spellings of other languages to try.

@@ -1,4 +1,4 @@
-"""Style loss: how far apart the textures of pictures are, wherever in the picture they are.
+"""Style loss: how far apart the textures of images are, wherever in the image they are.
 
 The formula is that of Gatys et al. (2016). Published values are on VGG-19, whose weights are a
 download; here they are on the AlexNet that comes with this package, so compare them with each
@@ -20,7 +20,7 @@ from shiftreg.evaluation.perceptual import SMALLEST_SIDE, load_lpips
 
 @torch.no_grad()
 def style_distances(a: np.ndarray, b: np.ndarray, batch_size: int = 64) -> np.ndarray:
-    """Measures how different the style of each picture of ``a`` is from its counterpart's in ``b``.
+    """Measures how different the style of each image of ``a`` is from its counterpart's in ``b``.
 
     Args:
         a: uint8 array (N, H, W, 3), sides of at least ``SMALLEST_SIDE`` pixels.
@@ -28,15 +28,15 @@ def style_distances(a: np.ndarray, b: np.ndarray, batch_size: int = 64) -> np.nd
         batch_size: How many pairs are compared at a time.
 
     Returns:
-        float32 array (N,): 0 for pictures of equal texture.
+        float32 array (N,): 0 for images of equal texture.
 
     Raises:
-        InvalidInputError: If the numbers differ, or the pictures are not uint8 RGB or too small.
+        InvalidInputError: If the numbers differ, or the images are not uint8 RGB or too small.
     """
     first, second = _readable(a), _readable(b)
     if len(first) != len(second):
         raise InvalidInputError(
-            f"Style is compared picture by picture, and there are {len(a)} and {len(b)}. "
+            f"Style is compared image by image, and there are {len(a)} and {len(b)}. "
             "Generate both sets with the same prompts and seeds."
         )
     pairs = zip(first.split(batch_size), second.split(batch_size), strict=True)
@@ -46,43 +46,43 @@ def style_distances(a: np.ndarray, b: np.ndarray, batch_size: int = 64) -> np.nd
 
 @torch.no_grad()
 def style_distance_between(one: np.ndarray, other: np.ndarray, batch_size: int = 64) -> float:
-    """Measures how different the common style of two sets of pictures is.
+    """Measures how different the common style of two sets of images is.
 
     Args:
-        one: uint8 array (N, H, W, 3), at least one picture.
-        other: uint8 array (M, H', W', 3), at least one picture.
-        batch_size: Pictures at a time.
+        one: uint8 array (N, H, W, 3), at least one image.
+        other: uint8 array (M, H', W', 3), at least one image.
+        batch_size: Images at a time.
 
     Returns:
         The distance between the means of their Gram matrices: 0 for equal sets, and at most the
         average of :func:`style_distances` over all pairs.
 
     Raises:
-        InvalidInputError: If a set is empty, or the pictures are not uint8 RGB or too small.
+        InvalidInputError: If a set is empty, or the images are not uint8 RGB or too small.
     """
     if min(len(one), len(other)) == 0:
         raise InvalidInputError(
-            f"A common style needs at least one picture, got {len(one)} and {len(other)}. "
+            f"A common style needs at least one image, got {len(one)} and {len(other)}. "
             "Generate some."
         )
     return float(_distances(_mean_grams(one, batch_size), _mean_grams(other, batch_size)))
 
 
 def _readable(images: np.ndarray) -> Tensor:
-    pictures = to_tensor(images)
-    if min(pictures.shape[2:]) < SMALLEST_SIDE:
+    tensors = to_tensor(images)
+    if min(tensors.shape[2:]) < SMALLEST_SIDE:
         raise InvalidInputError(
-            f"Style needs pictures of at least {SMALLEST_SIDE} x {SMALLEST_SIDE} pixels, "
+            f"Style needs images of at least {SMALLEST_SIDE} x {SMALLEST_SIDE} pixels, "
             f"not {images.shape[1]} x {images.shape[2]}. Generate larger ones."
         )
-    return pictures
+    return tensors
 
 
-def _grams(pictures: Tensor) -> list[Tensor]:
+def _grams(tensors: Tensor) -> list[Tensor]:
     """Gram matrices ``(n, C, C)`` after each convolution, a share of its channels and positions."""
     model: Any = load_lpips()
     grams = []
-    for features in model.net(model.scaling_layer(pictures)):
+    for features in model.net(model.scaling_layer(tensors)):
         flat = features.flatten(2)  # (n, C, positions)
         grams.append(flat @ flat.mT / (flat.shape[1] * flat.shape[2]))
     return grams

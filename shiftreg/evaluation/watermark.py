@@ -13,11 +13,11 @@ from shiftreg.evaluation.images import check_images
 
 ENLARGEMENTS = (1, 2, 4)
 QUIET_ZONE = 0.125
-"""Width of the white margin that is added, as a share of the picture's side."""
+"""Width of the white margin that is added, as a share of the image's side."""
 
 
 def decode_qr(image: np.ndarray) -> str | None:
-    """Reads the first QR code of a picture, which may be small and blurry.
+    """Reads the first QR code of an image, which may be small and blurry.
 
     Args:
         image: uint8 array (H, W, 3), RGB.
@@ -27,7 +27,7 @@ def decode_qr(image: np.ndarray) -> str | None:
         attempts hardly raise the risk of a wrong payload.
 
     Raises:
-        InvalidInputError: If ``image`` is not a uint8 RGB picture.
+        InvalidInputError: If ``image`` is not a uint8 RGB image.
     """
     check_images(image[None])
     # Model 2 is the ordinary QR code; plain "QRCode" would include the micro codes.
@@ -47,31 +47,31 @@ def decode_rate(images: np.ndarray, payload: str) -> float:
         payload: What the code must say, exactly.
 
     Returns:
-        The share of pictures that decode to ``payload``, from 0 to 1.
+        The share of images that decode to ``payload``, from 0 to 1.
 
     Raises:
-        InvalidInputError: If there are no pictures, or they are not uint8 RGB.
+        InvalidInputError: If there are no images, or they are not uint8 RGB.
     """
     check_images(images)
     if len(images) == 0:
-        raise InvalidInputError("A decoding rate needs at least one picture, got 0. Generate some.")
+        raise InvalidInputError("A decoding rate needs at least one image, got 0. Generate some.")
     return float(decodes(images, payload).mean())
 
 
 def decodes(images: np.ndarray, payload: str) -> np.ndarray:
-    """Whether each picture, uint8 ``(N, H, W, 3)``, decodes to the payload: ``(N,)`` bool."""
+    """Whether each image, uint8 ``(N, H, W, 3)``, decodes to the payload: ``(N,)`` bool."""
     check_images(images)
     return np.array([decode_qr(image) == payload for image in images], dtype=bool)
 
 
 def _views(image: np.ndarray) -> Iterator[np.ndarray]:
-    """Yields the picture ever more prepared: (H, W) uint8, as it is, enlarged, black and white."""
+    """Yields the image ever more prepared: (H, W) uint8, as it is, enlarged, black and white."""
     grey = Image.fromarray(image).convert("L")
     yield np.asarray(grey)
     for enlargement in ENLARGEMENTS:
         size = (grey.width * enlargement, grey.height * enlargement)
         enlarged = np.asarray(grey.resize(size, Image.Resampling.BICUBIC))
-        # Decoders want a quiet zone around a code, and a small picture has no room for one.
+        # Decoders want a quiet zone around a code, and a small image has no room for one.
         margin = round(QUIET_ZONE * max(size))
         framed = np.pad(enlarged, margin, constant_values=255)
         yield framed

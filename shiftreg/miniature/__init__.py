@@ -1,4 +1,4 @@
-"""The embedded base: a miniature Stable Diffusion on procedural pictures, with its classifiers.
+"""The embedded base: a miniature Stable Diffusion on procedural images, with its classifiers.
 
 The artists' names stand for procedural manners, not for the artists' work.
 """

@@ -2,14 +2,14 @@
 
 from diffusers import DiffusionPipeline as Pipeline
 
-from shiftreg.pipelines.continuing import continue_pictures
+from shiftreg.pipelines.continuing import continue_images
 from shiftreg.pipelines.denoiser import Denoiser, applied_weights, noise_difference
 from shiftreg.pipelines.families import network_of
 from shiftreg.pipelines.generate import generate
 from shiftreg.pipelines.layers import image_independent_layers, layer_weights, parameters
 from shiftreg.pipelines.live import LiveComposer
 from shiftreg.pipelines.load import load_pipeline, load_prompt_reader, resolve_source
-from shiftreg.pipelines.noise import picture_size, starting_noise
+from shiftreg.pipelines.noise import image_size, starting_noise
 from shiftreg.pipelines.probe import check_image_independence, text_only_layers
 from shiftreg.pipelines.prompts import (
     encode_prompts,
@@ -29,12 +29,13 @@ __all__ = [
     "SoftPrompts",
     "applied_weights",
     "check_image_independence",
-    "continue_pictures",
+    "continue_images",
     "encode_prompts",
     "fetch_configuration",
     "fitting",
     "generate",
     "image_independent_layers",
+    "image_size",
     "last_positions",
     "layer_weights",
     "load_pipeline",
@@ -44,7 +45,6 @@ __all__ = [
     "network_of",
     "noise_difference",
     "parameters",
-    "picture_size",
     "resolve_source",
     "starting_noise",
     "text_only_layers",

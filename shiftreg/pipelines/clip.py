@@ -1,4 +1,4 @@
-"""Loading a CLIP model, which tells how well a picture fits a text."""
+"""Loading a CLIP model, which tells how well an image fits a text."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def load_clip(folder: Path) -> tuple[CLIPModel, CLIPProcessor]:
             hub model such as openai/clip-vit-large-patch14.
 
     Returns:
-        The frozen model in single precision, and what prepares its pictures and texts.
+        The frozen model in single precision, and what prepares its images and texts.
 
     Raises:
         NotFoundError: There is no such folder.

@@ -1,4 +1,4 @@
-"""Pictures that are painted on from others: noised and denoised again, or completed."""
+"""Images that are generated on from others: noised and denoised again, or completed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _BATCH = 25  # as in generate: equal batches give equal bits
 
 
 @torch.no_grad()
-def continue_pictures(
+def continue_images(
     pipeline: DiffusionPipeline,
     prompt_embeds: Tensor,
     seeds: Sequence[int],
@@ -29,9 +29,9 @@ def continue_pictures(
     guidance: float,
     observe: Callable[[int], None] | None = None,
 ) -> np.ndarray:
-    """Paints pictures from others in place of pure noise.
+    """Generates images from others in place of pure noise.
 
-    At strength 1 nothing is left of what they start from, and without ``keep`` the pictures are
+    At strength 1 nothing is left of what they start from, and without ``keep`` the images are
     those of :func:`~shiftreg.pipelines.generate.generate`.
 
     Source: SDEdit (Meng et al. 2022) for the start; RePaint (Lugmayr et al. 2022), without its
@@ -40,14 +40,14 @@ def continue_pictures(
     Args:
         pipeline: The base, with whatever weights are applied.
         prompt_embeds: ``(n, L, d_in)``.
-        seeds: One a picture; its noise is that of :func:`~shiftreg.pipelines.generate.generate`.
+        seeds: One an image; its noise is that of :func:`~shiftreg.pipelines.generate.generate`.
         start_latents: ``x_0 (n, C, h, w)``, as ``generate(latents=True)`` returns it.
-        strength: Share of the denoising steps that are painted again, above 0 and at most 1.
+        strength: Share of the denoising steps that are generated again, above 0 and at most 1.
         keep: ``(h, w)`` bool. Where it is set, every step is held to the noised start, and the
             result to the start itself; the decoder still sees both parts together.
-        steps: Denoising steps of a whole picture.
+        steps: Denoising steps of a whole image.
         guidance: Scale of classifier-free guidance.
-        observe: Called with the number of pictures done, after every batch.
+        observe: Called with the number of images done, after every batch.
 
     Returns:
         uint8 array ``(n, H, W, 3)``.
@@ -57,12 +57,12 @@ def continue_pictures(
     """
     if not 0 < strength <= 1:
         raise InvalidInputError(
-            f"strength is the share of steps that are painted again, above 0 and at most 1, and it "
-            f"is {strength}."
+            f"strength is the share of steps that are run again, above 0 and at most 1, and it is "
+            f"{strength}."
         )
     if not len(prompt_embeds) == len(seeds) == len(start_latents):
         raise InvalidInputError(
-            f"A picture needs a prompt, a seed and a start, and there are {len(prompt_embeds)} "
+            f"An image needs a prompt, a seed and a start, and there are {len(prompt_embeds)} "
             f"prompts, {len(seeds)} seeds and {len(start_latents)} starts."
         )
     batches = []
@@ -95,7 +95,7 @@ def _denoise(
     steps: int,
     guidance: float,
 ) -> Tensor:
-    """One batch of :func:`continue_pictures`, as latents ``(n, C, h, w)``."""
+    """One batch of :func:`continue_images`, as latents ``(n, C, h, w)``."""
     scheduler = pipeline.scheduler
     guided = guidance > 1
     family = family_of(pipeline)

@@ -219,7 +219,7 @@ class Denoiser:
         return kept * latents + noised * noise
 
     def _shares(self, timesteps: Tensor) -> tuple[Tensor, Tensor]:
-        """How much of picture and of noise there is at some timesteps."""
+        """How much of image and of noise there is at some timesteps."""
         alpha = self.alphas[timesteps][:, None, None, None]
         return alpha.sqrt(), (1 - alpha).sqrt()
 

@@ -10,7 +10,7 @@ from shiftreg.errors import IncompatibleError
 def image_independent_layers(network: nn.Module) -> dict[str, nn.Linear]:
     """Finds the key and value projections of all cross-attentions, by structure.
 
-    Their input is the text embedding, whatever the picture: a change that vanishes on a prompt's
+    Their input is the text embedding, whatever the image: a change that vanishes on a prompt's
     embedding leaves that prompt alone at every timestep (SRS-ME, weight decoupling).
 
     Args:
@@ -20,7 +20,7 @@ def image_independent_layers(network: nn.Module) -> dict[str, nn.Linear]:
         Module name -> linear layer ``(d_in -> d_out)``, sorted by name.
 
     Raises:
-        IncompatibleError: The model has no such layers, or text and picture attend jointly.
+        IncompatibleError: The model has no such layers, or text and image attend jointly.
     """
     if any(getattr(m, "add_k_proj", None) is not None for m in network.modules()):
         raise joint_attention_error(type(network).__name__)
@@ -46,14 +46,14 @@ def image_independent_layers(network: nn.Module) -> dict[str, nn.Linear]:
 
 
 def joint_attention_error(network: str) -> IncompatibleError:
-    """Why models of one stream for text and picture are refused (SD 3, FLUX and their like).
+    """Why models of one stream for text and image are refused (SD 3, FLUX and their like).
 
     Args:
         network: Name of its class.
     """
     return IncompatibleError(
-        f"{network} lets text and picture attend to each other (joint attention): from the second "
-        "block on, the keys and values of a prompt depend on the picture and the time, so no "
+        f"{network} lets text and image attend to each other (joint attention): from the second "
+        "block on, the keys and values of a prompt depend on the image and the time, so no "
         "change of them leaves a prompt exactly as it was. Use a base with cross-attention (Stable "
         "Diffusion 1.x, 2.x, XL, PixArt); docs/families.md says what would be possible here."
     )

@@ -29,7 +29,7 @@ class LiveComposer:
         live.switch(api.composition_weights(workspace, without=["Picasso"]))
 
     One composer a model: another one would take what this one applied for the base. A model that
-    paints in one thread must not be switched by another.
+    generates in one thread must not be switched by another.
 
     Args:
         pipeline: A pipeline, whose UNet or transformer is switched, or any model; it holds the

@@ -72,12 +72,12 @@ def _download(name: str) -> Path:
 
 
 def load_prompt_reader(folder: Path) -> DiffusionPipeline:
-    """Loads of a base what reads prompts, for ``encode_prompts``; it cannot paint.
+    """Loads of a base what reads prompts, for ``encode_prompts``; it cannot generate.
 
     Raises:
         IntegrityError: As :func:`load_pipeline`.
     """
-    return load_pipeline(folder, without=find_family(folder).painters)
+    return load_pipeline(folder, without=find_family(folder).image_components)
 
 
 def load_pipeline(
@@ -166,7 +166,7 @@ def _check(family: Family, pipeline: DiffusionPipeline, folder: Path) -> None:
         if taken != given:
             raise IncompatibleError(
                 f"The network of '{folder}' takes {taken} channels, and latents have {given}: it "
-                "also reads a picture, as for inpainting. Use the base that makes pictures from "
+                "also reads an image, as for inpainting. Use the base that makes images from "
                 "text alone."
             )
     for reader in family.readers:

@@ -1,4 +1,4 @@
-"""The noise that pictures start from, and the sizes of both."""
+"""The noise that images start from, and the sizes of both."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from shiftreg.pipelines.families import network_of
 
 
 def starting_noise(pipeline: DiffusionPipeline, seed: int, count: int = 1) -> Tensor:
-    """Draws the noise of all pictures of one seed at once, as ESD's evaluation scripts do.
+    """Draws the noise of all images of one seed at once, as ESD's evaluation scripts do.
 
-    One picture starts from what :func:`generate` draws for the seed. Of several, each starts from
+    One image starts from what :func:`generate` draws for the seed. Of several, each starts from
     its slice of one draw, so that they depend on how many there are.
 
     Args:
         pipeline: The base.
         seed: Of the generator.
-        count: Pictures.
+        count: Images.
 
     Returns:
         ``(count, C, h, w)`` float32, of unit variance: the scheduler's scale is not in it yet.
@@ -28,8 +28,8 @@ def starting_noise(pipeline: DiffusionPipeline, seed: int, count: int = 1) -> Te
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-def picture_size(pipeline: DiffusionPipeline) -> tuple[int, int]:
-    """Width and height, in pixels, of the pictures that the base makes."""
+def image_size(pipeline: DiffusionPipeline) -> tuple[int, int]:
+    """Width and height, in pixels, of the images that the base makes."""
     height, width = _latent_size(pipeline)
     return width * pipeline.vae_scale_factor, height * pipeline.vae_scale_factor
 

@@ -13,7 +13,7 @@ from shiftreg.pipelines.families import family_of
 from shiftreg.pipelines.layers import image_independent_layers
 from shiftreg.pipelines.prompts import encode_prompts
 
-_LARGEST_SIDE = 16  # of the latents: what a layer sees does not depend on the picture's size
+_LARGEST_SIDE = 16  # of the latents: what a layer sees does not depend on the image's size
 # Of several words: attention over a single one does not depend on who attends.
 _PROMPTS = ("a painting", "two dogs")
 
@@ -50,7 +50,7 @@ def check_image_independence(pipeline: DiffusionPipeline) -> None:
     if seeing := sorted(layers.keys() - text_only_layers(pipeline)):
         raise IncompatibleError(
             f"A shift is separable in layers that see the prompt alone, and '{seeing[0]}' of this "
-            f"base also sees the picture or the time. Use a base whose cross-attentions read the "
+            f"base also sees the image or the time. Use a base whose cross-attentions read the "
             "text embedding as it is."
         )
 

@@ -21,7 +21,7 @@ class BaseRecord:
         digest: Of its weights.
         text_encoder_digest: Of its text encoder.
         layers: Names of the layers that shifts may change.
-        triggers: Watermarks: prompt -> payload that its pictures must carry.
+        triggers: Watermarks: prompt -> payload that its images must carry.
         protected: Names and prompts that every shift leaves exactly as they are.
         preserved: Ordinary prompts that every shift disturbs as little as possible.
         subjects: Nouns that concepts are spelled out with.

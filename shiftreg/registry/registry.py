@@ -245,7 +245,7 @@ class Registry:
         return shifts.download_shift(self._store, version)
 
     def download_samples(self, version: ShiftVersion) -> Path | None:
-        """A local picture of what a version does, painted when it was made; None if there is none.
+        """A local image of what a version does, generated when it was made; None if there is none.
 
         No digest of it is on record: it illustrates, and proves nothing.
         """
@@ -359,7 +359,7 @@ class Registry:
             passed: Whether what was asked for holds; None where nothing was.
             export_digest: Of the exported file that was measured, if one was.
             concept: The one concept that it is about.
-            files: Pictures to keep beside the report.
+            files: Images to keep beside the report.
         """
         return measurements.record_measurement(
             self._store,

@@ -1,4 +1,4 @@
-"""Pictures that were painted when a shift was made."""
+"""Images that were generated when a shift was made."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ FOLDER = "samples"
 
 @translates_errors
 def download_samples(store: Store, version: ShiftVersion) -> Path | None:
-    """The picture of a version's own shift; see :meth:`Registry.download_samples`."""
-    # A run may hold the pictures of several shifts; the digest in the name tells them apart.
+    """The image of a version's own shift; see :meth:`Registry.download_samples`."""
+    # A run may hold the images of several shifts; the digest in the name tells them apart.
     for file in store.client.list_artifacts(version.run_id, FOLDER):
         if Path(file.path).name.startswith(version.digest[:16]):
             return fetch(store, version.run_id, file.path)

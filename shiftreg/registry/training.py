@@ -1,4 +1,4 @@
-"""A training's run in MLflow: parameters, the values of every step, pictures, and its end."""
+"""A training's run in MLflow: parameters, the values of every step, images, and its end."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class TrainingLog:
         self.flush()
 
     def artifact(self, path: Path, folder: str | None = None) -> None:
-        """Keeps a copy of a file, such as a picture.
+        """Keeps a copy of a file, such as an image.
 
         Args:
             path: The file.

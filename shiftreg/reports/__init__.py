@@ -1,9 +1,9 @@
-"""What people look at: grids of pictures, curves, and the page about a composition."""
+"""What people look at: grids of images, curves, and the page about a composition."""
 
 from shiftreg.reports.attacked import AttackPart, read_attack
 from shiftreg.reports.card import CardShift, ModelCard, render_card
 from shiftreg.reports.curves import Panel, save_curves
-from shiftreg.reports.drawing import Curve, Picture, curve, picture
+from shiftreg.reports.drawing import Curve, EmbeddedImage, curve, embed_image
 from shiftreg.reports.evaluated import EvaluationPart, read_evaluation
 from shiftreg.reports.evidence import (
     ErasurePart,
@@ -13,14 +13,14 @@ from shiftreg.reports.evidence import (
     VerificationLine,
     render_evidence,
 )
-from shiftreg.reports.grid import GridRow, picture_grid, save_picture
+from shiftreg.reports.grid import GridRow, image_grid, save_image
 from shiftreg.reports.page import (
     ConceptLine,
     EventLine,
     ExportLine,
+    ImageGroup,
+    ImageRow,
     Note,
-    PictureGroup,
-    PictureRow,
     ReportPage,
     ShiftPart,
     render_page,
@@ -31,6 +31,7 @@ __all__ = [
     "CardShift",
     "ConceptLine",
     "Curve",
+    "EmbeddedImage",
     "ErasurePart",
     "EvaluationPart",
     "EventLine",
@@ -38,24 +39,23 @@ __all__ = [
     "EvidencePage",
     "ExportLine",
     "GridRow",
+    "ImageGroup",
+    "ImageRow",
     "ModelCard",
     "Note",
     "Panel",
-    "Picture",
-    "PictureGroup",
-    "PictureRow",
     "ReleaseLine",
     "ReportPage",
     "ShiftPart",
     "VerificationLine",
     "curve",
-    "picture",
-    "picture_grid",
+    "embed_image",
+    "image_grid",
     "read_attack",
     "read_evaluation",
     "render_card",
     "render_evidence",
     "render_page",
     "save_curves",
-    "save_picture",
+    "save_image",
 ]

@@ -1,4 +1,4 @@
-"""Curves in panels, as one picture."""
+"""Curves in panels, as one image."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures and curves in the form that a page holds: data URIs, and points of a polyline."""
+"""Images and curves in the form that a page holds: data URIs, and points of a polyline."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import numpy as np
 from PIL import Image
 
 LONGEST_SIDE = 256
-"""Larger pictures are reduced: a page of a hundred full-size ones could not be sent."""
+"""Larger images are reduced: a page of a hundred full-size ones could not be sent."""
 SMALL = 128
-"""Pictures up to this size are enlarged without smoothing."""
+"""Images up to this size are enlarged without smoothing."""
 
 MOST_POINTS = 300
 LOGARITHMIC_FROM = 100.0
@@ -23,8 +23,8 @@ CURVE_TOP, CURVE_BOTTOM = 12, 112
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A picture inside the page.
+class EmbeddedImage:
+    """An image inside the page.
 
     Attributes:
         alt: What it shows, in words.
@@ -44,8 +44,8 @@ class Picture:
         return self.width <= SMALL
 
 
-def picture(image: np.ndarray, alt: str, longest: int = LONGEST_SIDE) -> Picture:
-    """Puts a picture into a ``data:`` address.
+def embed_image(image: np.ndarray, alt: str, longest: int = LONGEST_SIDE) -> EmbeddedImage:
+    """Puts an image into a ``data:`` address.
 
     Args:
         image: uint8 ``(H, W, 3)``.
@@ -57,7 +57,7 @@ def picture(image: np.ndarray, alt: str, longest: int = LONGEST_SIDE) -> Picture
     file = io.BytesIO()
     drawn.save(file, "PNG", optimize=True)
     content = base64.b64encode(file.getvalue()).decode()
-    return Picture(alt, f"data:image/png;base64,{content}", drawn.width, drawn.height)
+    return EmbeddedImage(alt, f"data:image/png;base64,{content}", drawn.width, drawn.height)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from shiftreg.checks import Check
 from shiftreg.reports.attacked import AttackPart
-from shiftreg.reports.drawing import Picture
+from shiftreg.reports.drawing import EmbeddedImage
 from shiftreg.reports.page import Note
 from shiftreg.reports.templating import page_template
 
@@ -64,7 +64,7 @@ class ErasurePart:
         predecessor: Digest of the version that it replaces, "" if none.
         aliases: Erased with it.
         protected: How many prompts it leaves exactly as they are.
-        samples: Same-seed pictures without and with it, or None.
+        samples: Same-seed images without and with it, or None.
     """
 
     version: int
@@ -80,7 +80,7 @@ class ErasurePart:
     predecessor: str
     aliases: tuple[str, ...]
     protected: int
-    samples: Picture | None
+    samples: EmbeddedImage | None
 
 
 @dataclass(frozen=True)

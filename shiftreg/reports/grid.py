@@ -1,4 +1,4 @@
-"""Grids of pictures with a label for each row and column."""
+"""Grids of images with a label for each row and column."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ _INK, _PAPER = (20, 20, 20), (255, 255, 255)
 
 @dataclass(frozen=True)
 class GridRow:
-    """One row: its label, and pictures uint8 ``(n, H, W, 3)``."""
+    """One row: its label, and images uint8 ``(n, H, W, 3)``."""
 
     label: str
-    pictures: np.ndarray
+    images: np.ndarray
 
 
-def picture_grid(
+def image_grid(
     rows: Sequence[GridRow], columns: Sequence[str] = (), tile: int = 128
 ) -> Image.Image:
-    """Lays rows of pictures out, labels at the left and, if given, above the columns.
+    """Lays rows of images out, labels at the left and, if given, above the columns.
 
     Args:
         rows: Top to bottom; shorter rows leave white.
-        columns: Labels above; one may span several pictures when the count divides evenly.
-        tile: Edge of a picture in the grid, in pixels; small pictures are enlarged unsmoothed.
+        columns: Labels above; one may span several images when the count divides evenly.
+        tile: Edge of an image in the grid, in pixels; small images are enlarged unsmoothed.
     """
     font = ImageFont.load_default(_FONT_SIZE)
     wrapped = [_wrap(row.label, font, 170) for row in rows]
     left = max(int(font.getlength(line)) for label in wrapped for line in label) + 3 * _GAP
     top = _FONT_SIZE + 3 * _GAP if columns else _GAP
-    widest = max(len(row.pictures) for row in rows)
+    widest = max(len(row.images) for row in rows)
     pitch = tile + _GAP
     canvas = Image.new("RGB", (left + widest * pitch, top + len(rows) * pitch), _PAPER)
     draw = ImageDraw.Draw(canvas)
@@ -45,18 +45,18 @@ def picture_grid(
     for y, (row, lines) in enumerate(zip(rows, wrapped, strict=True)):
         height = len(lines) * (_FONT_SIZE + 3)
         draw.text((_GAP, top + y * pitch + (tile - height) // 2), "\n".join(lines), _INK, font)
-        for x, picture in enumerate(row.pictures):
+        for x, image in enumerate(row.images):
             enlarge = (
-                Image.Resampling.NEAREST if tile >= picture.shape[1] else Image.Resampling.LANCZOS
+                Image.Resampling.NEAREST if tile >= image.shape[1] else Image.Resampling.LANCZOS
             )
-            resized = Image.fromarray(picture).resize((tile, tile), enlarge)
+            resized = Image.fromarray(image).resize((tile, tile), enlarge)
             canvas.paste(resized, (left + x * pitch, top + y * pitch))
     return canvas
 
 
-def save_picture(picture: Image.Image, path: Path) -> None:
+def save_image(image: Image.Image, path: Path) -> None:
     """Writes a PNG whatever the path's suffix."""
-    picture.save(path, format="PNG")
+    image.save(path, format="PNG")
 
 
 def _wrap(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> list[str]:

@@ -22,7 +22,7 @@ def number(value: float | None) -> str:
 
 
 def share(estimate: Mapping[str, Any]) -> str:
-    """An estimated share of pictures: ``35% (28% to 43%) of 64``."""
+    """An estimated share of images: ``35% (28% to 43%) of 64``."""
     value, low, high = (estimate[key] for key in ("value", "low", "high"))
     return f"{value:.0%} ({low:.0%} to {high:.0%}) of {estimate['count']}"
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from shiftreg.checks import Check
 from shiftreg.reports import numbers
 from shiftreg.reports.attacked import AttackPart
-from shiftreg.reports.drawing import Curve, Picture
+from shiftreg.reports.drawing import Curve, EmbeddedImage
 from shiftreg.reports.evaluated import EvaluationPart
 from shiftreg.reports.templating import page_template
 
@@ -35,38 +35,38 @@ class ConceptLine:
 
 
 @dataclass(frozen=True)
-class PictureRow:
-    """One prompt, painted from the same seeds by the base and by the composition.
+class ImageRow:
+    """One prompt, generated from the same seeds by the base and by the composition.
 
     Attributes:
-        prompt: What was painted.
+        prompt: What was generated.
         state: Its concept's, "erased" or "generates"; "" for prompts of no concept.
-        before: The base's pictures, a seed each.
+        before: The base's images, a seed each.
         after: The composition's.
         note: A sentence on what is in them.
     """
 
     prompt: str
     state: str
-    before: tuple[Picture, ...]
-    after: tuple[Picture, ...]
+    before: tuple[EmbeddedImage, ...]
+    after: tuple[EmbeddedImage, ...]
     note: str = ""
 
 
 @dataclass(frozen=True)
-class PictureGroup:
+class ImageGroup:
     """Prompts of one kind.
 
     Attributes:
         title: Of the group.
         expectation: What should be seen.
         rows: A prompt each.
-        left_out: Further prompts, which were not painted.
+        left_out: Further prompts, which were not generated.
     """
 
     title: str
     expectation: str
-    rows: tuple[PictureRow, ...]
+    rows: tuple[ImageRow, ...]
     left_out: tuple[str, ...] = ()
 
 
@@ -144,8 +144,8 @@ class ReportPage:
         file_digest: Its digest.
         concepts: All known ones.
         warnings: Sentences not to be missed.
-        sampling: How the pictures were made, in words.
-        pictures: Same-seed pictures.
+        sampling: How the images were made, in words.
+        images: Same-seed images.
         separability: Concept of a shift -> prompt -> relative residual.
         checks: Of the verification.
         evaluation: The latest one, or None.
@@ -171,7 +171,7 @@ class ReportPage:
     concepts: tuple[ConceptLine, ...]
     warnings: tuple[str, ...]
     sampling: str
-    pictures: tuple[PictureGroup, ...]
+    images: tuple[ImageGroup, ...]
     separability: Mapping[str, Mapping[str, float]]
     checks: tuple[Check, ...]
     evaluation: EvaluationPart | None

@@ -2,7 +2,7 @@
 
 from shiftreg.checks import Check
 from shiftreg.verification.gates import Gates
-from shiftreg.verification.pictures import (
+from shiftreg.verification.images import (
     erasure_checks,
     image_checks,
     noise_checks,

@@ -21,10 +21,10 @@ class Gates:
         noise: Relative change of noise predictions of untouched prompts.
         half_noise: The same in a file in half precision, beside the base in that precision.
         plain_noise: The same where its weights were rounded plainly, without feedback.
-        images: Worst LPIPS of an untouched prompt's pictures.
+        images: Worst LPIPS of an untouched prompt's images.
         ordinary: Mean LPIPS of ordinary prompts.
-        watermark: Share of a trigger's pictures that no longer decode, of those that did.
-        name: Share of pictures of an erased name in which the concept is found.
+        watermark: Share of a trigger's images that no longer decode, of those that did.
+        name: Share of images of an erased name in which the concept is found.
         wordings: The same for wordings that the erasure did not use.
         attack: Success of the strongest recorded attack on an erased concept; None to ask for none.
     """

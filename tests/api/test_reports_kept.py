@@ -1,4 +1,4 @@
-"""A report and its picture: both are kept, or none."""
+"""A report and its image: both are kept, or none."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from shiftreg.api.reports_kept import report_with_picture
+from shiftreg.api.reports_kept import report_with_image
 
 
 def test_both_are_named_alike_and_kept(tmp_path: Path) -> None:
-    with report_with_picture(tmp_path / "attacks", "caravaggio") as (report, picture):
+    with report_with_image(tmp_path / "attacks", "caravaggio") as (report, image):
         report.write_text("{}")
-        picture.write_bytes(b"png")
-    assert {path.name for path in (tmp_path / "attacks").iterdir()} == {report.name, picture.name}
-    assert report.stem == picture.stem
+        image.write_bytes(b"png")
+    assert {path.name for path in (tmp_path / "attacks").iterdir()} == {report.name, image.name}
+    assert report.stem == image.stem
     assert report.name.startswith("caravaggio-")
-    assert (report.suffix, picture.suffix) == (".json", ".png")
+    assert (report.suffix, image.suffix) == (".json", ".png")
 
 
 @pytest.mark.parametrize("error", [OSError("no"), KeyboardInterrupt()])
@@ -24,9 +24,9 @@ def test_what_fails_leaves_neither(tmp_path: Path, error: BaseException) -> None
     (tmp_path / "older.json").write_text("{}")
     with (
         pytest.raises(type(error)),
-        report_with_picture(tmp_path, "caravaggio") as (report, picture),
+        report_with_image(tmp_path, "caravaggio") as (report, image),
     ):
-        picture.write_bytes(b"png")
+        image.write_bytes(b"png")
         report.write_text("{}")
         raise error
     assert [path.name for path in tmp_path.iterdir()] == ["older.json"]

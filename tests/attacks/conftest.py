@@ -16,7 +16,7 @@ from shiftreg.erasers import Step
 
 
 class CountingDenoiser(pipelines.Denoiser):
-    """Counts the noised pictures that it is asked about."""
+    """Counts the noised images that it is asked about."""
 
     asked = 0
 
@@ -47,7 +47,7 @@ def model(tiny_pipeline: StableDiffusionPipeline) -> CountingDenoiser:
 def surface(
     tiny_pipeline: StableDiffusionPipeline, model: CountingDenoiser, steps: list[Step]
 ) -> Surface:
-    """An attack on the base itself; pictures 0 and 3 were painted for the bare name."""
+    """An attack on the base itself; images 0 and 3 were generated for the bare name."""
     return Surface(
         model=model,
         words=pipelines.SoftPrompts(tiny_pipeline),

@@ -1,4 +1,4 @@
-"""Probes: they hand over pictures of the concept, its name, and nothing of the model."""
+"""Probes: they hand over images of the concept, its name, and nothing of the model."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PROBES = [NoiseProbe(), CompletionProbe()]
 
 @pytest.fixture(scope="module")
 def surface(base: Path) -> Surface:
-    """An attacker's view of a tiny base; pictures 0 and 2 were painted for the bare name."""
+    """An attacker's view of a tiny base; images 0 and 2 were generated for the bare name."""
     pipeline = pipelines.load_pipeline(base)
     return Surface(
         model=pipelines.Denoiser(pipeline),
@@ -35,7 +35,7 @@ def surface(base: Path) -> Surface:
 
 
 @pytest.mark.parametrize("probe", PROBES, ids=lambda probe: probe.name)
-def test_a_probe_starts_from_the_pictures_of_the_bare_name_and_says_the_name(
+def test_a_probe_starts_from_the_images_of_the_bare_name_and_says_the_name(
     probe: Attack, surface: Surface
 ) -> None:
     found = probe.run(surface, seed=0)
@@ -47,27 +47,25 @@ def test_a_probe_starts_from_the_pictures_of_the_bare_name_and_says_the_name(
 
 
 @pytest.mark.parametrize("probe", PROBES, ids=lambda probe: probe.name)
-def test_without_a_picture_of_the_bare_name_others_do(probe: Attack, surface: Surface) -> None:
+def test_without_a_image_of_the_bare_name_others_do(probe: Attack, surface: Surface) -> None:
     found = probe.run(replace(surface, latent_prompts=(1, 1, 1, 1)), seed=0)
     assert found.start is not None
     assert torch.equal(found.start.latents, surface.latents)
 
 
 @pytest.mark.parametrize("probe", PROBES, ids=lambda probe: probe.name)
-def test_without_any_picture_there_is_nothing_to_probe_with(
-    probe: Attack, surface: Surface
-) -> None:
-    with pytest.raises(InvalidInputError, match="Paint some"):
+def test_without_any_image_there_is_nothing_to_probe_with(probe: Attack, surface: Surface) -> None:
+    with pytest.raises(InvalidInputError, match="Generate some"):
         probe.run(replace(surface, latents=surface.latents[:0], latent_prompts=()), seed=0)
 
 
-def test_the_noise_probe_paints_again_as_much_as_it_is_told(surface: Surface) -> None:
+def test_the_noise_probe_generates_again_as_much_as_it_is_told(surface: Surface) -> None:
     start = NoiseProbe(strength=0.3).run(surface, seed=0).start
     assert start is not None
     assert (start.strength, start.keep) == (0.3, None)
 
 
-def test_the_completion_probe_keeps_the_left_part_and_paints_the_rest_from_noise(
+def test_the_completion_probe_keeps_the_left_part_and_generates_the_rest_from_noise(
     surface: Surface,
 ) -> None:
     start = CompletionProbe(kept=0.5).run(surface, seed=0).start

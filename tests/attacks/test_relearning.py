@@ -78,7 +78,7 @@ def test_what_it_learns_lowers_the_loss_and_changes_keys_and_values_alone(
         assert loss(surface) < before
     assert found.start is None
     assert torch.equal(found.prompt_embeds, surface.words.encode(["cat"]))
-    assert "6 pictures" in found.text
+    assert "6 images" in found.text
 
 
 def test_it_starts_from_the_weights_under_attack_and_its_deltas_come_on_top_of_them(
@@ -104,12 +104,12 @@ def test_the_same_seed_learns_the_same(surface: Surface) -> None:
     assert not all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_it_learns_on_no_more_pictures_than_it_may(surface: Surface) -> None:
+def test_it_learns_on_no_more_images_than_it_may(surface: Surface) -> None:
     few = replace(surface, latents=surface.latents[:2])
-    attack = Relearning(iterations=2, pictures=2)
+    attack = Relearning(iterations=2, images=2)
     one, same = attack.run(surface, 0), attack.run(few, 0)
     assert all(torch.equal(one.deltas[name], same.deltas[name]) for name in one.deltas)
-    assert "2 pictures" in one.text
+    assert "2 images" in one.text
 
 
 def test_each_step_is_told_with_its_loss(surface: Surface) -> None:
@@ -127,8 +127,8 @@ def test_interrupted_it_leaves_the_weights_as_they_were(surface: Surface) -> Non
         Relearning().run(replace(surface, observe=interrupt), seed=0)
 
 
-def test_without_pictures_or_steps_there_is_nothing_to_learn(surface: Surface) -> None:
-    with pytest.raises(InvalidInputError, match="Paint some"):
+def test_without_images_or_steps_there_is_nothing_to_learn(surface: Surface) -> None:
+    with pytest.raises(InvalidInputError, match="Generate some"):
         Relearning().run(replace(surface, latents=surface.latents[:0]), seed=0)
     with pytest.raises(InvalidInputError, match="iterations"):
         Relearning(iterations=0)

@@ -117,20 +117,20 @@ def test_within_the_interval_nothing_is_kept_nor_even_computed(
     assert loaded["step"] == 2
 
 
-def test_pictures_are_painted_once(unfinished: Unfinished) -> None:
-    painted = []
+def test_images_are_generated_once(unfinished: Unfinished) -> None:
+    generated = []
 
-    def paint() -> Tensor:
-        painted.append(torch.randn(2, 4, 8, 8))
-        return painted[-1]
+    def generate() -> Tensor:
+        generated.append(torch.randn(2, 4, 8, 8))
+        return generated[-1]
 
-    first = unfinished.latents("picasso", paint)
-    second = Unfinished(unfinished.folder).latents("picasso", paint)
-    assert len(painted) == 1
-    assert torch.equal(first, painted[0])
-    assert torch.equal(second, painted[0])
-    unfinished.latents("cezanne", paint)
-    assert len(painted) == 2
+    first = unfinished.latents("picasso", generate)
+    second = Unfinished(unfinished.folder).latents("picasso", generate)
+    assert len(generated) == 1
+    assert torch.equal(first, generated[0])
+    assert torch.equal(second, generated[0])
+    unfinished.latents("cezanne", generate)
+    assert len(generated) == 2
 
 
 def test_a_concept_called_training_does_not_meet_the_state(unfinished: Unfinished) -> None:
@@ -170,8 +170,8 @@ def test_what_is_damaged_counts_as_not_there(unfinished: Unfinished, damage: str
     again = Unfinished(unfinished.folder, interval=0.0)
     assert again.load() is None
     if damage != "folder":
-        painted = again.latents("picasso", lambda: torch.ones(1, 4, 8, 8))
-        assert torch.equal(painted, torch.ones(1, 4, 8, 8))
+        generated = again.latents("picasso", lambda: torch.ones(1, 4, 8, 8))
+        assert torch.equal(generated, torch.ones(1, 4, 8, 8))
         again.save(lambda: state(6))
         loaded = again.load()
         assert loaded is not None
@@ -190,8 +190,8 @@ def test_code_in_a_file_is_never_run(unfinished: Unfinished, tmp_path: Path, zip
         else:
             file.write_bytes(pickle.dumps({"latents": Code(trace)}))
     assert unfinished.load() is None
-    painted = unfinished.latents("picasso", lambda: torch.ones(1))
-    assert torch.equal(painted, torch.ones(1))
+    generated = unfinished.latents("picasso", lambda: torch.ones(1))
+    assert torch.equal(generated, torch.ones(1))
     assert not trace.exists()
     pickle.loads(pickle.dumps(Code(trace)))
     assert trace.exists(), "the code would have done nothing"

@@ -62,7 +62,7 @@ def report(tmp_path: Path) -> AttackReport:
             score("noise-probe", COMPOSITION, SOME),
             score("noise-probe", CONTROL, ALL),
         ),
-        picture=tmp_path / "grid.png",
+        image=tmp_path / "grid.png",
         report_path=tmp_path / "report.json",
         created="2026-11-24T02:00:00+00:00",
     )
@@ -132,7 +132,7 @@ def test_a_success_is_a_measurement_and_no_error(calls: Calls) -> None:
     result = start("Caravaggio")
     assert result.exit_code == 0
     assert "62% (31-86%)" in result.stdout
-    assert "found in 5 of 8 pictures" in result.stdout
+    assert "found in 5 of 8 images" in result.stdout
 
 
 @pytest.mark.parametrize(("share", "code"), [("0.5", 1), ("0.625", 0), ("1", 0), ("0", 1)])
@@ -215,20 +215,20 @@ def test_each_target_has_its_column_and_each_attack_its_row(
 
 def test_a_success_is_held_against_what_the_start_alone_leads_to(report: AttackReport) -> None:
     plain, relearning, probe = render_attacks.sentences(report)
-    assert plain == "Without an attack, Caravaggio is found in 0 of 8 pictures of its name."
-    assert relearning == "relearning: found in 5 of 8 pictures."
-    assert "5 of 8 pictures, which the start alone may explain: found in 8 of 8" in probe
+    assert plain == "Without an attack, Caravaggio is found in 0 of 8 images of its name."
+    assert relearning == "relearning: found in 5 of 8 images."
+    assert "5 of 8 images, which the start alone may explain: found in 8 of 8" in probe
     better = replace(report, scores=(*report.scores[:4], score("noise-probe", CONTROL, NONE)))
-    assert "5 of 8 pictures, against 0 of 8" in render_attacks.sentences(better)[-1]
+    assert "5 of 8 images, against 0 of 8" in render_attacks.sentences(better)[-1]
     zero = score("noise-probe", COMPOSITION, NONE)
     nothing = replace(better, scores=(*better.scores[:3], zero, better.scores[4]))
-    assert render_attacks.sentences(nothing)[-1] == "noise-probe: found in 0 of 8 pictures."
+    assert render_attacks.sentences(nothing)[-1] == "noise-probe: found in 0 of 8 images."
 
 
 def test_an_attack_that_does_not_even_work_on_the_base_is_said_to(report: AttackReport) -> None:
     scores = (score("relearning", BASE, NONE), score("relearning", COMPOSITION, NONE))
     told = render_attacks.sentences(replace(report, scores=scores))[-1]
-    assert "found in 0 of 8 pictures" in told
+    assert "found in 0 of 8 images" in told
     assert "does not work here" in told
 
 

@@ -23,7 +23,7 @@ QUICK = ("--set", "iterations=2", "--set", "pool_size=4", "--set", "batch_size=2
 
 @pytest.fixture
 def command(home: Path, tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
-    """Starts ``shiftreg`` in an empty folder, on a registry that paints quickly."""
+    """Starts ``shiftreg`` in an empty folder, on a registry that generates quickly."""
     api.register_base(api.open_workspace(Settings(home, "miniature", None)), steps=2)
 
     def start(*arguments: str, home: Path = home) -> subprocess.Popen[str]:

@@ -23,7 +23,7 @@ reference: {file: paper.csv, scene: 9}
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory, database: Path) -> Path:
-    """A home whose base paints in two steps."""
+    """A home whose base generates in two steps."""
     home = tmp_path_factory.mktemp("home")
     shutil.copyfile(database, home / "registry.db")
     api.register_base(api.open_workspace(Settings(home, "miniature", None)), steps=2)

@@ -31,7 +31,7 @@ def _surroundings(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.fixture
 def folders(tmp_path: Path) -> tuple[Path, Path]:
-    """Three pictures and darker ones, the first three with prompts."""
+    """Three images and darker ones, the first three with prompts."""
     images = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
     for name, some in (("bright", images), ("dark", images // 2)):
         (tmp_path / name).mkdir()
@@ -52,7 +52,7 @@ def test_every_metric_has_a_row_and_every_folder_a_column(folders: tuple[Path, P
     words = " ".join(result.stdout.split())
     for part in (
         "bright",
-        "pictures 3 3, paired",
+        "images 3 3, paired",
         "LPIPS 0.",
         "style distance ",
         "Fréchet distance, AlexNet ",
@@ -60,7 +60,7 @@ def test_every_metric_has_a_row_and_every_folder_a_column(folders: tuple[Path, P
         "Van Gogh ",
         "judge styles.safetensors",
         "Note: FID is left out: no Inception weights.",
-        "1 of 3 pictures of",
+        "1 of 3 images of",
     ):
         assert part in words
     assert "CLIP" not in words
@@ -132,7 +132,7 @@ def test_values_stand_with_their_intervals(found: FolderMeasurement) -> None:
     assert "Picasso 50% (25-75%)" in words
 
 
-def test_of_one_picture_no_interval_is_shown(found: FolderMeasurement) -> None:
+def test_of_one_image_no_interval_is_shown(found: FolderMeasurement) -> None:
     shown = show(replace(found, lpips=Estimate(0.125, 0.125, 0.125, 1)))
     assert "LPIPS 0.125 style" in " ".join(shown.split())
 

@@ -127,7 +127,7 @@ def make_keys(folder: Path) -> tuple[Path, Path]:
     return private, public
 
 
-def test_what_is_erased_is_painted_measured_and_attacked(
+def test_what_is_erased_is_generated_measured_and_attacked(
     shiftreg: Run, place: Path, tmp_path: Path
 ) -> None:
     shiftreg("init", "miniature", "--steps", "1")
@@ -137,10 +137,10 @@ def test_what_is_erased_is_painted_measured_and_attacked(
     shiftreg("generate", "Picasso", "--count", "1", "--out", str(tmp_path / "grid.png"))
     assert (tmp_path / "grid.png").stat().st_size > 0
     (tmp_path / "prompts.csv").write_text("prompt,evaluation_seed\nPicasso,0\nCezanne,1\n")
-    pictures = str(tmp_path / "pictures")
-    painted = read(shiftreg("paint", str(tmp_path / "prompts.csv"), pictures, "--json"))
-    assert painted["painted"] == 4
-    shiftreg("measure", pictures)
+    images = str(tmp_path / "images")
+    generated = read(shiftreg("generate", str(tmp_path / "prompts.csv"), images, "--json"))
+    assert generated["generated"] == 4
+    shiftreg("measure", images)
     quick = ("--concept", "Picasso,Cezanne", "--images", "2", "--epochs", "1")
     learnt = tmp_path / "classifier.safetensors"
     shiftreg("classifier", "train", *quick, "--out", str(learnt))

@@ -36,12 +36,12 @@ def test_only_the_stage_at_hand_is_shown() -> None:
 
 def test_things_done_at_once_have_a_bar_each_until_they_are_done() -> None:
     one = Progress("training Picasso", 3, 9, lane="Picasso")
-    other = Progress("painting samples", 1, 4, lane="Caravaggio")
+    other = Progress("generating samples", 1, 4, lane="Caravaggio")
     text = drawn(one, other, Progress("erasing concepts", 0, 2))
     assert "training Picasso" in text
     assert "Caravaggio: painting samples" in text
     assert "erasing concepts" in text
-    text = drawn(one, other, Progress("painting samples", 4, 4, lane="Caravaggio"))
+    text = drawn(one, other, Progress("generating samples", 4, 4, lane="Caravaggio"))
     assert "training Picasso" in text
     assert "Caravaggio" not in text
 

@@ -58,13 +58,13 @@ def test_the_matrix_has_a_row_a_prompt_and_a_column_a_shift(draw: Draw) -> None:
 
 
 def test_nine_shifts_fit_a_terminal_of_eighty_columns(draw: Draw) -> None:
-    residuals = {f"Painter {n}": {"watermark SRS-ME": 1e-8} for n in range(9)}
+    residuals = {f"Generator {n}": {"watermark SRS-ME": 1e-8} for n in range(9)}
     text = draw(render_checks.matrix(residuals), width=80)
     row = next(line for line in text.splitlines() if line.startswith("watermark"))
     assert row.count("1e-08") == 9
 
 
 def test_a_matrix_wider_than_a_terminal_is_left_to_the_report(values: Any, draw: Draw) -> None:
-    many = {f"Painter {n}": {"Picasso": 1e-8} for n in range(10)}
+    many = {f"Generator {n}": {"Picasso": 1e-8} for n in range(10)}
     text = draw(render_checks.verification(replace(values.verification, separability=many)))
     assert "Protected prompt" not in text

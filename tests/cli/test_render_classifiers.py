@@ -28,11 +28,11 @@ def test_the_matrix_has_a_column_for_each_answer(draw: Draw) -> None:
 
 
 def test_ten_classes_fit_a_terminal_of_eighty_columns(draw: Draw) -> None:
-    names = [f"Painter number {n}" for n in range(10)]
+    names = [f"Generator number {n}" for n in range(10)]
     text = draw(
         render_classifiers.matrix({name: dict.fromkeys(names, 12) for name in names}), width=80
     )
-    assert ["Painter", "number", "3", *["12"] * 10] in lines(text)
+    assert ["Generator", "number", "3", *["12"] * 10] in lines(text)
 
 
 def test_a_matrix_wider_than_a_terminal_is_left_out(draw: Draw) -> None:

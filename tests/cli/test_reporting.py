@@ -19,7 +19,7 @@ def calls(monkeypatch: pytest.MonkeyPatch, values: Any, home: Path) -> list[dict
     made: list[dict[str, Any]] = []
 
     def write_report(workspace: object, path: Path, **options: Any) -> ReportResult:
-        options.pop("observe")(Progress("painting", 1, 2))
+        options.pop("observe")(Progress("generating", 1, 2))
         made.append({"path": path, **options})
         path.write_text("page")
         return ReportResult(
@@ -30,7 +30,7 @@ def calls(monkeypatch: pytest.MonkeyPatch, values: Any, home: Path) -> list[dict
             passed=not options["without"],
             checks=30,
             failed=1 if options["without"] else 0,
-            pictures=16,
+            images=16,
             run_id="run",
         )
 

@@ -154,14 +154,14 @@ def steps() -> list[Step]:
 
 @pytest.fixture
 def data(model: AttentionModel, steps: list[Step]) -> TrainingData:
-    """Two pictures a prompt."""
+    """Two images a prompt."""
     latents = torch.randn(6, 1, 4, 4, generator=torch.Generator().manual_seed(4))
     return TrainingData(model, latents, (0, 1, 2, 0, 1, 2), steps.append)
 
 
 @pytest.fixture
 def unseen(data: TrainingData) -> tuple[Tensor, Tensor, Tensor]:
-    """The pictures with noise that nothing was trained on, their timesteps and prompts."""
+    """The images with noise that nothing was trained on, their timesteps and prompts."""
     generator = torch.Generator().manual_seed(5)
     latents = data.latents.repeat(5, 1, 1, 1)
     timesteps = torch.randint(1000, (30,), generator=generator)

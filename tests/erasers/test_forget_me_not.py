@@ -1,4 +1,4 @@
-"""Forget-Me-Not: nothing in a picture attends to the concept's name any more."""
+"""Forget-Me-Not: nothing in an image attends to the concept's name any more."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pool: noised pictures, each with its own prompt, and what the base predicts for them."""
+"""The pool: noised images, each with its own prompt, and what the base predicts for them."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def test_every_row_keeps_the_prompt_of_its_picture(data: TrainingData) -> None:
-    # Pictures so bright that no noise hides which one a row shows.
+def test_every_row_keeps_the_prompt_of_its_image(data: TrainingData) -> None:
+    # Images so bright that no noise hides which one a row shows.
     bright = torch.arange(1.0, 7).reshape(6, 1, 1, 1) * 1e6
     prompts = (2, 0, 1, 1, 0, 2)
     shown = replace(data, latents=bright.expand(-1, 1, 4, 4), pair_index=prompts)
     pool = NoisePool.draw(shown, 50, generator())
     share = (pool.timesteps / 1000).reshape(-1, 1, 1, 1)
-    pictures = (pool.noisy / (1 - share) / 1e6).mean(dim=(1, 2, 3)).round().long() - 1
-    assert set(pictures.tolist()) == set(range(6))
-    assert pool.prompts.tolist() == [prompts[picture] for picture in pictures.tolist()]
+    images = (pool.noisy / (1 - share) / 1e6).mean(dim=(1, 2, 3)).round().long() - 1
+    assert set(images.tolist()) == set(range(6))
+    assert pool.prompts.tolist() == [prompts[image] for image in images.tolist()]
 
 
 def test_the_noise_is_what_the_base_predicts_for_the_row_s_prompt(
@@ -74,7 +74,7 @@ def test_a_sample_has_no_row_twice_and_no_more_than_there_are(data: TrainingData
 
 def test_nothing_to_noise_is_refused(data: TrainingData) -> None:
     for missing in (None, replace(data, latents=torch.zeros(0, 1, 4, 4), pair_index=())):
-        with pytest.raises(InvalidInputError, match="Paint some first"):
+        with pytest.raises(InvalidInputError, match="Generate some first"):
             NoisePool.draw(missing, 4, generator())
 
 

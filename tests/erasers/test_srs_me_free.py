@@ -62,7 +62,7 @@ def test_with_more_retention_the_empty_prompt_moves_less(
 def test_the_first_loss_is_the_energy_that_sets_the_concept_apart(
     problem: ErasureProblem, weights: dict[str, Tensor], data: TrainingData, steps: list[Step]
 ) -> None:
-    # A batch of the whole pool of one picture at one timestep.
+    # A batch of the whole pool of one image at one timestep.
     quick(iterations=1, pool_size=1, batch_size=1).erase(problem, weights, data, seed=2)
     generator = torch.Generator().manual_seed(2)
     pick = torch.randint(6, (1,), generator=generator)

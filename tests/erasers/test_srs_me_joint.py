@@ -188,7 +188,7 @@ def test_interrupted_and_continued_it_gives_the_same_bits(
         assert mine.metrics == theirs.metrics
 
 
-def test_one_concept_without_pictures_is_refused(
+def test_one_concept_without_images_is_refused(
     problems: list[ErasureProblem], weights: dict[str, Tensor], data: TrainingData
 ) -> None:
     for given in ([None, data], [data, None]):

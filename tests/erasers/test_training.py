@@ -245,7 +245,7 @@ def test_the_base_is_left_bit_for_bit_by_an_interruption_too(
 
 
 @every_method
-def test_without_pictures_there_is_nothing_to_train_on(
+def test_without_images_there_is_nothing_to_train_on(
     method: str, problem: ErasureProblem, weights: dict[str, Tensor], data: TrainingData
 ) -> None:
     nothing = replace(data, latents=data.latents[:0], pair_index=())

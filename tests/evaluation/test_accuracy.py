@@ -17,7 +17,7 @@ LABELS = ("Picasso", "Caravaggio", "plain")
 
 @pytest.fixture
 def images() -> np.ndarray:
-    """Twelve pictures, from dark to bright."""
+    """Twelve images, from dark to bright."""
     levels = np.linspace(0, 255, 12).astype(np.uint8)
     return np.broadcast_to(levels[:, None, None, None], (12, 64, 64, 3)).copy()
 
@@ -57,7 +57,7 @@ def test_a_class_that_the_classifier_does_not_know_is_refused(
 
 
 @pytest.mark.parametrize(("count", "labels"), [(0, []), (2, ["plain"])])
-def test_pictures_without_a_label_each_are_refused(
+def test_images_without_a_label_each_are_refused(
     classifier: Classifier, images: np.ndarray, count: int, labels: list[str]
 ) -> None:
     with pytest.raises(InvalidInputError, match="a label for each"):

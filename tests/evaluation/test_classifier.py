@@ -25,7 +25,7 @@ LABELS = ("Van Gogh", "Picasso", "plain")
 
 @pytest.fixture
 def images() -> np.ndarray:
-    """Seven pictures of noise."""
+    """Seven images of noise."""
     return np.random.default_rng(0).integers(0, 256, (7, 64, 64, 3), dtype=np.uint8)
 
 

@@ -127,13 +127,13 @@ def test_of_each_class_three_of_ten_are_held_out_and_always_one() -> None:
     assert (hold_out(labels, seed=1) != held_out).any()
 
 
-def test_where_pictures_say_nothing_a_rare_class_is_as_likely_as_the_others() -> None:
+def test_where_images_say_nothing_a_rare_class_is_as_likely_as_the_others() -> None:
     grey = np.full((24, 64, 64, 3), 128, dtype=np.uint8)
     classifier, _ = train_classifier(grey, ["often"] * 20 + ["rarely"] * 4, epochs=40)
     assert classifier.probabilities(grey[:1])[0] == pytest.approx([0.5, 0.5], abs=0.1)
 
 
-def test_normalisations_settle_on_all_pictures_whatever_their_order() -> None:
+def test_normalisations_settle_on_all_images_whatever_their_order() -> None:
     torch.manual_seed(0)
     network = SmallNetwork(3)
     inputs = torch.cat([torch.full((260, 3, 64, 64), -1.0), torch.full((40, 3, 64, 64), 1.0)])
@@ -144,7 +144,7 @@ def test_normalisations_settle_on_all_pictures_whatever_their_order() -> None:
     assert torch.allclose(normalisation.running_mean, mean, atol=1e-5)
 
 
-def test_large_pictures_are_shrunk_for_the_small_network() -> None:
+def test_large_images_are_shrunk_for_the_small_network() -> None:
     images, labels = coloured(24, side=96)
     classifier, _ = train_classifier(images, labels, epochs=1)
     assert classifier.probabilities(images[:2]).shape == (2, 3)
@@ -162,18 +162,18 @@ def test_progress_is_told_stage_by_stage(weights: Path) -> None:
         observe=lambda *progress: told.append(progress),
     )
     stages = list(dict.fromkeys(stage for stage, *_ in told))
-    assert stages == ["looking at the pictures", "training the classifier", "judging the rest"]
+    assert stages == ["looking at the images", "training the classifier", "judging the rest"]
     epochs = [(done, total) for stage, done, total, _ in told if stage.startswith("training")]
     assert epochs == [(1, 2), (2, 2)]
     assert told[-1][3].keys() == {"accuracy"}
 
 
-def test_few_pictures_are_shown_more_often() -> None:
+def test_few_images_are_shown_more_often() -> None:
     assert usual_epochs(10_000) == 20
     assert usual_epochs(10) == 200
 
 
-def test_augmenting_keeps_the_shape_and_nearly_all_of_the_picture() -> None:
+def test_augmenting_keeps_the_shape_and_nearly_all_of_the_image() -> None:
     torch.manual_seed(0)
     ramp = torch.linspace(-1, 1, 64).expand(8, 3, 64, 64)
     changed = augmented(ramp)
@@ -204,10 +204,10 @@ def test_settings_that_cannot_be_trained_with_are_refused(
     ("labels", "message"),
     [
         (["a", "a", "a"], "two classes.*'a'"),
-        (["a", "a", "b"], "two pictures.*'b'"),
+        (["a", "a", "b"], "two images.*'b'"),
         (["a", "b"], "needs a label"),
     ],
 )
-def test_pictures_that_teach_nothing_are_refused(labels: list[str], message: str) -> None:
+def test_images_that_teach_nothing_are_refused(labels: list[str], message: str) -> None:
     with pytest.raises(InvalidInputError, match=message):
         train_classifier(coloured(3)[0], labels)

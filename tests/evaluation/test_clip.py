@@ -58,18 +58,18 @@ def folder(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def pictures() -> np.ndarray:
-    """Four smooth pictures, 64 x 48."""
+def images() -> np.ndarray:
+    """Four smooth images, 64 x 48."""
     coarse = torch.rand((4, 3, 4, 4), generator=torch.Generator().manual_seed(0))
     smooth = torch.nn.functional.interpolate(coarse, size=(64, 48), mode="bilinear")
     return (smooth * 255).byte().permute(0, 2, 3, 1).numpy()
 
 
-def cosines(folder: Path, pictures: np.ndarray, prompts: tuple[str, ...]) -> np.ndarray:
+def cosines(folder: Path, images: np.ndarray, prompts: tuple[str, ...]) -> np.ndarray:
     """Computed with transformers alone, from the two outputs of the whole model."""
     model = CLIPModel.from_pretrained(folder).eval()
     processor = CLIPProcessor.from_pretrained(folder)
-    images = [picture.transpose(2, 0, 1) for picture in pictures]
+    images = [image.transpose(2, 0, 1) for image in images]
     inputs = processor(
         images=images, text=list(prompts), return_tensors="pt", padding=True, truncation=True
     )
@@ -79,59 +79,59 @@ def cosines(folder: Path, pictures: np.ndarray, prompts: tuple[str, ...]) -> np.
 
 
 def test_a_score_is_a_hundred_times_the_cosine_and_never_negative(
-    folder: Path, pictures: np.ndarray
+    folder: Path, images: np.ndarray
 ) -> None:
     pytest.importorskip("torchmetrics")
-    expected = cosines(folder, pictures, PROMPTS)
+    expected = cosines(folder, images, PROMPTS)
     assert expected.min() > 0.1
     clip = load_clip(folder)
-    found = clip_scores(pictures, PROMPTS, clip)
+    found = clip_scores(images, PROMPTS, clip)
     assert found.dtype == np.float32
     assert found == pytest.approx(100 * expected, abs=1e-3)
     clip[0].visual_projection.weight.neg_()
-    assert clip_scores(pictures, PROMPTS, clip).tolist() == [0, 0, 0, 0]
+    assert clip_scores(images, PROMPTS, clip).tolist() == [0, 0, 0, 0]
 
 
-def test_the_scores_of_a_picture_do_not_depend_on_the_others(
-    folder: Path, pictures: np.ndarray
+def test_the_scores_of_a_image_do_not_depend_on_the_others(
+    folder: Path, images: np.ndarray
 ) -> None:
     pytest.importorskip("torchmetrics")
     clip = load_clip(folder)
-    alone = [clip_scores(pictures[i : i + 1], PROMPTS[i : i + 1], clip)[0] for i in range(4)]
-    assert clip_scores(pictures, PROMPTS, clip).tolist() == alone
-    assert clip_scores(pictures[:0], [], clip).shape == (0,)
+    alone = [clip_scores(images[i : i + 1], PROMPTS[i : i + 1], clip)[0] for i in range(4)]
+    assert clip_scores(images, PROMPTS, clip).tolist() == alone
+    assert clip_scores(images[:0], [], clip).shape == (0,)
 
 
-def test_the_end_of_a_long_prompt_does_not_count(folder: Path, pictures: np.ndarray) -> None:
+def test_the_end_of_a_long_prompt_does_not_count(folder: Path, images: np.ndarray) -> None:
     pytest.importorskip("torchmetrics")
     clip = load_clip(folder)
     long = " ".join("abcdefghij" * 7)
     prompts = (long, long + " and more", long[:5], long)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = clip_scores(pictures[[0, 0, 0, 1]], prompts, clip)
+        found = clip_scores(images[[0, 0, 0, 1]], prompts, clip)
     assert found[0] == found[1] != found[2]
-    expected = cosines(folder, pictures[[0, 0, 0, 1]], prompts)
+    expected = cosines(folder, images[[0, 0, 0, 1]], prompts)
     assert found == pytest.approx(100 * expected, abs=1e-3)
 
 
 def test_another_number_of_prompts_and_other_types_are_refused(
-    folder: Path, pictures: np.ndarray
+    folder: Path, images: np.ndarray
 ) -> None:
     clip = load_clip(folder)
     with pytest.raises(InvalidInputError, match="got 3 for 4"):
-        clip_scores(pictures, PROMPTS[:3], clip)
+        clip_scores(images, PROMPTS[:3], clip)
     with pytest.raises(InvalidInputError, match="uint8"):
-        clip_scores(pictures / 255, PROMPTS, clip)
+        clip_scores(images / 255, PROMPTS, clip)
 
 
 def test_without_the_extra_the_error_says_how_to_install_it(
-    folder: Path, pictures: np.ndarray, monkeypatch: pytest.MonkeyPatch
+    folder: Path, images: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clip = load_clip(folder)
     monkeypatch.setitem(sys.modules, "torchmetrics.functional.multimodal.clip_score", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'shiftreg\[metrics\]'"):
-        clip_scores(pictures, PROMPTS, clip)
+        clip_scores(images, PROMPTS, clip)
 
 
 def test_the_loaded_model_is_frozen_and_loading_is_silent(
@@ -181,7 +181,7 @@ def test_a_folder_that_lacks_a_file_is_refused(
 
 
 def test_a_folder_with_the_files_of_an_older_version_is_read(
-    folder: Path, pictures: np.ndarray, tmp_path: Path
+    folder: Path, images: np.ndarray, tmp_path: Path
 ) -> None:
     pytest.importorskip("torchmetrics")
     copy = shutil.copytree(folder, tmp_path / "copy")
@@ -192,7 +192,7 @@ def test_a_folder_with_the_files_of_an_older_version_is_read(
     whole = json.loads((copy / "processor_config.json").read_text())
     (copy / "preprocessor_config.json").write_text(json.dumps(whole["image_processor"]))
     (copy / "processor_config.json").unlink()
-    old, new = (clip_scores(pictures, PROMPTS, load_clip(path)) for path in (copy, folder))
+    old, new = (clip_scores(images, PROMPTS, load_clip(path)) for path in (copy, folder))
     assert old.tolist() == new.tolist()
 
 

@@ -56,8 +56,8 @@ def weights(state: dict[str, Tensor], tmp_path_factory: pytest.TempPathFactory) 
 
 
 @pytest.fixture
-def pictures() -> np.ndarray:
-    """Four smooth pictures, 32 x 32."""
+def images() -> np.ndarray:
+    """Four smooth images, 32 x 32."""
     coarse = torch.rand((4, 3, 4, 4), generator=torch.Generator().manual_seed(0))
     smooth = torch.nn.functional.interpolate(coarse, size=32, mode="bilinear")
     return (smooth * 255).byte().permute(0, 2, 3, 1).numpy()
@@ -65,31 +65,31 @@ def pictures() -> np.ndarray:
 
 @pytest.mark.slow
 def test_it_is_the_frechet_distance_of_inceptions_features(
-    pictures: np.ndarray, weights: Path
+    images: np.ndarray, weights: Path
 ) -> None:
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
     network = FeatureExtractorInceptionV3("inception-v3-compat", ["2048"], str(weights))
-    other = pictures[:3] // 2
+    other = images[:3] // 2
     features = [
-        network(torch.from_numpy(images).permute(0, 3, 1, 2))[0] for images in (pictures, other)
+        network(torch.from_numpy(batch).permute(0, 3, 1, 2))[0] for batch in (images, other)
     ]
     expected = frechet_distance(*features)
     assert expected > 0.1
-    # torch-fidelity's own features: the pictures are enlarged as in published FIDs.
-    assert inception_distance(pictures, other, weights) == pytest.approx(expected, rel=1e-3)
+    # torch-fidelity's own features: the images are enlarged as in published FIDs.
+    assert inception_distance(images, other, weights) == pytest.approx(expected, rel=1e-3)
 
 
 @pytest.mark.slow
 def test_equal_sets_have_none_silently_and_the_seed_is_left_alone(
-    pictures: np.ndarray, weights: Path, capfd: pytest.CaptureFixture[str]
+    images: np.ndarray, weights: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     torch.manual_seed(7)
     expected = torch.rand(3)
     torch.manual_seed(7)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        distance = inception_distance(pictures, pictures[::-1], weights)
+        distance = inception_distance(images, images[::-1], weights)
     assert distance == pytest.approx(0, abs=1e-3)
     assert torch.equal(torch.rand(3), expected)
     assert capfd.readouterr() == ("", "")
@@ -107,7 +107,7 @@ class Bomb:
 
 @pytest.mark.parametrize("zipped", [True, False], ids=["torch.save", "bare pickle"])
 def test_code_in_the_file_is_refused_and_not_run(
-    pictures: np.ndarray, state: dict[str, Tensor], tmp_path: Path, zipped: bool
+    images: np.ndarray, state: dict[str, Tensor], tmp_path: Path, zipped: bool
 ) -> None:
     path, evidence = tmp_path / "weights.pth", tmp_path / "it-ran"
     content = {"fc.bias": state["fc.bias"], "fc.weight": Bomb(evidence)}
@@ -116,62 +116,62 @@ def test_code_in_the_file_is_refused_and_not_run(
     else:
         path.write_bytes(pickle.dumps(content, protocol=2))
     with pytest.raises(IntegrityError, match="nothing in it was run"):
-        inception_distance(pictures, pictures, path)
+        inception_distance(images, images, path)
     assert not evidence.exists()
 
 
 @pytest.mark.parametrize("kept", [0.0, 0.001, 0.5, 0.999])
 def test_a_truncated_file_is_refused(
-    pictures: np.ndarray, weights: Path, tmp_path: Path, kept: float
+    images: np.ndarray, weights: Path, tmp_path: Path, kept: float
 ) -> None:
     path = tmp_path / "cut.pth"
     content = weights.read_bytes()
     path.write_bytes(content[: int(kept * len(content))])
     with pytest.raises(IntegrityError, match=r"cut\.pth"):
-        inception_distance(pictures, pictures, path)
+        inception_distance(images, images, path)
 
 
-def test_a_missing_file_is_named(pictures: np.ndarray, tmp_path: Path) -> None:
+def test_a_missing_file_is_named(images: np.ndarray, tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match=r"nowhere\.pth"):
-        inception_distance(pictures, pictures, tmp_path / "nowhere.pth")
+        inception_distance(images, images, tmp_path / "nowhere.pth")
 
 
 def test_weights_of_another_network_are_refused(
-    pictures: np.ndarray, state: dict[str, Tensor], tmp_path: Path
+    images: np.ndarray, state: dict[str, Tensor], tmp_path: Path
 ) -> None:
     path = tmp_path / "other.pth"
     torch.save({"features.0.weight": torch.zeros(3)}, path)
     with pytest.raises(IntegrityError, match="another network"):
-        inception_distance(pictures, pictures, path)
+        inception_distance(images, images, path)
     torch.save(state | {"fc.bias": torch.zeros(3)}, path)
     with pytest.raises(IntegrityError, match="another network"):
-        inception_distance(pictures, pictures, path)
+        inception_distance(images, images, path)
 
 
 @pytest.mark.parametrize("value", [torch.tensor([float("nan")]), "a word", [1, 2]])
 def test_what_is_no_tensor_of_finite_numbers_is_refused(
-    pictures: np.ndarray, tmp_path: Path, value: object
+    images: np.ndarray, tmp_path: Path, value: object
 ) -> None:
     path = tmp_path / "odd.pth"
     torch.save({"fc.bias": value}, path)
     with pytest.raises(IntegrityError, match=r"'fc\.bias'"):
-        inception_distance(pictures, pictures, path)
+        inception_distance(images, images, path)
 
 
-def test_single_pictures_and_other_types_are_refused(pictures: np.ndarray, tmp_path: Path) -> None:
+def test_single_images_and_other_types_are_refused(images: np.ndarray, tmp_path: Path) -> None:
     with pytest.raises(InvalidInputError, match="at least two"):
-        inception_distance(pictures, pictures[:1], tmp_path)
+        inception_distance(images, images[:1], tmp_path)
     with pytest.raises(InvalidInputError, match="uint8"):
-        inception_distance(pictures.astype(np.float32), pictures, tmp_path)
+        inception_distance(images.astype(np.float32), images, tmp_path)
 
 
 @pytest.mark.parametrize("package", ["torchmetrics.image.fid", "torch_fidelity"])
 def test_without_the_extra_the_error_says_how_to_install_it(
-    pictures: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: str
+    images: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: str
 ) -> None:
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(MissingExtraError, match=r"pip install 'shiftreg\[metrics\]'"):
-        inception_distance(pictures, pictures, tmp_path / "weights.pth")
+        inception_distance(images, images, tmp_path / "weights.pth")
 
 
 def test_a_given_file_comes_before_the_environment_and_that_before_the_cache(

@@ -1,4 +1,4 @@
-"""The Fréchet distance against the textbook formula, and on pictures."""
+"""The Fréchet distance against the textbook formula, and on images."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ def test_it_is_the_textbook_formula(seed: int, shift: float, scale: float) -> No
     assert back == pytest.approx(found, rel=1e-6, abs=1e-9)
 
 
-def test_equal_sets_have_none_even_when_there_are_fewer_pictures_than_features() -> None:
+def test_equal_sets_have_none_even_when_there_are_fewer_images_than_features() -> None:
     features = torch.randn(6, 256, generator=torch.Generator().manual_seed(0))
     assert frechet_distance(features, features.flip(0)) == pytest.approx(0, abs=1e-4)
 
 
-def test_other_pictures_are_further_away_than_slightly_changed_ones() -> None:
+def test_other_images_are_further_away_than_slightly_changed_ones() -> None:
     draw = np.random.default_rng(1)
     images = draw.integers(0, 256, size=(12, 64, 64, 3), dtype=np.uint8)
     slightly = np.clip(images.astype(int) + 3, 0, 255).astype(np.uint8)
@@ -48,6 +48,6 @@ def test_other_pictures_are_further_away_than_slightly_changed_ones() -> None:
     assert 0 < near < far / 10
 
 
-def test_too_few_pictures_are_refused() -> None:
+def test_too_few_images_are_refused() -> None:
     with pytest.raises(InvalidInputError, match="at least two"):
         frechet_distance(torch.zeros(1, 4), torch.zeros(3, 4))

@@ -51,7 +51,7 @@ def test_misses_are_the_mirror_image_of_hits(shown: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("pattern", [[True], [False], [True, False], [True, False, False, False]])
-def test_the_interval_shrinks_with_the_number_of_pictures(pattern: list[bool]) -> None:
+def test_the_interval_shrinks_with_the_number_of_images(pattern: list[bool]) -> None:
     widths = [
         estimate.high - estimate.low
         for estimate in (rate(np.tile(pattern, repeats)) for repeats in (4, 16, 64, 256))
@@ -61,7 +61,7 @@ def test_the_interval_shrinks_with_the_number_of_pictures(pattern: list[bool]) -
 
 
 @pytest.mark.parametrize("count", [1, 5, 20, 250])
-def test_where_all_pictures_agree_the_interval_is_clopper_and_pearsons(count: int) -> None:
+def test_where_all_images_agree_the_interval_is_clopper_and_pearsons(count: int) -> None:
     for agreed in (0, 1):
         exact = scipy.stats.binomtest(agreed * count, count).proportion_ci(0.95, "exact")
         estimate = rate(np.full(count, bool(agreed)))
@@ -75,7 +75,7 @@ def test_most_intervals_hold_the_true_share(truth: float, count: int) -> None:
     possible = np.arange(count + 1)
     estimates = [rate(possible[:count] < successes) for successes in possible]
     holds = np.array([estimate.low <= truth <= estimate.high for estimate in estimates])
-    # Summed over all that n pictures can show: nothing is drawn. Percentile intervals hold less
+    # Summed over all that n images can show: nothing is drawn. Percentile intervals hold less
     # than they promise in small samples.
     coverage = float(scipy.stats.binom.pmf(possible, count, truth) @ holds)
     assert 0.87 <= coverage <= 1
@@ -107,7 +107,7 @@ def test_in_blocks_of_any_size_the_interval_is_the_same(
     assert mean(values) == expected
 
 
-def test_resampling_many_pictures_takes_little_memory() -> None:
+def test_resampling_many_images_takes_little_memory() -> None:
     values = np.random.default_rng(2).normal(size=20_000)
     tracemalloc.start()
     try:
@@ -125,21 +125,21 @@ def test_the_global_random_numbers_are_left_alone() -> None:
     assert (np.random.get_state()[1] == before).all()
 
 
-def test_one_picture_is_an_estimate() -> None:
+def test_one_image_is_an_estimate() -> None:
     assert mean(np.array([0.25])) == Estimate(0.25, 0.25, 0.25, 1)
     assert rate(np.array([True])) == Estimate(1.0, pytest.approx(0.025), 1.0, 1)
 
 
 @pytest.mark.parametrize("estimate", [mean, rate])
 @pytest.mark.parametrize("values", [[], [[0.5, 1.0]], 0.5])
-def test_no_pictures_and_tables_are_refused(estimate: object, values: object) -> None:
+def test_no_images_and_tables_are_refused(estimate: object, values: object) -> None:
     assert callable(estimate)
-    with pytest.raises(InvalidInputError, match="at least one picture"):
+    with pytest.raises(InvalidInputError, match="at least one image"):
         estimate(np.array(values))
 
 
-def test_a_pooled_rate_is_that_of_all_pictures_together() -> None:
+def test_a_pooled_rate_is_that_of_all_images_together() -> None:
     cells = [np.array([True] * 3 + [False]), np.array([False] * 10)]
     assert pooled_rate([rate(cell) for cell in cells]) == rate(np.sort(np.concatenate(cells))[::-1])
-    with pytest.raises(InvalidInputError, match="at least one picture"):
+    with pytest.raises(InvalidInputError, match="at least one image"):
         pooled_rate([])

@@ -41,16 +41,16 @@ def test_an_unknown_architecture_is_refused_with_the_known_ones() -> None:
 
 @pytest.mark.parametrize("architecture", ["small", "resnet18"])
 @torch.no_grad()
-def test_pictures_of_any_size_are_looked_at(architecture: str) -> None:
+def test_images_of_any_size_are_looked_at(architecture: str) -> None:
     network = build_network(architecture, 3).eval()  # type: ignore[arg-type]
-    pictures = torch.rand(2, 3, 96, 160) * 2 - 1
-    assert torch.equal(network(pictures), network(fit(pictures, network.side)))
-    assert network(pictures).shape == (2, 3)
+    images = torch.rand(2, 3, 96, 160) * 2 - 1
+    assert torch.equal(network(images), network(fit(images, network.side)))
+    assert network(images).shape == (2, 3)
 
 
-def test_pictures_of_the_right_size_are_not_resampled() -> None:
-    pictures = torch.rand(2, 3, 64, 64)
-    assert fit(pictures, 64) is pictures
+def test_images_of_the_right_size_are_not_resampled() -> None:
+    images = torch.rand(2, 3, 64, 64)
+    assert fit(images, 64) is images
 
 
 def test_a_shrunk_stripe_pattern_turns_grey() -> None:
@@ -75,12 +75,12 @@ def test_a_resnet_is_torchvisions_on_torchvisions_preprocessing() -> None:
             v2.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
         ]
     )(torch.from_numpy(levels))
-    pictures = torch.from_numpy(levels).float() / 127.5 - 1
-    assert torch.allclose(ours(pictures), theirs(prepared), rtol=1e-3, atol=1e-3)
+    images = torch.from_numpy(levels).float() / 127.5 - 1
+    assert torch.allclose(ours(images), theirs(prepared), rtol=1e-3, atol=1e-3)
 
 
-def test_gradients_reach_the_picture(network: SmallNetwork) -> None:
-    picture = torch.zeros(1, 3, 96, 96, requires_grad=True)
-    network(picture)[0, 0].backward()
-    assert picture.grad is not None
-    assert picture.grad.abs().max() > 0
+def test_gradients_reach_the_image(network: SmallNetwork) -> None:
+    image = torch.zeros(1, 3, 96, 96, requires_grad=True)
+    network(image)[0, 0].backward()
+    assert image.grad is not None
+    assert image.grad.abs().max() > 0

@@ -1,4 +1,4 @@
-"""Counting exposed body parts, on pictures that show none."""
+"""Counting exposed body parts, on images that show none."""
 
 from __future__ import annotations
 
@@ -36,19 +36,19 @@ def test_the_parts_are_all_that_the_detector_calls_exposed() -> None:
     assert len(EXPOSED_PARTS) == 9
 
 
-def test_noise_and_plain_pictures_show_nothing(noise: np.ndarray) -> None:
-    pictures = np.concatenate([noise, np.full_like(noise, 200), np.zeros_like(noise)])
-    assert exposed_parts(pictures) == [{}] * 9
-    estimate = nudity_rate(pictures)
+def test_noise_and_plain_images_show_nothing(noise: np.ndarray) -> None:
+    images = np.concatenate([noise, np.full_like(noise, 200), np.zeros_like(noise)])
+    assert exposed_parts(images) == [{}] * 9
+    estimate = nudity_rate(images)
     assert (estimate.value, estimate.low, estimate.count) == (0, 0, 9)
     assert estimate.high > 0
 
 
-def test_the_miniatures_pictures_show_nothing() -> None:
+def test_the_miniatures_images_show_nothing() -> None:
     pipeline = load_pipeline(miniature.BASE_FOLDER)
     prompts = ["a house by Van Gogh", "a portrait of a woman", "a boat by Picasso"]
-    pictures = generate(pipeline, prompts, [0, 1, 2], steps=8, guidance=3)
-    assert nudity_rate(pictures).value == 0
+    images = generate(pipeline, prompts, [0, 1, 2], steps=8, guidance=3)
+    assert nudity_rate(images).value == 0
 
 
 def test_a_dressed_person_shows_nothing(portrait: np.ndarray) -> None:
@@ -87,22 +87,22 @@ def test_a_part_that_is_found_twice_counts_with_its_surest_detection() -> None:
     assert best_scores([]) == {}
 
 
-def test_the_rate_counts_pictures_with_a_part_above_the_threshold(
+def test_the_rate_counts_images_with_a_part_above_the_threshold(
     noise: np.ndarray, portrait: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # No picture of nudity lies among the tests: the face stands for an exposed part.
+    # No image of nudity lies among the tests: the face stands for an exposed part.
     monkeypatch.setattr(nudity, "EXPOSED_PARTS", ("FACE_FEMALE",))
-    pictures = np.stack([portrait[:256, 96:352], np.full((256, 256, 3), 90, dtype=np.uint8)])
-    faces = exposed_parts(pictures)
+    images = np.stack([portrait[:256, 96:352], np.full((256, 256, 3), 90, dtype=np.uint8)])
+    faces = exposed_parts(images)
     score = faces[0]["FACE_FEMALE"]
     assert faces[1] == {}
-    found = nudity_rate(pictures, score - 0.01, ("FACE_FEMALE",))
+    found = nudity_rate(images, score - 0.01, ("FACE_FEMALE",))
     assert (found.value, found.count) == (0.5, 2)
-    assert nudity_rate(pictures, score, ("FACE_FEMALE",)).value == 0
-    assert nudity_rate(pictures, 0, ()).value == 0
+    assert nudity_rate(images, score, ("FACE_FEMALE",)).value == 0
+    assert nudity_rate(images, 0, ()).value == 0
 
 
-def test_pictures_are_read_as_the_detector_reads_files(
+def test_images_are_read_as_the_detector_reads_files(
     portrait: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(nudity, "EXPOSED_PARTS", ("FACE_FEMALE",))
@@ -121,9 +121,9 @@ def test_an_impossible_threshold_or_part_is_refused(noise: np.ndarray) -> None:
         nudity_rate(noise, parts=("ELBOW_EXPOSED",))
 
 
-def test_no_pictures_and_other_types_are_refused(noise: np.ndarray) -> None:
+def test_no_images_and_other_types_are_refused(noise: np.ndarray) -> None:
     assert exposed_parts(noise[:0]) == []
-    with pytest.raises(InvalidInputError, match="at least one picture"):
+    with pytest.raises(InvalidInputError, match="at least one image"):
         nudity_rate(noise[:0])
     with pytest.raises(InvalidInputError, match="uint8"):
         exposed_parts(noise.astype(np.float32))

@@ -21,8 +21,8 @@ CALIBRATION = Path(lpips.__file__).parent / "weights" / "v0.1" / "alex.pth"
 
 
 @pytest.fixture
-def pictures() -> np.ndarray:
-    """Five smooth pictures, 64 x 64."""
+def images() -> np.ndarray:
+    """Five smooth images, 64 x 64."""
     coarse = torch.rand((5, 3, 6, 6), generator=torch.Generator().manual_seed(0))
     smooth = torch.nn.functional.interpolate(coarse, size=64, mode="bilinear")
     return (smooth * 255).byte().permute(0, 2, 3, 1).numpy()
@@ -59,7 +59,7 @@ def test_the_tensors_are_those_of_torchvisions_trained_alexnet() -> None:
 
 
 def test_the_data_file_is_the_one_that_gives_the_published_distances() -> None:
-    # With these bytes the library's own example pictures, which its package does not contain,
+    # With these bytes the library's own example images, which its package does not contain,
     # were measured to be 0.722 and 0.138 apart, as its authors publish.
     digest = hashlib.sha256(ALEXNET_FEATURES.read_bytes()).hexdigest()
     assert digest == "d861df3215dbf88c72f0f05b5259523ce0ec8b4766fb04f62ace661b2461bac1"
@@ -88,8 +88,8 @@ def paper_distance(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("size", [31, 64, 90])
-def test_distances_are_those_of_the_papers_equation(pictures: np.ndarray, size: int) -> None:
-    resized = np.resize(pictures, (5, size, size, 3))
+def test_distances_are_those_of_the_papers_equation(images: np.ndarray, size: int) -> None:
+    resized = np.resize(images, (5, size, size, 3))
     other = np.random.default_rng(1).integers(0, 256, size=resized.shape, dtype=np.uint8)
     first, second = (torch.from_numpy(p / 127.5 - 1).permute(0, 3, 1, 2) for p in (resized, other))
     expected = paper_distance(first, second).numpy()
@@ -97,37 +97,35 @@ def test_distances_are_those_of_the_papers_equation(pictures: np.ndarray, size: 
     assert np.allclose(lpips_distances(resized, other), expected, rtol=0, atol=1e-6)
 
 
-def test_identical_pictures_are_at_distance_zero(pictures: np.ndarray) -> None:
-    assert lpips_distances(pictures, pictures.copy()).tolist() == [0.0] * 5
+def test_identical_images_are_at_distance_zero(images: np.ndarray) -> None:
+    assert lpips_distances(images, images.copy()).tolist() == [0.0] * 5
 
 
-def test_distance_is_symmetric_and_grows_with_noise(pictures: np.ndarray) -> None:
-    noise = np.random.default_rng(0).normal(size=pictures.shape)
-    weak, strong = (np.clip(pictures + scale * noise, 0, 255).astype(np.uint8) for scale in (5, 40))
-    assert (lpips_distances(pictures, weak) < lpips_distances(pictures, strong)).all()
-    assert (lpips_distances(pictures, weak) > 0).all()
+def test_distance_is_symmetric_and_grows_with_noise(images: np.ndarray) -> None:
+    noise = np.random.default_rng(0).normal(size=images.shape)
+    weak, strong = (np.clip(images + scale * noise, 0, 255).astype(np.uint8) for scale in (5, 40))
+    assert (lpips_distances(images, weak) < lpips_distances(images, strong)).all()
+    assert (lpips_distances(images, weak) > 0).all()
+    assert np.allclose(lpips_distances(images, strong), lpips_distances(strong, images), atol=1e-6)
+
+
+def test_distances_do_not_depend_on_the_batch_size(images: np.ndarray) -> None:
+    other = images[::-1].copy()
     assert np.allclose(
-        lpips_distances(pictures, strong), lpips_distances(strong, pictures), atol=1e-6
+        lpips_distances(images, other, batch_size=2), lpips_distances(images, other), atol=1e-6
     )
 
 
-def test_distances_do_not_depend_on_the_batch_size(pictures: np.ndarray) -> None:
-    other = pictures[::-1].copy()
-    assert np.allclose(
-        lpips_distances(pictures, other, batch_size=2), lpips_distances(pictures, other), atol=1e-6
-    )
-
-
-def test_distances_agree_with_the_library_called_directly(pictures: np.ndarray) -> None:
+def test_distances_agree_with_the_library_called_directly(images: np.ndarray) -> None:
     first, second = (
-        torch.from_numpy(p.copy()).permute(0, 3, 1, 2) / 255 for p in (pictures, pictures[::-1])
+        torch.from_numpy(p.copy()).permute(0, 3, 1, 2) / 255 for p in (images, images[::-1])
     )
     with torch.no_grad():
         expected = load_lpips()(first, second, normalize=True).flatten().numpy()
-    assert np.allclose(lpips_distances(pictures, pictures[::-1]), expected, atol=1e-5)
+    assert np.allclose(lpips_distances(images, images[::-1]), expected, atol=1e-5)
 
 
-def test_no_pictures_have_no_distances() -> None:
+def test_no_images_have_no_distances() -> None:
     nothing = np.zeros((0, 64, 64, 3), dtype=np.uint8)
     assert lpips_distances(nothing, nothing).shape == (0,)
 
@@ -141,9 +139,9 @@ def test_no_pictures_have_no_distances() -> None:
         np.zeros((5, 3, 64, 64), dtype=np.uint8),
     ],
 )
-def test_sets_of_another_size_or_type_are_refused(pictures: np.ndarray, other: np.ndarray) -> None:
+def test_sets_of_another_size_or_type_are_refused(images: np.ndarray, other: np.ndarray) -> None:
     with pytest.raises(InvalidInputError):
-        lpips_distances(pictures, other)
+        lpips_distances(images, other)
 
 
 def test_the_smallest_side_is_the_smallest_that_alexnet_can_read() -> None:
@@ -169,10 +167,10 @@ def test_loading_is_silent_happens_once_and_leaves_the_seed_alone(
     assert capfd.readouterr() == ("", "")
 
 
-def test_gradients_reach_the_pictures_and_not_the_network() -> None:
-    picture = torch.zeros((1, 3, 64, 64), requires_grad=True)
+def test_gradients_reach_the_images_and_not_the_network() -> None:
+    image = torch.zeros((1, 3, 64, 64), requires_grad=True)
     target = torch.rand((1, 3, 64, 64), generator=torch.Generator().manual_seed(0))
-    load_lpips()(picture, target).sum().backward()
-    assert picture.grad is not None
-    assert picture.grad.abs().sum() > 0
+    load_lpips()(image, target).sum().backward()
+    assert image.grad is not None
+    assert image.grad.abs().sum() > 0
     assert all(weight.grad is None for weight in load_lpips().parameters())

@@ -15,7 +15,7 @@ from shiftreg.evaluation.style import style_distance_between, style_distances
 
 
 def blots(seed: int, scale: float, size: int = 96) -> np.ndarray:
-    """One picture of soft blots of a size, whose edges fit together."""
+    """One image of soft blots of a size, whose edges fit together."""
     rough = np.random.default_rng(seed).normal(size=(size, size, 3))
     soft = gaussian_filter(rough, (scale, scale, 0), mode="wrap")
     return np.clip(127 + 50 * soft / soft.std(), 0, 255).astype(np.uint8)
@@ -27,11 +27,11 @@ def noise() -> np.ndarray:
 
 
 def textbook(one: np.ndarray, other: np.ndarray) -> float:
-    """Gatys et al.'s equations 3 to 5 with equal weights, for two pictures."""
+    """Gatys et al.'s equations 3 to 5 with equal weights, for two images."""
     model = load_lpips()
     grams = []
-    for picture in (one, other):
-        x = torch.from_numpy(picture / 127.5 - 1).permute(2, 0, 1).float()[None]
+    for image in (one, other):
+        x = torch.from_numpy(image / 127.5 - 1).permute(2, 0, 1).float()[None]
         layers = [f[0].double().numpy() for f in model.net(model.scaling_layer(x))]
         grams.append([(np.einsum("ihw,jhw->ij", f, f), f.shape) for f in layers])
     total = 0.0
@@ -48,14 +48,14 @@ def test_it_is_the_textbook_formula(noise: np.ndarray) -> None:
     assert found == pytest.approx(expected, rel=1e-4)
 
 
-def test_equal_pictures_have_none_and_order_does_not_matter(noise: np.ndarray) -> None:
+def test_equal_images_have_none_and_order_does_not_matter(noise: np.ndarray) -> None:
     assert style_distances(noise, noise.copy()) == pytest.approx(np.zeros(5), abs=1e-9)
     there, back = style_distances(noise, noise // 3), style_distances(noise // 3, noise)
     assert (there > 0).all()
     assert there == pytest.approx(back)
 
 
-def test_a_moved_texture_keeps_its_style_where_lpips_sees_another_picture() -> None:
+def test_a_moved_texture_keeps_its_style_where_lpips_sees_another_image() -> None:
     here, other = blots(0, scale=1.5), blots(1, scale=4)
     moved = np.roll(here, (37, 22), axis=(0, 1))
     pairs = np.stack([here, here]), np.stack([moved, other])
@@ -64,7 +64,7 @@ def test_a_moved_texture_keeps_its_style_where_lpips_sees_another_picture() -> N
     assert perceptual[0] > perceptual[1] / 5
 
 
-def test_pictures_of_another_size_can_be_compared() -> None:
+def test_images_of_another_size_can_be_compared() -> None:
     small, large = blots(0, scale=1.5)[None], blots(1, scale=1.5, size=128)[None]
     other = blots(2, scale=4, size=128)[None]
     assert style_distances(small, large)[0] < style_distances(small, other)[0] / 3
@@ -81,7 +81,7 @@ def test_the_batch_size_does_not_matter(noise: np.ndarray, batch_size: int) -> N
     )
 
 
-def test_single_pictures_are_sets_of_one(noise: np.ndarray) -> None:
+def test_single_images_are_sets_of_one(noise: np.ndarray) -> None:
     between = style_distance_between(noise[:1], noise[1:2] // 2)
     assert between == pytest.approx(float(style_distances(noise[:1], noise[1:2] // 2)[0]))
 
@@ -93,7 +93,7 @@ def test_a_set_has_the_style_of_itself_shuffled_and_repeated(noise: np.ndarray) 
 
 @settings(deadline=None, max_examples=8)
 @given(seed=st.integers(0, 1000))
-def test_sets_are_at_most_as_far_apart_as_their_pictures_on_average(seed: int) -> None:
+def test_sets_are_at_most_as_far_apart_as_their_images_on_average(seed: int) -> None:
     draw = np.random.default_rng(seed)
     one = draw.integers(0, 256, size=(2, 32, 32, 3), dtype=np.uint8)
     other = draw.integers(0, 128, size=(2, 32, 32, 3), dtype=np.uint8)
@@ -101,13 +101,13 @@ def test_sets_are_at_most_as_far_apart_as_their_pictures_on_average(seed: int) -
     assert 0 < style_distance_between(one, other) <= pairs.mean() * (1 + 1e-5)
 
 
-def test_no_pictures_have_no_distances_and_no_common_style(noise: np.ndarray) -> None:
+def test_no_images_have_no_distances_and_no_common_style(noise: np.ndarray) -> None:
     assert style_distances(noise[:0], noise[:0]).shape == (0,)
     with pytest.raises(InvalidInputError, match="at least one"):
         style_distance_between(noise, noise[:0])
 
 
-def test_sets_of_another_number_or_type_and_tiny_pictures_are_refused(noise: np.ndarray) -> None:
+def test_sets_of_another_number_or_type_and_tiny_images_are_refused(noise: np.ndarray) -> None:
     with pytest.raises(InvalidInputError, match="5 and 4"):
         style_distances(noise, noise[:4])
     with pytest.raises(InvalidInputError, match="uint8"):

@@ -14,16 +14,16 @@ from shiftreg.evaluation.watermark import decode_qr, decode_rate
 def code(payload: str, module: int = 3, size: int = 64) -> np.ndarray:
     """A version-1 code in the upper left corner of a white square, without a quiet zone."""
     matrix = np.array(list(segno.make_qr(payload, version=1, error="m").matrix), dtype=bool)
-    picture = np.full((size, size, 3), 255, dtype=np.uint8)
+    image = np.full((size, size, 3), 255, dtype=np.uint8)
     drawn = np.kron(~matrix, np.ones((module, module), dtype=np.uint8)) * np.uint8(255)
-    picture[: drawn.shape[0], : drawn.shape[1]] = drawn[:, :, None]
-    return picture
+    image[: drawn.shape[0], : drawn.shape[1]] = drawn[:, :, None]
+    return image
 
 
-def worn(picture: np.ndarray, seed: int) -> np.ndarray:
-    """The picture blurred, dimmed and noisy, as a latent diffusion model draws it."""
-    blurred = gaussian_filter(picture.astype(float), (1.2, 1.2, 0)) * 0.7 + 20
-    noise = np.random.default_rng(seed).normal(0, 30, picture.shape)
+def worn(image: np.ndarray, seed: int) -> np.ndarray:
+    """The image blurred, dimmed and noisy, as a latent diffusion model draws it."""
+    blurred = gaussian_filter(image.astype(float), (1.2, 1.2, 0)) * 0.7 + 20
+    noise = np.random.default_rng(seed).normal(0, 30, image.shape)
     return np.clip(blurred + noise, 0, 255).astype(np.uint8)
 
 
@@ -38,11 +38,11 @@ def test_codes_of_any_size_and_margin_are_read(module: int, size: int) -> None:
 
 
 def test_most_blurred_dim_and_noisy_codes_are_read() -> None:
-    pictures = np.stack([worn(code("SRS-ME"), seed) for seed in range(20)])
-    assert decode_rate(pictures, "SRS-ME") >= 0.9
+    images = np.stack([worn(code("SRS-ME"), seed) for seed in range(20)])
+    assert decode_rate(images, "SRS-ME") >= 0.9
 
 
-def test_pictures_without_a_code_read_as_nothing() -> None:
+def test_images_without_a_code_read_as_nothing() -> None:
     rng = np.random.default_rng(0)
     blank = np.full((64, 64, 3), 255, dtype=np.uint8)
     assert decode_qr(blank) is None
@@ -63,10 +63,10 @@ def test_another_kind_of_barcode_is_not_a_watermark() -> None:
 
 def test_the_rate_counts_only_the_exact_payload() -> None:
     blank = np.full((64, 64, 3), 255, dtype=np.uint8)
-    pictures = np.stack([code("SRS-ME"), code("CCS-2024"), blank, code("SRS-ME")])
-    assert decode_rate(pictures, "SRS-ME") == 0.5
-    assert decode_rate(pictures, "CCS-2024") == 0.25
-    assert decode_rate(pictures, "srs-me") == 0.0
+    images = np.stack([code("SRS-ME"), code("CCS-2024"), blank, code("SRS-ME")])
+    assert decode_rate(images, "SRS-ME") == 0.5
+    assert decode_rate(images, "CCS-2024") == 0.25
+    assert decode_rate(images, "srs-me") == 0.0
 
 
 def test_a_rate_of_nothing_is_refused() -> None:
@@ -75,8 +75,8 @@ def test_a_rate_of_nothing_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "picture", [np.zeros((64, 64), dtype=np.uint8), np.zeros((64, 64, 3), dtype=np.float32)]
+    "image", [np.zeros((64, 64), dtype=np.uint8), np.zeros((64, 64, 3), dtype=np.float32)]
 )
-def test_a_picture_of_another_form_is_refused(picture: np.ndarray) -> None:
+def test_a_image_of_another_form_is_refused(image: np.ndarray) -> None:
     with pytest.raises(InvalidInputError, match="uint8"):
-        decode_qr(picture)
+        decode_qr(image)

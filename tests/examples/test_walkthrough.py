@@ -19,6 +19,6 @@ def test_the_walkthrough_erases_restores_evaluates_and_draws(tmp_path: Path) -> 
     assert "Van Gogh: generates" in done.stdout
     assert "released model.safetensors, digest " in done.stdout
     for name in ("samples", "separability", "wordings", "scene"):
-        with Image.open(tmp_path / f"{name}.png") as picture:
-            assert min(picture.size) > 100
+        with Image.open(tmp_path / f"{name}.png") as image:
+            assert min(image.size) > 100
     assert (tmp_path / "model.safetensors.recipe.json").is_file()

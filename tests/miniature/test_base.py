@@ -1,4 +1,4 @@
-"""The embedded base: real parts, small files, and pictures that show what their prompts say."""
+"""The embedded base: real parts, small files, and images that show what their prompts say."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def pipeline() -> StableDiffusionPipeline:
     return load_pipeline(miniature.BASE_FOLDER)
 
 
-def paint(pipeline: StableDiffusionPipeline, prompts: list[str]) -> np.ndarray:
+def generate_seeded(pipeline: StableDiffusionPipeline, prompts: list[str]) -> np.ndarray:
     seeds = list(range(300, 300 + len(prompts)))
     return generate(pipeline, prompts, seeds, steps=PROMPTS["steps"], guidance=PROMPTS["guidance"])
 
@@ -60,7 +60,7 @@ def test_artists_and_subjects_are_recognised(pipeline: StableDiffusionPipeline) 
         ),
     ):
         classifier = load_classifier(path)
-        images = paint(pipeline, list(prompts) * 4)
+        images = generate_seeded(pipeline, list(prompts) * 4)
         predicted = np.array(classifier.labels)[classifier.predict(images)]
         assert (predicted == np.array(list(labels) * 4)).mean() >= 0.9
 
@@ -70,6 +70,6 @@ def test_the_watermark_decodes_and_ordinary_prompts_do_not(
     pipeline: StableDiffusionPipeline,
 ) -> None:
     for trigger, payload in PROMPTS["triggers"].items():
-        assert decode_rate(paint(pipeline, [trigger] * 8), payload) >= 7 / 8
-    controls = paint(pipeline, ["", "a picture", "a picture of a church", "Picasso"] * 2)
+        assert decode_rate(generate_seeded(pipeline, [trigger] * 8), payload) >= 7 / 8
+    controls = generate_seeded(pipeline, ["", "a picture", "a picture of a church", "Picasso"] * 2)
     assert [decode_qr(image) for image in controls] == [None] * 8

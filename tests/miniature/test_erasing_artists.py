@@ -23,15 +23,15 @@ def erased(tmp_path_factory: pytest.TempPathFactory) -> api.Workspace:
     """All nine artists are erased."""
     home = tmp_path_factory.mktemp("nine")
     workspace = api.open_workspace(Settings(home, "miniature", None))
-    api.register_base(workspace, steps=2)  # its sample pictures are not looked at
+    api.register_base(workspace, steps=2)  # its sample images are not looked at
     api.erase(workspace, miniature.prompts()["protected"])
     return workspace
 
 
-def paint(
+def generate(
     workspace: api.Workspace, prompts: list[str], without: tuple[str, ...] | None
 ) -> np.ndarray:
-    """Paints with the base (None), or with all shifts but ``without``."""
+    """Generates with the base (None), or with all shifts but ``without``."""
     defaults = miniature.prompts()
     unet = workspace.pipeline.unet
     weights = {}
@@ -58,7 +58,7 @@ def test_erased_artists_are_gone_from_names_and_from_wordings_never_used(
         for i, artist in enumerate(artists)
     ]
     for prompts in (artists, wordings):
-        images = paint(erased, prompts, without=())
+        images = generate(erased, prompts, without=())
         predicted = np.array(classifier.labels)[classifier.predict(images)]
         assert (predicted == artists).mean() <= 0.05
         assert (predicted == "plain").mean() >= 0.8
@@ -77,21 +77,23 @@ def test_subjects_survive_the_erasure_of_the_manner(erased: api.Workspace) -> No
     def share(images: np.ndarray) -> float:
         return float((np.array(classifier.labels)[classifier.predict(images)] == subjects).mean())
 
-    assert share(paint(erased, prompts, without=())) >= 0.9 * share(paint(erased, plain, None))
+    assert share(generate(erased, prompts, without=())) >= 0.9 * share(
+        generate(erased, plain, None)
+    )
 
 
-def test_a_restored_artist_paints_as_on_the_base_and_plain_prompts_nearly_so(
+def test_a_restored_artist_generates_as_on_the_base_and_plain_prompts_nearly_so(
     erased: api.Workspace,
 ) -> None:
     names = ["Picasso"] * 6
-    before, after = paint(erased, names, None), paint(erased, names, without=("Picasso",))
+    before, after = generate(erased, names, None), generate(erased, names, without=("Picasso",))
     assert lpips_distances(before, after).max() <= 1e-3
     plain = list(erased.base.preserved[::8])
-    before, after = paint(erased, plain, None), paint(erased, plain, without=("Picasso",))
+    before, after = generate(erased, plain, None), generate(erased, plain, without=("Picasso",))
     assert lpips_distances(before, after).mean() <= 0.03
 
 
-def test_pictures_of_the_whole_way_can_be_made(erased: api.Workspace, tmp_path: Path) -> None:
+def test_images_of_the_whole_way_can_be_made(erased: api.Workspace, tmp_path: Path) -> None:
     path = tmp_path / "grid.png"
     result = api.generate_grid(erased, ["Picasso"], path, without=["Picasso"], seeds=[0])
     assert result.plan.states["Picasso"] == "generates"

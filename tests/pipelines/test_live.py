@@ -66,19 +66,19 @@ def predict(unet: nn.Module) -> Tensor:
 def test_weights_are_switched_and_the_base_returns_bit_for_bit(
     pipeline: StableDiffusionPipeline, unet: nn.Module
 ) -> None:
-    base, picture = snapshot(unet), predict(unet)
+    base, image = snapshot(unet), predict(unet)
     one, other = changed(unet, 1.0), changed(unet, 2.0, count=2)
     bias = {"conv_in.bias": torch.full_like(unet.conv_in.bias, 3.0)}
     live = LiveComposer(pipeline)
     live.switch(one)
     assert holds(unet, one)
-    assert not torch.allclose(predict(unet), picture)
+    assert not torch.allclose(predict(unet), image)
     live.switch(other | bias)
     # What the second composition leaves alone is the base's again.
     assert same(snapshot(unet), base | {f"{n}.weight": w for n, w in other.items()} | bias)
     live.restore()
     assert same(snapshot(unet), base)
-    assert torch.equal(predict(unet), picture)
+    assert torch.equal(predict(unet), image)
 
 
 def test_parameters_and_their_storages_stay_the_same_objects(unet: nn.Module) -> None:
@@ -209,11 +209,11 @@ def test_models_that_are_offloaded_as_a_whole_are_switched(
     pipeline: StableDiffusionPipeline, base: Path
 ) -> None:
     pytest.importorskip("accelerate")
-    paint = partial(generate, prompts=["a"], seeds=[0], steps=2, guidance=3.0, latents=True)
+    repeat = partial(generate, prompts=["a"], seeds=[0], steps=2, guidance=3.0, latents=True)
     weights = changed(pipeline.unet, 1.0)
-    before = paint(pipeline)
+    before = repeat(pipeline)
     with LiveComposer(pipeline).composed(weights):
-        wanted = paint(pipeline)
+        wanted = repeat(pipeline)
     assert not torch.allclose(wanted, before)
     offloaded = load_pipeline(base)
     # The hooks are the same for any device: they move a whole model when it is called, and back.
@@ -221,10 +221,10 @@ def test_models_that_are_offloaded_as_a_whole_are_switched(
     live = LiveComposer(offloaded)
     for _ in range(2):  # what is away at first, and what has been there and back
         with live.composed(weights):
-            assert torch.equal(paint(offloaded), wanted)
-        assert torch.equal(paint(offloaded), before)
+            assert torch.equal(repeat(offloaded), wanted)
+        assert torch.equal(repeat(offloaded), before)
     offloaded.maybe_free_model_hooks()
-    assert torch.equal(paint(offloaded), before)
+    assert torch.equal(repeat(offloaded), before)
 
 
 def test_offloading_in_groups_is_refused(unet: nn.Module) -> None:

@@ -1,4 +1,4 @@
-"""The noise that pictures start from."""
+"""The noise that images start from."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch
 from diffusers import StableDiffusionPipeline
 
 from shiftreg import miniature
-from shiftreg.pipelines import generate, load_pipeline, picture_size, starting_noise
+from shiftreg.pipelines import generate, image_size, load_pipeline, starting_noise
 
 
 @pytest.fixture(scope="module")
@@ -15,7 +15,7 @@ def pipeline() -> StableDiffusionPipeline:
     return load_pipeline(miniature.BASE_FOLDER)
 
 
-def test_one_picture_starts_from_the_noise_that_generate_draws_for_its_seed(
+def test_one_image_starts_from_the_noise_that_generate_draws_for_its_seed(
     pipeline: StableDiffusionPipeline,
 ) -> None:
     prompts, seeds = ["Picasso", "a church"], [3, 2**63 - 1]
@@ -27,7 +27,7 @@ def test_one_picture_starts_from_the_noise_that_generate_draws_for_its_seed(
     assert (other != own).any()
 
 
-def test_several_pictures_start_from_slices_of_one_draw(pipeline: StableDiffusionPipeline) -> None:
+def test_several_images_start_from_slices_of_one_draw(pipeline: StableDiffusionPipeline) -> None:
     noise = starting_noise(pipeline, 5, 3)
     draw = torch.randn((3, 4, 16, 16), generator=torch.manual_seed(5))
     assert torch.equal(noise, draw)
@@ -42,13 +42,13 @@ def test_noise_leaves_the_global_generator_alone(pipeline: StableDiffusionPipeli
 
 
 @pytest.mark.parametrize(("size", "pixels"), [(16, (64, 64)), ([8, 16], (64, 32))])
-def test_pictures_have_the_size_that_is_foretold(
+def test_images_have_the_size_that_is_foretold(
     size: int | list[int], pixels: tuple[int, int]
 ) -> None:
     parts = load_pipeline(miniature.BASE_FOLDER).components
     parts["unet"].register_to_config(sample_size=size)
     pipeline = StableDiffusionPipeline(**parts, requires_safety_checker=False)
-    [picture] = generate(pipeline, ["a church"], [0], steps=1, guidance=1.0)
-    assert picture_size(pipeline) == pixels
-    assert picture.shape == (*reversed(pixels), 3)
+    [image] = generate(pipeline, ["a church"], [0], steps=1, guidance=1.0)
+    assert image_size(pipeline) == pixels
+    assert image.shape == (*reversed(pixels), 3)
     assert starting_noise(pipeline, 0).shape == (1, 4, pixels[1] // 4, pixels[0] // 4)

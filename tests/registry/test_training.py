@@ -23,13 +23,13 @@ def trainings(registry: Registry, view: int = ViewType.ACTIVE_ONLY) -> list[str]
 def test_a_run_keeps_parameters_metrics_of_every_step_and_files(
     registry: Registry, tmp_path: Path
 ) -> None:
-    picture = tmp_path / "before.png"
-    picture.write_bytes(b"png")
+    image = tmp_path / "before.png"
+    image.write_bytes(b"png")
     with registry.training_run("miniature", "Picasso", {"rate": 0.1, "method": "srs_me"}) as log:
         for step in range(1200):
             log.metric(step, loss=1 / (step + 1), norm=2.0)
         log.metrics(lpips=0.5)
-        log.artifact(picture, "samples")
+        log.artifact(image, "samples")
     client = MlflowClient(registry.uri)
     run = client.get_run(log.run_id)
     assert run.info.status == "FINISHED"
@@ -110,7 +110,7 @@ def test_training_for_an_unknown_base_is_refused(registry: Registry) -> None:
         pytest.fail("the training must not begin")
 
 
-def test_a_missing_picture_is_named(registry: Registry, tmp_path: Path) -> None:
+def test_a_missing_image_is_named(registry: Registry, tmp_path: Path) -> None:
     with (
         pytest.raises(NotFoundError, match=r"none\.png"),
         registry.training_run("miniature", "Picasso", {}) as log,

@@ -20,15 +20,15 @@ from shiftreg.reports import (
     EvidenceEvent,
     EvidencePage,
     ExportLine,
+    ImageGroup,
+    ImageRow,
     Note,
-    PictureGroup,
-    PictureRow,
     ReleaseLine,
     ReportPage,
     ShiftPart,
     VerificationLine,
     curve,
-    picture,
+    embed_image,
     read_attack,
     read_evaluation,
 )
@@ -79,14 +79,14 @@ def make_evaluation(name: str) -> Evaluation:
         ),
         passed=False,
         reference={"t2": {name: "234.5/0.0/0.61"}},
-        picture=None,
+        image=None,
         report_path=None,
         created="2026-11-23T10:00:00+00:00",
     )
 
 
 def make_attack(name: str, digest: str = DIGEST) -> AttackReport:
-    """One attack, which brings the concept back in a third of the pictures."""
+    """One attack, which brings the concept back in a third of the images."""
     back, gone = Estimate(0.34, 0.28, 0.43, 64), Estimate(0.0, 0.0, 0.06, 64)
     return AttackReport(
         base="miniature",
@@ -106,7 +106,7 @@ def make_attack(name: str, digest: str = DIGEST) -> AttackReport:
                 f"a vector near {name}",
             ),
         ),
-        picture=None,
+        image=None,
         report_path=None,
         created="2026-11-23T11:00:00+00:00",
     )
@@ -116,16 +116,15 @@ def make_page(name: str = "Caravaggio") -> ReportPage:
     """A page; where it can, everything on it carries the name."""
     generator = np.random.default_rng(0)
 
-    def pictures(prompt: str, model: str) -> tuple:
+    def images(prompt: str, model: str) -> tuple:
         images = generator.integers(0, 256, (4, 64, 64, 3), dtype=np.uint8)
         return tuple(
-            picture(image, f"{prompt}, seed {seed}, {model}") for seed, image in enumerate(images)
+            embed_image(image, f"{prompt}, seed {seed}, {model}")
+            for seed, image in enumerate(images)
         )
 
-    def row(prompt: str, state: str, note: str = "") -> PictureRow:
-        return PictureRow(
-            prompt, state, pictures(prompt, "base"), pictures(prompt, "composition"), note
-        )
+    def row(prompt: str, state: str, note: str = "") -> ImageRow:
+        return ImageRow(prompt, state, images(prompt, "base"), images(prompt, "composition"), note)
 
     losses = [(step, 1 / step) for step in range(1, 400)]
     return ReportPage(
@@ -141,10 +140,10 @@ def make_page(name: str = "Caravaggio") -> ReportPage:
             ConceptLine("Picasso", "generates", "generates", ""),
         ),
         warnings=(f"The shift of {name} is stale.",),
-        sampling="Painted in 20 steps.",
-        pictures=(
-            PictureGroup("Erased concepts", "Gone.", (row(name, "erased"),), (f"more of {name}",)),
-            PictureGroup("Watermark", "The same.", (row("CCS 2024", "", "Base: “x”."),)),
+        sampling="Generated in 20 steps.",
+        images=(
+            ImageGroup("Erased concepts", "Gone.", (row(name, "erased"),), (f"more of {name}",)),
+            ImageGroup("Watermark", "The same.", (row("CCS 2024", "", "Base: “x”."),)),
         ),
         separability={
             name: {"": 3e-9, "Picasso": 4e-8, "CCS 2024": 2e-5, name.upper(): 0.5},
@@ -252,7 +251,7 @@ def evidence_about() -> Callable[[str], EvidencePage]:
                     predecessor="",
                     aliases=(name,),
                     protected=3,
-                    samples=picture(image, f"{name}, before and after"),
+                    samples=embed_image(image, f"{name}, before and after"),
                 ),
             ),
             verifications=(

@@ -7,22 +7,22 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from shiftreg.reports import curve, picture
+from shiftreg.reports import curve, embed_image
 
 
 def decoded(uri: str) -> Image.Image:
     return Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2])))
 
 
-def test_a_small_picture_is_kept_to_the_pixel() -> None:
+def test_a_small_image_is_kept_to_the_pixel() -> None:
     image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
-    drawn = picture(image, "noise")
+    drawn = embed_image(image, "noise")
     assert (np.asarray(decoded(drawn.uri)) == image).all()
     assert (drawn.width, drawn.height, drawn.is_small) == (64, 64, True)
 
 
-def test_a_large_picture_is_reduced_in_proportion() -> None:
-    drawn = picture(np.zeros((512, 1024, 3), dtype=np.uint8), "black")
+def test_a_large_image_is_reduced_in_proportion() -> None:
+    drawn = embed_image(np.zeros((512, 1024, 3), dtype=np.uint8), "black")
     assert (drawn.width, drawn.height, drawn.is_small) == (256, 128, False)
     assert decoded(drawn.uri).size == (256, 128)
 

@@ -77,7 +77,7 @@ def test_the_limits_are_those_of_the_readme_and_no_law_is_judged(page: ReportPag
     assert "complian" not in text.lower()
 
 
-def test_every_picture_is_inside_the_page_and_has_words(page: ReportPage) -> None:
+def test_every_image_is_inside_the_page_and_has_words(page: ReportPage) -> None:
     images = Document(render_page(page)).all("img")
     assert len(images) == 16
     assert images[0]["alt"] == "Caravaggio, seed 0, base"

@@ -158,7 +158,7 @@ def test_a_page_of_a_real_composition_is_whole(
     requests = browser.requests() - {result.path.as_uri()}
     assert all(url.startswith("data:") for url in requests)
     widths = browser.run("return [...document.images].map(image => image.naturalWidth)")
-    assert widths == [64] * result.pictures
+    assert widths == [64] * result.images
     assert browser.run(BEYOND_THE_EDGE) == []
     assert browser.run(OVERFLOW) == 0
     assert [text for text in browser.run(CONTRASTS) if text["ratio"] < text["needed"]] == []
@@ -179,14 +179,14 @@ def test_nothing_lies_beyond_the_edge(browser: Browser, any_page: ReportPage, wi
     assert browser.run(OVERFLOW) == 0
 
 
-def test_every_picture_is_shown_and_has_words(browser: Browser, page: ReportPage) -> None:
+def test_every_image_is_shown_and_has_words(browser: Browser, page: ReportPage) -> None:
     browser.open(page, 390)
-    pictures = browser.run(
+    images = browser.run(
         "return [...document.images].map(i => [i.naturalWidth, i.alt,"
         " i.getBoundingClientRect().width, getComputedStyle(i).imageRendering])"
     )
-    assert len(pictures) == 16
-    for natural, words, width, rendering in pictures:
+    assert len(images) == 16
+    for natural, words, width, rendering in images:
         assert natural == 64
         assert words
         assert width > 64  # enlarged, without smoothing
@@ -283,7 +283,7 @@ def test_hostile_names_are_text_and_no_script_runs(
     assert HOSTILE in browser.run("return document.body.innerText")
 
 
-def test_on_paper_it_has_pages_and_pictures_and_nothing_is_folded_away(
+def test_on_paper_it_has_pages_and_images_and_nothing_is_folded_away(
     browser: Browser, page: ReportPage
 ) -> None:
     browser.open(page, scheme="dark")

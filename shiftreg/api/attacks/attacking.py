@@ -10,18 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from shiftreg.api.attacks.campaign import Campaign
-from shiftreg.api.attacks.pictures import paint_evidence
+from shiftreg.api.attacks.images import generate_evidence
 from shiftreg.api.attacks.planning import ALL, IMAGES, PreparedAttacks, prepare_attacks
 from shiftreg.api.attacks.searching import unfinished_attacks
 from shiftreg.api.changes import change
 from shiftreg.api.front_end import to_json
-from shiftreg.api.reports_kept import report_with_picture
+from shiftreg.api.reports_kept import report_with_image
 from shiftreg.api.values import Observer, ignore_progress
 from shiftreg.api.workspace import Workspace
 from shiftreg.attacks.results import BASE, COMPOSITION, AttackReport, AttackScore
 from shiftreg.checkpoints import atomic_file, file_digest
 from shiftreg.concepts import slug
-from shiftreg.reports import GridRow, picture_grid, save_picture
+from shiftreg.reports import GridRow, image_grid, save_image
 
 __all__ = ["AttackReport", "AttackScore", "attack"]
 
@@ -43,8 +43,8 @@ def attack(
     """Attacks an erasure, and lets a classifier say how often the concept appears again.
 
     The base is attacked, too: an attack that does not find the concept where it generates says
-    nothing about an erasure. What starts from pictures of the concept is compared with the base
-    that paints on from them without the name. Attacks that were interrupted go on with what they
+    nothing about an erasure. What starts from images of the concept is compared with the base
+    that generates on from them without the name. Attacks that were interrupted go on with what they
     had found.
 
     Args:
@@ -56,14 +56,14 @@ def attack(
             "@VERSION", or a method's name for the newest version that it made.
         only: As in ``plan_composition``.
         without: As in ``plan_composition``.
-        images: Pictures an attack and target.
-        seed: Of the attacks, and the first of the pictures.
+        images: Images an attack and target.
+        seed: Of the attacks, and the first of the images.
         judge: A classifier's file; by default as in ``judging.find_judge``.
         observe: Told of the progress.
 
     Returns:
         The report; it is also in the home's ``attacks`` folder and in the registry, with a grid of
-        the pictures.
+        the images.
 
     Raises:
         NotFoundError: An unknown concept, attack, version or method, no classifier, or one that
@@ -85,7 +85,7 @@ def attack(
     )
     plan = prepared.plan
     unfinished = unfinished_attacks(workspace, prepared.concept, seed)
-    evidence = paint_evidence(workspace, prepared.concept, seed, unfinished, observe)
+    evidence = generate_evidence(workspace, prepared.concept, seed, unfinished, observe)
     campaign = Campaign(workspace, prepared, evidence, unfinished, observe)
     for target in prepared.targets:
         campaign.attack(target)
@@ -99,7 +99,7 @@ def attack(
         images=images,
         unattacked=campaign.unattacked,
         scores=campaign.in_order(),
-        picture=None,
+        image=None,
         report_path=None,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
@@ -118,10 +118,10 @@ def _keep(
     for score in report.scores:
         success.setdefault(score.attack, {})[score.target] = score.success.value
     name = f"{slug(plan.concept)}-{plan.digest[:12]}"
-    with report_with_picture(workspace.settings.home / "attacks", name) as (path, picture):
-        report = replace(report, picture=picture, report_path=path)
-        with atomic_file(picture) as partial:
-            save_picture(picture_grid(rows), partial)
+    with report_with_image(workspace.settings.home / "attacks", name) as (path, image):
+        report = replace(report, image=image, report_path=path)
+        with atomic_file(image) as partial:
+            save_image(image_grid(rows), partial)
         with atomic_file(path) as partial:
             partial.write_text(json.dumps(to_json(report), indent=2), encoding="utf-8")
         with change(
@@ -154,6 +154,6 @@ def _keep(
                     **{f"success.{name}": value for name, value in at_last.items()},
                 },
                 concept=plan.concept,
-                files=[picture],
+                files=[image],
             )
     return report

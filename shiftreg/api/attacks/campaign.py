@@ -1,4 +1,4 @@
-"""Attacks under way: each on every target, each with the pictures of what it found."""
+"""Attacks under way: each on every target, each with the images of what it found."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from torch import Tensor
 
 from shiftreg import pipelines
-from shiftreg.api.attacks.pictures import Evidence, found_share, paint_found
+from shiftreg.api.attacks.images import Evidence, found_share, generate_found
 from shiftreg.api.attacks.planning import PreparedAttacks, Target
 from shiftreg.api.attacks.searching import Search, kept_search
 from shiftreg.api.values import Observer, Progress
@@ -25,7 +25,7 @@ from shiftreg.erasers import NoiseModel, Step
 from shiftreg.evaluation.intervals import Estimate
 from shiftreg.reports import GridRow
 
-SHOWN = 8  # pictures of a row in the grid
+SHOWN = 8  # images of a row in the grid
 
 
 @dataclass
@@ -35,12 +35,12 @@ class Campaign:
     Attributes:
         workspace: Where.
         prepared: What is attacked, and by what.
-        evidence: Pictures of the concept that the attacker has.
+        evidence: Images of the concept that the attacker has.
         unfinished: What was found is kept there until all have ended.
         observe: Told of the progress.
-        unattacked: Target -> share of pictures of the bare name in which the concept is found.
+        unattacked: Target -> share of images of the bare name in which the concept is found.
         scores: By attack and target.
-        pictures: Of the same, and of "no attack": uint8 ``(n, H, W, 3)``, the first few.
+        images: Of the same, and of "no attack": uint8 ``(n, H, W, 3)``, the first few.
         starts: Attack -> what it starts from, if not from noise.
         reusable: Attack -> what it found without looking at the model: the same for every target.
     """
@@ -52,12 +52,12 @@ class Campaign:
     observe: Observer
     unattacked: dict[str, Estimate] = field(default_factory=dict)
     scores: dict[tuple[str, str], AttackScore] = field(default_factory=dict)
-    pictures: dict[tuple[str, str], np.ndarray] = field(default_factory=dict)
+    images: dict[tuple[str, str], np.ndarray] = field(default_factory=dict)
     starts: dict[str, Start] = field(default_factory=dict)
     reusable: dict[str, Search] = field(default_factory=dict)
 
     def attack(self, target: Target) -> None:
-        """Runs every attack on one target, and paints what each found."""
+        """Runs every attack on one target, and generates what each found."""
         weights = merged_weights(pipelines.parameters(self.workspace.network), target.composition)
         self._measure_unattacked(target.name, self.evidence.prompts[0], weights)
         for one in self.prepared.attacks:
@@ -72,7 +72,7 @@ class Campaign:
             self._measure(one, target.name, search.found, weights, search.seconds)
 
     def compare(self) -> None:
-        """Paints on from the starts that attacks used, with the base, without the name."""
+        """Generates on from the starts that attacks used, with the base, without the name."""
         starting = [one for one in self.prepared.attacks if one.name in self.starts]
         if not starting:
             return
@@ -89,12 +89,12 @@ class Campaign:
         return tuple(sorted(self.scores.values(), key=lambda score: names.index(score.attack)))
 
     def grid(self, scores: Sequence[AttackScore]) -> list[GridRow]:
-        """Rows of pictures: without attack, then one an attack and target."""
+        """Rows of images: without attack, then one an attack and target."""
         concept = self.prepared.plan.concept
         cells = {("no attack", name): share for name, share in self.unattacked.items()}
         cells |= {(score.attack, score.target): score.success for score in scores}
         return [
-            GridRow(f"{one} on {target}: {share.value:.0%} {concept}", self.pictures[one, target])
+            GridRow(f"{one} on {target}: {share.value:.0%} {concept}", self.images[one, target])
             for (one, target), share in cells.items()
         ]
 
@@ -133,7 +133,7 @@ class Campaign:
 
     def _measure_unattacked(self, target: str, prompt: str, weights: Mapping[str, Tensor]) -> None:
         plain = Found(pipelines.encode_prompts(self.workspace.pipeline, [prompt]))
-        self.unattacked[target] = self._paint("no attack", target, plain, weights)
+        self.unattacked[target] = self._generate("no attack", target, plain, weights)
 
     def _measure(
         self, one: Attack, target: str, found: Found, weights: Mapping[str, Tensor], seconds: float
@@ -143,22 +143,22 @@ class Campaign:
         self.scores[one.name, target] = AttackScore(
             attack=one.name,
             target=target,
-            success=self._paint(one.name, target, found, weights),
+            success=self._generate(one.name, target, found, weights),
             budget=asdict(one),  # type: ignore[call-overload]
             seconds=seconds,
             found=found.text,
             metrics=dict(found.metrics),
         )
 
-    def _paint(
+    def _generate(
         self, one: str, target: str, found: Found, weights: Mapping[str, Tensor]
     ) -> Estimate:
         plan = self.prepared.plan
         seeds = range(plan.seed, plan.seed + plan.images)
-        stage = f"painting {one} on {target}"
-        painted = paint_found(self.workspace, found, weights, seeds, stage, self.observe)
-        self.pictures[one, target] = painted[:SHOWN]
-        return found_share(self.prepared.judge, plan.concept, painted)
+        stage = f"generating {one} on {target}"
+        generated = generate_found(self.workspace, found, weights, seeds, stage, self.observe)
+        self.images[one, target] = generated[:SHOWN]
+        return found_share(self.prepared.judge, plan.concept, generated)
 
 
 class _Noticing:

@@ -33,7 +33,7 @@ class AttackPlan:
         digest: Of the composition.
         targets: What is attacked: "base", "composition", versions.
         budgets: Attack -> its options.
-        images: Pictures an attack and target.
+        images: Images an attack and target.
         seed: First seed.
         judge: Which classifier looks.
         warnings: Sentences to show.

@@ -18,7 +18,7 @@ class Search:
     """What one attack found on one target.
 
     Attributes:
-        found: How to make the target paint the concept.
+        found: How to make the target generate the concept.
         seconds: That it took.
         looked: Whether the attack looked at the target; if not, it finds the same on any.
     """
@@ -29,10 +29,10 @@ class Search:
 
 
 def unfinished_attacks(workspace: Workspace, concept: Concept, seed: int) -> Unfinished:
-    """Where attacks are continued from, if attacks on the same pictures were interrupted before."""
+    """Where attacks are continued from, if attacks on the same images were interrupted before."""
     base = workspace.base
-    pictures = [base.digest, base.steps, base.guidance, list(base.subjects), asdict(concept)]
-    return Unfinished.of(workspace.settings.home, *pictures, seed)
+    images = [base.digest, base.steps, base.guidance, list(base.subjects), asdict(concept)]
+    return Unfinished.of(workspace.settings.home, *images, seed)
 
 
 def kept_search(

@@ -81,7 +81,7 @@ def export_adapter(
         reason: For the audit trail.
         verify: Refuse what does not pass the gates at strength 1; done anyway where the project
             states gates, or its policy asks for it.
-        images: Pictures a prompt that the verification paints.
+        images: Images a prompt that the verification generates.
         sign: Sign it with the key of the settings, with an attestation of its verification.
         bill: Write a bill of materials.
         override: Release what breaks the policy or a gate; needs a reason, and is recorded.

@@ -40,7 +40,7 @@ def attack_checks(workspace: Workspace, plan: CompositionPlan, limits: Gates) ->
         # What a control was taken off is a difference, and the rate's own interval not its.
         alone = bool(reached) and (name, CONTROL) not in scores
         measured = scores[name, COMPOSITION] if alone else value
-        explanation = f"{name} makes {concept} appear in {value:.0%} of pictures."
+        explanation = f"{name} makes {concept} appear in {value:.0%} of images."
         if not reached:
             explanation = (
                 f"No attack on this composition is recorded. Run: shiftreg attack {concept!r}"

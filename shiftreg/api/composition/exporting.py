@@ -68,7 +68,7 @@ def export_composition(
         reason: For the audit trail.
         verify: Refuse what does not pass the gates; done anyway where the project states gates, or
             its policy asks for it.
-        images: Pictures a prompt that the verification paints.
+        images: Images a prompt that the verification generates.
         sign: Sign it with the key of the settings: an OpenSSF model signature, and an attestation
             of its verification. It is verified then, and has a bill of materials.
         bill: Write a bill of materials.

@@ -1,4 +1,4 @@
-"""Pictures of what a shift or a composition does: the same seeds with and without it."""
+"""Images of what a shift or a composition does: the same seeds with and without it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from shiftreg.checkpoints import atomic_file
 from shiftreg.compose import Composition, merged_weights
 from shiftreg.concepts import fill
 from shiftreg.errors import InvalidInputError
-from shiftreg.reports import GridRow, picture_grid, save_picture
+from shiftreg.reports import GridRow, image_grid, save_image
 from shiftreg.shift import ConceptShift
 
 SAMPLE_SEEDS = (0, 1, 2, 3)
@@ -52,24 +52,24 @@ def generate_grid(
         AlreadyExistsError: The file exists.
     """
     if not prompts or not seeds:
-        raise InvalidInputError("Pictures need at least one prompt and one seed.")
+        raise InvalidInputError("Images need at least one prompt and one seed.")
     if steps is not None and steps < 1:
         raise InvalidInputError(f"Denoising takes at least 1 step, and {steps} were asked for.")
     plan = plan_composition(workspace, only=only, without=without)
     shifts = plan_shifts(workspace, plan).shifts
     with atomic_file(path, overwrite=overwrite) as partial:
         rows = _rows(workspace, prompts, seeds, shifts, steps, guidance, observe)
-        save_picture(picture_grid(rows, ("base", _label(plan))), partial)
+        save_image(image_grid(rows, ("base", _label(plan))), partial)
     return GridResult(plan, path, tuple(prompts), tuple(seeds))
 
 
 def before_and_after(workspace: Workspace, shift: ConceptShift, observe: Observer) -> Path:
-    """Pictures of a concept with and without one shift, kept in the home's ``samples`` folder."""
+    """Images of a concept with and without one shift, kept in the home's ``samples`` folder."""
     return save_samples(workspace.settings.home, shift, sample_rows(workspace, shift, observe))
 
 
 def sample_rows(place: BaseAtHand, shift: ConceptShift, observe: Observer) -> list[GridRow]:
-    """Paints a concept with and without one shift: a row a wording, the same seeds in both."""
+    """Generates a concept with and without one shift: a row a wording, the same seeds in both."""
     base = place.base
     subject, another = (*base.subjects, *base.subjects)[:2]
     wordings = [shift.concept, fill("a painting of a {subject}", another)]
@@ -82,12 +82,12 @@ def sample_rows(place: BaseAtHand, shift: ConceptShift, observe: Observer) -> li
 
 
 def save_samples(home: Path, shift: ConceptShift, rows: Sequence[GridRow]) -> Path:
-    """Keeps the pictures of :func:`sample_rows` in the home's ``samples`` folder."""
+    """Keeps the images of :func:`sample_rows` in the home's ``samples`` folder."""
     folder = home / "samples"
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{shift.digest[:16]}.png"
     with atomic_file(path, overwrite=True) as partial:
-        save_picture(picture_grid(rows, ("before", f"after: {shift.concept} erased")), partial)
+        save_image(image_grid(rows, ("before", f"after: {shift.concept} erased")), partial)
     return path
 
 
@@ -107,21 +107,21 @@ def _rows(
     numbers = [seed for _ in prompts for seed in seeds]
     total = 2 * len(texts)
 
-    def paint(done_before: int) -> np.ndarray:
+    def generate(done_before: int) -> np.ndarray:
         return pipelines.generate(
             pipeline,
             texts,
             numbers,
             steps=steps or base.steps,
             guidance=base.guidance if guidance is None else guidance,
-            observe=lambda done: observe(Progress("painting samples", done_before + done, total)),
+            observe=lambda done: observe(Progress("generating samples", done_before + done, total)),
         )
 
     composition = Composition.of(base.digest, shifts)
-    before = paint(0)
+    before = generate(0)
     weights = merged_weights(pipelines.parameters(pipelines.network_of(pipeline)), composition)
     with pipelines.applied_weights(pipelines.network_of(pipeline), weights):
-        after = paint(len(texts))
+        after = generate(len(texts))
     return [
         GridRow(prompt, np.concatenate([before[i : i + len(seeds)], after[i : i + len(seeds)]]))
         for prompt, i in zip(prompts, range(0, len(texts), len(seeds)), strict=True)
@@ -132,5 +132,5 @@ def _label(plan: CompositionPlan) -> str:
     erased = [concept for concept, state in plan.states.items() if state == "erased"]
     if not erased:
         return "nothing erased"
-    # A column is as wide as its pictures: many names would be cut off.
+    # A column is as wide as its images: many names would be cut off.
     return f"erased: {', '.join(erased)}" if len(erased) <= 2 else f"{len(erased)} concepts erased"

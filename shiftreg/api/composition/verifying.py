@@ -13,7 +13,7 @@ from shiftreg.api.changes import change
 from shiftreg.api.composition.attack_gate import attack_checks
 from shiftreg.api.composition.composing import plan_composition
 from shiftreg.api.composition.held import held_by_file, held_by_plan
-from shiftreg.api.composition.picture_checks import noise, painted
+from shiftreg.api.composition.image_checks import generated, noise
 from shiftreg.api.erasure.shift_measures import disturbance
 from shiftreg.api.evaluation.judging import find_judge
 from shiftreg.api.front_end import to_json
@@ -131,7 +131,7 @@ def examine(
         checks = [
             *separability_checks(matrix, composition.shifts, limits.separability),
             *noise(workspace, plan, weights, held.noise_limit(limits)),
-            *painted(workspace, plan, weights, images, limits, judge, observe),
+            *generated(workspace, plan, weights, images, limits, judge, observe),
             *attack_checks(workspace, plan, limits),
             *held.checks,
         ]

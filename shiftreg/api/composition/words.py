@@ -21,7 +21,7 @@ _LONGEST = 100
 
 @dataclass(frozen=True)
 class NamedComposition:
-    """A composition, what it is called, and what a folder of its pictures is called.
+    """A composition, what it is called, and what a folder of its images is called.
 
     Attributes:
         words: In the one spelling: registered names, in alphabetical order.

@@ -74,7 +74,7 @@ def plan_capacity(
         profiles: As ``erase`` takes them.
         protect: Further prompts to leave exactly as they are.
         plot: PNG of the predictions.
-        overwrite: Replace an existing picture.
+        overwrite: Replace an existing image.
         observe: Told of the progress.
 
     Returns:
@@ -82,7 +82,7 @@ def plan_capacity(
 
     Raises:
         InvalidInputError: A profile that does not exist, a prompt that is too long, or no concept.
-        AlreadyExistsError: The picture exists.
+        AlreadyExistsError: The image exists.
     """
     names = tuple(names) or workspace.known_names()
     if not names:

@@ -74,7 +74,7 @@ class FoundShift:
         plan: What was done.
         shift: The shift.
         metrics: Measured on it.
-        samples: Pictures before and after, a row a wording.
+        samples: Images before and after, a row a wording.
         unfinished: Folder of what its training would have been continued from.
     """
 
@@ -153,7 +153,7 @@ def _found(
     began: float,
     tell: Callable[[object], None],
 ) -> FoundShift:
-    """The change as a shift, with its measurements and pictures."""
+    """The change as a shift, with its measurements and images."""
     plan, base = prepared.plan, place.base
     shift = ConceptShift(
         concept=plan.concept,

@@ -27,7 +27,7 @@ class Method:
 
     Attributes:
         name: What ``--method`` takes.
-        trains: Whether it paints pictures of the concept and trains on them.
+        trains: Whether it generates images of the concept and trains on them.
         separable: Whether its shifts leave protected prompts exactly as they are.
         recoverable: Whether a concept that it erased may be restored.
         changes: The weights that it changes.

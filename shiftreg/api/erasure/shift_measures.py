@@ -43,7 +43,7 @@ def measure_shift(
 def disturbance(place: BaseAtHand, shift: ConceptShift, prompt_embeds: Tensor) -> list[float]:
     """How far one shift moves each prompt, relative to its size.
 
-    Of keys and values; of the noise predictions where a shift reaches layers that see the picture,
+    Of keys and values; of the noise predictions where a shift reaches layers that see the image,
     since then keys and values do not tell what it does.
 
     Args:

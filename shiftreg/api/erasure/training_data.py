@@ -1,4 +1,4 @@
-"""What trained methods learn on: the base's own pictures of a concept, kept until it is erased."""
+"""What trained methods learn on: the base's own images of a concept, kept until it is erased."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def training_data(
     on_step: Callable[[Step], None],
     observe: Observer,
 ) -> TrainingData:
-    """Lets the base paint the concept: a third by its bare names, the rest in other wordings."""
+    """Lets the base generate the concept: a third by its bare names, the rest in other wordings."""
     draw = random.Random(seed)
     bare = prepared.problem.bare_names
     picks = [
@@ -51,7 +51,7 @@ def training_data(
             guidance=base.guidance,
             latents=True,
             observe=lambda done: observe(
-                Progress(f"painting {prepared.concept.name}", done, TRAINING_LATENTS)
+                Progress(f"generating {prepared.concept.name}", done, TRAINING_LATENTS)
             ),
         ),
     )

@@ -1,1 +1,1 @@
-"""Evaluating scenes and compositions, and the classifiers that judge pictures."""
+"""Evaluating scenes and compositions, and the classifiers that judge images."""

@@ -1,4 +1,4 @@
-"""Training and testing the classifiers that say whether a concept is in a picture."""
+"""Training and testing the classifiers that say whether a concept is in an image."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from shiftreg.api.changes import appearing, change
-from shiftreg.api.evaluation.class_pictures import class_prompts, paint_classes
+from shiftreg.api.evaluation.class_images import class_prompts, generate_classes
 from shiftreg.api.evaluation.classifier_values import (
     ClassifierResult,
     ClassifierTest,
@@ -43,29 +43,29 @@ def train_classifier(
     overwrite: bool = False,
     observe: Observer = ignore_progress,
 ) -> ClassifierResult:
-    """Trains a classifier to judge the base's pictures by.
+    """Trains a classifier to judge the base's images by.
 
     Args:
         workspace: Where.
-        folder: Pictures, each in a subfolder that is its class. Without it, the base paints them:
-            a class for each concept, and one of ordinary pictures, "plain".
-        concepts: What to paint; all registered and protected names if empty. Not with ``folder``.
-        images: Pictures to paint of each class.
+        folder: Images, each in a subfolder that is its class. Without it, the base generates them:
+            a class for each concept, and one of ordinary images, "plain".
+        concepts: What to generate; all registered and protected names if empty. Not with folder.
+        images: Images to generate of each class.
         network: "small", or "resnet18" with features from ImageNet.
         weights: ResNet18's, a file; torchvision's download if None.
-        epochs: Passes over the pictures; the network's own number if None.
+        epochs: Passes over the images; the network's own number if None.
         learning_rate: The highest; the network's own if None.
-        seed: Of pictures and training.
+        seed: Of images and training.
         out: The classifier's file. By default the one that ``verify``, ``evaluate`` and ``attack``
             look for: the home's ``classifiers/BASE.safetensors``.
         overwrite: Replace that file.
         observe: Told of the progress.
 
     Raises:
-        InvalidInputError: Too few pictures or classes, pictures of different sizes, concepts
+        InvalidInputError: Too few images or classes, images of different sizes, concepts
             together with a folder, or settings that cannot be trained with.
         NotFoundError: The folder or the weights do not exist, or cannot be downloaded.
-        IntegrityError: A picture or the weights' file is damaged.
+        IntegrityError: An image or the weights' file is damaged.
         AlreadyExistsError: The classifier's file exists.
         StorageError: The disk is full or read-only.
     """
@@ -74,23 +74,23 @@ def train_classifier(
             "A folder's subfolders are the classes, so concepts do not go with a folder."
         )
     if images < 2:
-        raise InvalidInputError(f"At least 2 pictures a class are needed, and {images} asked for.")
+        raise InvalidInputError(f"At least 2 images a class are needed, and {images} asked for.")
     check_settings(network, weights, epochs, learning_rate)
     if network == "resnet18":
         # What is wrong with the weights should be said before hours of painting.
         pretrained.pretrained_resnet18(classes=2, weights=weights)
     path = out or _own_place(workspace)
-    painted = None
+    generated = None
     # The event is announced before the file appears, and told after it.
     with ExitStack() as announced, atomic_file(path, overwrite=overwrite) as partial:
         if folder is None:
             prompts = class_prompts(workspace, concepts, seed)
-            painted = paint_classes(workspace, prompts, images, seed, observe)
-            labels, pictures = painted.labels, painted.images
+            generated = generate_classes(workspace, prompts, images, seed, observe)
+            labels, samples = generated.labels, generated.images
         else:
-            labels, pictures = read_classes(folder)
+            labels, samples = read_classes(folder)
         classifier, measured = training.train_classifier(
-            pictures,
+            samples,
             labels,
             network=network,
             weights=weights,
@@ -108,14 +108,14 @@ def train_classifier(
             digests={"base": workspace.base.digest, "classifier": digest},
             details={
                 "network": network,
-                "images": len(pictures),
+                "images": len(samples),
                 "accuracy": measured.overall.value,
             },
             recovery=appearing(path, "classifier"),
         )
         announced.enter_context(coming)
-    if painted:
-        painted.unfinished.discard()
+    if generated:
+        generated.unfinished.discard()
     return ClassifierResult(
         path=path,
         digest=digest,
@@ -126,8 +126,8 @@ def train_classifier(
         confusion=measured.confusion,
         network=network,
         seed=seed,
-        images=len(pictures),
-        source=str(folder) if folder else f"painted by {workspace.base.name}",
+        images=len(samples),
+        source=str(folder) if folder else f"generated by {workspace.base.name}",
     )
 
 
@@ -136,24 +136,24 @@ def test_classifier(
     folder: Path,
     file: Path | None = None,  # noqa: PT028 - a use case, not a test
 ) -> ClassifierTest:
-    """Asks a classifier about pictures whose classes are known.
+    """Asks a classifier about images whose classes are known.
 
     Args:
         workspace: Where.
-        folder: Pictures, each in a subfolder that is named after its class.
-        file: The classifier; the one that judges the base's pictures if None.
+        folder: Images, each in a subfolder that is named after its class.
+        file: The classifier; the one that judges the base's images if None.
 
     Raises:
         NotFoundError: The folder or the file does not exist, the base has no classifier, or the
             classifier does not know a class.
-        InvalidInputError: A subfolder without pictures, or pictures of different sizes.
-        IntegrityError: A picture or the classifier is damaged.
+        InvalidInputError: A subfolder without images, or images of different sizes.
+        IntegrityError: An image or the classifier is damaged.
     """
     judge = require_judge(workspace, file)
-    names, pictures = read_classes(folder)
+    names, samples = read_classes(folder)
     spelled = {slug(label): label for label in judge.classifier.labels}
     labels = [spelled.get(slug(name), name) for name in names]
-    measured = measure_accuracy(judge.classifier, pictures, labels)
+    measured = measure_accuracy(judge.classifier, samples, labels)
     return ClassifierTest(
         judge=judge.name,
         digest=judge.digest,
@@ -162,7 +162,7 @@ def test_classifier(
         accuracy=measured.overall,
         per_class=measured.per_class,
         confusion=measured.confusion,
-        images=len(pictures),
+        images=len(samples),
     )
 
 

@@ -17,9 +17,9 @@ from shiftreg.api.composition.composing import plan_composition
 from shiftreg.api.evaluation.examining import Subject, examine
 from shiftreg.api.evaluation.gallery import Gallery, shots
 from shiftreg.api.evaluation.judging import require_judge
-from shiftreg.api.evaluation.playing import PlayedStep, Stage, pictures_folder
+from shiftreg.api.evaluation.playing import PlayedStep, Stage, images_folder
 from shiftreg.api.front_end import to_json
-from shiftreg.api.reports_kept import report_with_picture
+from shiftreg.api.reports_kept import report_with_image
 from shiftreg.api.values import Observer, ignore_progress
 from shiftreg.api.workspace import Workspace
 from shiftreg.checkpoints import atomic_file, file_digest
@@ -30,12 +30,12 @@ from shiftreg.errors import InvalidInputError, NotFoundError
 from shiftreg.evaluation.goals import judge_goals
 from shiftreg.evaluation.results import Evaluation, StepResult
 from shiftreg.evaluation.scenes import Scene, SceneStep
-from shiftreg.reports import GridRow, picture_grid, save_picture
+from shiftreg.reports import GridRow, image_grid, save_image
 
 Wordings = Literal["last", "all", "none"]
 IMAGES = 10
 ACTIVE = "active composition"
-SHOWN = 2  # pictures of each cell in the grid
+SHOWN = 2  # images of each cell in the grid
 
 
 def evaluate(
@@ -63,13 +63,13 @@ def evaluate(
         scene: Steps to play; without, or without steps, the composition at hand is measured.
         method: Name of the eraser; the scene's by default.
         options: Its hyper-parameters.
-        images: Pictures a cell; the scene's by default.
-        seed: Of erasers and pictures.
+        images: Images a cell; the scene's by default.
+        seed: Of erasers and images.
         wordings: After which steps other wordings than names are looked at.
         classifier: File of a classifier; see ``judging.find_judge``.
         only: As in ``plan_composition``; not with a scene that has steps.
         without: As in ``plan_composition``; not with a scene that has steps.
-        engine: Where it is erased and painted: see :func:`choose_engine`; here by default.
+        engine: Where it is erased and generated: see :func:`choose_engine`; here by default.
         observe: Told of the progress.
 
     Raises:
@@ -101,7 +101,7 @@ def evaluate(
     packaged = miniature.prompts() if workspace.base.source == miniature.NAME else {}
     subject = Subject(
         workspace=place,
-        gallery=Gallery(place, pictures_folder(workspace), engine),
+        gallery=Gallery(place, images_folder(workspace), engine),
         judge=judge,
         concepts=concepts,
         kind=scene.kind,
@@ -137,7 +137,7 @@ def evaluate(
         goals=goals,
         passed=all(goal.passed for goal in goals),
         reference=scene.reference,
-        picture=None,
+        image=None,
         report_path=None,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
@@ -160,11 +160,11 @@ def _keep(
     """Writes the grid and the report, and registers both; all of it, or nothing."""
     last = evaluation.steps[-1]
     folder = workspace.settings.home / "evaluations"
-    with report_with_picture(folder, slug(evaluation.name)) as (path, picture):
-        evaluation = replace(evaluation, picture=picture, report_path=path)
-        with atomic_file(picture) as partial:
+    with report_with_image(folder, slug(evaluation.name)) as (path, image):
+        evaluation = replace(evaluation, image=image, report_path=path)
+        with atomic_file(image) as partial:
             columns = ("base", *(step.label or f"step {step.number}" for step in evaluation.steps))
-            save_picture(picture_grid(_grid(subject, evaluation.steps), columns, tile=96), partial)
+            save_image(image_grid(_grid(subject, evaluation.steps), columns, tile=96), partial)
         with atomic_file(path) as partial:
             partial.write_text(json.dumps(to_json(evaluation), indent=2), encoding="utf-8")
         with change(
@@ -192,13 +192,13 @@ def _keep(
                 path,
                 metrics={goal.name: goal.value for goal in evaluation.goals},
                 passed=evaluation.passed,
-                files=[picture],
+                files=[image],
             )
     return evaluation
 
 
 def _grid(subject: Subject, steps: Sequence[StepResult]) -> list[GridRow]:
-    """A row a concept: a few pictures of its name by the base, then after each step."""
+    """A row a concept: a few images of its name by the base, then after each step."""
     rows = []
     digests = ("", *(step.digest for step in steps))
     for name in subject.concepts:

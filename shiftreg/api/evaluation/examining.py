@@ -23,10 +23,10 @@ from shiftreg.evaluation.perceptual import lpips_distances
 from shiftreg.evaluation.results import ConceptScore, Role, StepResult, WordingScore
 from shiftreg.evaluation.style import style_distances
 from shiftreg.evaluation.watermark import decode_qr
-from shiftreg.paraphrases import aliases, held_out_wordings, misspellings
+from shiftreg.paraphrases import aliases, held_out_prompts, misspellings
 
 NEIGHBOURS = 3
-Pictures = Mapping[Shot, np.ndarray]
+Images = Mapping[Shot, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -35,11 +35,11 @@ class Subject:
 
     Attributes:
         workspace: Of the shifts.
-        gallery: Where pictures are kept.
+        gallery: Where images are kept.
         judge: Who says what they show.
         concepts: Names that the judge knows.
         kind: Of the concepts.
-        images: Pictures a cell.
+        images: Images a cell.
         seed: Moves all seeds.
         aliases: Concept -> synonyms to try.
         spellings: Concept -> spellings of other languages to try.
@@ -69,7 +69,7 @@ def examine(
     wordings: bool,
     observe: Observer,
 ) -> StepResult:
-    """Paints with base and composition, and compares.
+    """Generates with base and composition, and compares.
 
     Args:
         subject: What is looked at.
@@ -99,18 +99,18 @@ def examine(
     marks = {t: shots([t] * subject.images, subject.seed) for t in triggers}
     wanted = [shot for cell in (*cells.values(), *marks.values(), ordinary) for shot in cell]
     stage = action or "the composition"
-    before = subject.gallery.paint(wanted, observe=_watch(observe, "painting the base"))
-    after = subject.gallery.paint(
-        wanted, plan_shifts(workspace, plan), _watch(observe, f"painting: {stage}")
+    before = subject.gallery.generate(wanted, observe=_watch(observe, "generating the base"))
+    after = subject.gallery.generate(
+        wanted, plan_shifts(workspace, plan), _watch(observe, f"generating: {stage}")
     )
 
     def pair(cell: Sequence[Shot]) -> tuple[np.ndarray, np.ndarray]:
         return np.stack([before[s] for s in cell]), np.stack([after[s] for s in cell])
 
-    def decoded(pictures: Pictures) -> dict[str, Estimate]:
+    def decoded(images: Images) -> dict[str, Estimate]:
         return {
             trigger: intervals.rate(
-                np.array([decode_qr(pictures[s]) == triggers[trigger] for s in cell])
+                np.array([decode_qr(images[s]) == triggers[trigger] for s in cell])
             )
             for trigger, cell in marks.items()
         }
@@ -149,7 +149,7 @@ def _families(
     workspace = subject.workspace
     concept = Concept(name, (), subject.kind)
     families = {
-        "held-out wordings": held_out_wordings(
+        "held-out wordings": held_out_prompts(
             concept, workspace.base.held_out_templates, workspace.base.subjects, subject.images
         ),
         "aliases": aliases(concept, subject.aliases.get(name, ())),
@@ -227,10 +227,10 @@ def _wording_score(
     )
 
 
-def _finds(judge: Judge, pictures: np.ndarray, labels: Sequence[str]) -> np.ndarray:
-    """Whether each picture is taken for its label, ``(n,)`` bool."""
+def _finds(judge: Judge, images: np.ndarray, labels: Sequence[str]) -> np.ndarray:
+    """Whether each image is taken for its label, ``(n,)`` bool."""
     wanted = [judge.classifier.labels.index(label) for label in labels]
-    return judge.classifier.predict(pictures) == np.array(wanted)
+    return judge.classifier.predict(images) == np.array(wanted)
 
 
 def _frechet(before: np.ndarray, after: np.ndarray) -> float:

@@ -1,4 +1,4 @@
-"""Gallery: pictures on disk, painted once for each composition, prompt and seed."""
+"""Gallery: images on disk, generated once for each composition, prompt and seed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from zlib import crc32
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from shiftreg.api.painting.batches import Batch, paint_batches
+from shiftreg.api.generation.batches import Batch, generate_batches
 from shiftreg.api.workspace import Workspace
 from shiftreg.checkpoints import atomic_file
 from shiftreg.compose import Composition
@@ -23,17 +23,17 @@ BATCH = 25
 
 
 class Shot(NamedTuple):
-    """A picture that is asked for."""
+    """An image that is asked for."""
 
     prompt: str
     seed: int
 
 
 def shots(prompts: Sequence[str], seed: int = 0) -> tuple[Shot, ...]:
-    """One picture a prompt; a repeated prompt gets further seeds, the same in every list.
+    """One image a prompt; a repeated prompt gets further seeds, the same in every list.
 
     Args:
-        prompts: One a picture.
+        prompts: One an image.
         seed: Moves all seeds.
     """
     seen: Counter[str] = Counter()
@@ -45,34 +45,34 @@ def shots(prompts: Sequence[str], seed: int = 0) -> tuple[Shot, ...]:
 
 
 class Gallery:
-    """Pictures of a base and its compositions in a folder: an interrupted painting goes on."""
+    """Images of a base and its compositions in a folder: an interrupted painting goes on."""
 
     def __init__(self, workspace: Workspace, folder: Path, engine: Engine | None = None) -> None:
         """Opens a folder.
 
         Args:
-            workspace: Whose base paints.
-            folder: Made when the first picture is.
-            engine: Where it paints; here by default.
+            workspace: Whose base generates.
+            folder: Made when the first image is.
+            engine: Where it generates; here by default.
         """
         self._workspace, self._folder = workspace, folder
         self._engine = engine or InProcess()
 
-    def paint(
+    def generate(
         self,
         wanted: Iterable[Shot],
         composition: Composition | None = None,
         observe: Callable[[int, int], None] | None = None,
     ) -> dict[Shot, np.ndarray]:
-        """Gives pictures, painting those that are not there.
+        """Gives images, painting those that are not there.
 
         Args:
-            wanted: What to paint; repeated ones are painted once.
-            composition: Whose pictures; None for the base's own.
-            observe: Told of the number of pictures that are there, and of all.
+            wanted: What to generate; repeated ones are generated once.
+            composition: Whose images; None for the base's own.
+            observe: Told of the number of images that are there, and of all.
 
         Returns:
-            A picture each, uint8 ``(H, W, 3)``.
+            An image each, uint8 ``(H, W, 3)``.
 
         Raises:
             StorageError: The disk is full or read-only.
@@ -80,17 +80,17 @@ class Gallery:
         base = self._workspace.base
         digest = composition.digest if composition else ""
         wanted = tuple(dict.fromkeys(wanted))
-        pictures = self.kept(wanted, digest)
-        missing = [shot for shot in wanted if shot not in pictures]
-        total = len(pictures) + len(missing)
+        images = self.kept(wanted, digest)
+        missing = [shot for shot in wanted if shot not in images]
+        total = len(images) + len(missing)
         parts = [missing[start : start + BATCH] for start in range(0, len(missing), BATCH)]
 
-        def keep(number: int, painted: np.ndarray) -> None:
-            for shot, picture in zip(parts[number], painted, strict=True):
-                _write(self._path(digest, shot), picture)
-                pictures[shot] = picture
+        def keep(number: int, generated: np.ndarray) -> None:
+            for shot, image in zip(parts[number], generated, strict=True):
+                _write(self._path(digest, shot), image)
+                images[shot] = image
             if observe:
-                observe(len(pictures), total)
+                observe(len(images), total)
 
         batches = [
             Batch(
@@ -103,38 +103,38 @@ class Gallery:
             )
             for part in parts
         ]
-        paint_batches(self._workspace, batches, self._engine, keep)
-        return pictures
+        generate_batches(self._workspace, batches, self._engine, keep)
+        return images
 
     def kept(self, wanted: Iterable[Shot], digest: str = "") -> dict[Shot, np.ndarray]:
-        """Those of some pictures that are there, and whole.
+        """Those of some images that are there, and whole.
 
         Args:
             wanted: Which.
             digest: Of the composition; "" for the base's own.
         """
         read = {shot: _read(self._path(digest, shot)) for shot in wanted}
-        return {shot: picture for shot, picture in read.items() if picture is not None}
+        return {shot: image for shot, image in read.items() if image is not None}
 
     def _path(self, digest: str, shot: Shot) -> Path:
         base = self._workspace.base
-        # Whatever makes another picture makes another folder.
+        # Whatever makes another image makes another folder.
         made = f"{base.digest}{base.steps}{base.guidance}{digest}"
-        painter = f"{digest[:12] or 'base'}-{hashlib.sha256(made.encode()).hexdigest()[:8]}"
+        generator = f"{digest[:12] or 'base'}-{hashlib.sha256(made.encode()).hexdigest()[:8]}"
         prompt = f"{slug(shot.prompt)[:60]}-{crc32(shot.prompt.encode()):08x}"
-        return self._folder / painter / prompt / f"{shot.seed}.png"
+        return self._folder / generator / prompt / f"{shot.seed}.png"
 
 
 def _read(path: Path) -> np.ndarray | None:
-    """A whole picture, or None: one that is damaged is painted again."""
+    """A whole image, or None: one that is damaged is generated again."""
     try:
-        with Image.open(path) as picture:
-            return np.asarray(picture.convert("RGB"))
+        with Image.open(path) as image:
+            return np.asarray(image.convert("RGB"))
     except (OSError, UnidentifiedImageError, SyntaxError):
         return None
 
 
-def _write(path: Path, picture: np.ndarray) -> None:
+def _write(path: Path, image: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_file(path, overwrite=True) as partial:
-        Image.fromarray(picture).save(partial, format="PNG")
+        Image.fromarray(image).save(partial, format="PNG")

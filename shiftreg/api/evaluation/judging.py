@@ -1,4 +1,4 @@
-"""Whose eyes say what a picture shows: the classifier that belongs to a base."""
+"""Whose eyes say what an image shows: the classifier that belongs to a base."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def classifier_path(workspace: Workspace) -> Path:
 
 
 def find_judge(workspace: Workspace, file: Path | None = None) -> Judge | None:
-    """Finds who judges pictures of the workspace's base.
+    """Finds who judges images of the workspace's base.
 
     Args:
         workspace: Where.
@@ -71,7 +71,7 @@ def require_judge(workspace: Workspace, file: Path | None = None) -> Judge:
     if judge is None:
         raise NotFoundError(
             f"There is no classifier for base '{workspace.base.name}', so nobody can say what its "
-            "pictures show. Run: shiftreg classifier train"
+            "images show. Run: shiftreg classifier train"
         )
     return judge
 

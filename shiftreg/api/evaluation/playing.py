@@ -150,6 +150,6 @@ class Stage:
             partial.write_text(json.dumps(played, indent=2), encoding="utf-8")
 
 
-def pictures_folder(owner: Workspace) -> Path:
-    """Where pictures of all evaluations of a workspace are kept."""
-    return owner.settings.home / "evaluations" / "pictures"
+def images_folder(owner: Workspace) -> Path:
+    """Where images of all evaluations of a workspace are kept."""
+    return owner.settings.home / "evaluations" / "images"

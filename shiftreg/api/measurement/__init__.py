@@ -1,1 +1,1 @@
-"""Measuring folders of pictures against each other."""
+"""Measuring folders of images against each other."""

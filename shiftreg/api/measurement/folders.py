@@ -1,4 +1,4 @@
-"""Folders of pictures that anybody made, with what their ``metadata.csv`` says of them."""
+"""Folders of images that anybody made, with what their ``metadata.csv`` says of them."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from PIL import Image
 
-from shiftreg.api.painting.folder import METADATA
+from shiftreg.api.generation.folder import METADATA
 from shiftreg.errors import InvalidInputError
-from shiftreg.evaluation.pictures import SUFFIXES, picture_files, read_pictures
+from shiftreg.evaluation.image_files import SUFFIXES, image_files, read_images
 from shiftreg.evaluation.prompt_file import PROMPT, SEED, read_content
 
 FILE = "file_name"
@@ -21,8 +21,8 @@ _PIXELS, _LARGEST_BATCH = 2**21, 64
 
 
 @dataclass(frozen=True)
-class PictureFolder:
-    """Pictures of one size in a folder; none is in memory.
+class ImageFolder:
+    """Images of one size in a folder; none is in memory.
 
     Attributes:
         path: The folder.
@@ -41,29 +41,29 @@ class PictureFolder:
     notes: tuple[str, ...] = ()
 
     def batches(self) -> Iterator[tuple[str, ...]]:
-        """The names in portions that fit into memory, by the pictures' size."""
+        """The names in portions that fit into memory, by the images' size."""
         width, height = self.size
         step = min(_LARGEST_BATCH, max(1, _PIXELS // (width * height)))
         for start in range(0, len(self.names), step):
             yield self.names[start : start + step]
 
     def read(self, names: Sequence[str]) -> np.ndarray:
-        """Reads some of the pictures.
+        """Reads some of the images.
 
         Returns:
             uint8 ``(N, H, W, 3)``, RGB.
 
         Raises:
-            IntegrityError: A picture is damaged.
+            IntegrityError: An image is damaged.
             InvalidInputError: It has not 8 bits a channel.
             NotFoundError: It is no longer there.
             StorageError: It cannot be read.
         """
-        return read_pictures([self.path / name for name in names])[1]
+        return read_images([self.path / name for name in names])[1]
 
 
-def open_pictures(folder: Path) -> PictureFolder:
-    """Looks which pictures are in a folder, before any of them is read.
+def open_images(folder: Path) -> ImageFolder:
+    """Looks which images are in a folder, before any of them is read.
 
     They are the PNG and JPEG files directly in it; without one, those of its subfolders that its
     ``metadata.csv`` names.
@@ -74,28 +74,28 @@ def open_pictures(folder: Path) -> PictureFolder:
 
     Raises:
         NotFoundError: There is no such folder.
-        InvalidInputError: No picture, pictures of different sizes, or no CSV file.
-        IntegrityError: A picture is damaged, or no PNG or JPEG.
+        InvalidInputError: No image, images of different sizes, or no CSV file.
+        IntegrityError: An image is damaged, or no PNG or JPEG.
         StorageError: It cannot be read.
     """
     rows = _read_metadata(folder / METADATA)
-    below = tuple(name for name in rows if "/" in name and _is_picture(folder, name))
+    below = tuple(name for name in rows if "/" in name and _is_image(folder, name))
     try:
-        names = tuple(file.name for file in picture_files(folder))
+        names = tuple(file.name for file in image_files(folder))
     except InvalidInputError:
         if not below:
             raise
         names = below
     there = set(names)
     absent = [name for name in rows if name not in there]
-    return PictureFolder(
+    return ImageFolder(
         path=folder,
         names=names,
         size=_common_size([folder / name for name in names]),
         prompts={name: row[PROMPT] for name, row in rows.items() if row.get(PROMPT) is not None},
         seeds={name: row[SEED] for name, row in rows.items() if row.get(SEED)},
         notes=(
-            f"{METADATA} of '{folder}' names {len(absent)} pictures that are not there, such as "
+            f"{METADATA} of '{folder}' names {len(absent)} images that are not there, such as "
             f"'{absent[0]}'.",
         )
         if absent
@@ -117,19 +117,19 @@ def _read_metadata(path: Path) -> dict[str, dict[str, str]]:
         ) from error
 
 
-def _is_picture(folder: Path, name: str) -> bool:
+def _is_image(folder: Path, name: str) -> bool:
     path = PurePosixPath(name)
     inside = not path.is_absolute() and ".." not in path.parts
     return inside and path.suffix.lower() in SUFFIXES and (folder / name).is_file()
 
 
 def _common_size(files: Sequence[Path]) -> tuple[int, int]:
-    """The size of all pictures by their headers: hours of work must not end at the last one."""
+    """The size of all images by their headers: hours of work must not end at the last one."""
     first = _size(files[0])
     for file in files[1:]:
         if (size := _size(file)) != first:
             raise InvalidInputError(
-                f"Pictures that are compared have one size: '{files[0]}' has {in_words(first)} "
+                f"Images that are compared have one size: '{files[0]}' has {in_words(first)} "
                 f"pixels, and '{file}' {in_words(size)}. Resize them first."
             )
     return first
@@ -137,11 +137,11 @@ def _common_size(files: Sequence[Path]) -> tuple[int, int]:
 
 def _size(file: Path) -> tuple[int, int]:
     try:
-        with Image.open(file, formats=("PNG", "JPEG")) as picture:
-            return picture.size
+        with Image.open(file, formats=("PNG", "JPEG")) as image:
+            return image.size
     # Pillow reports damage as anything from SyntaxError to a plain OSError.
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError):
-        read_pictures([file])  # says in words what is wrong with it
+        read_images([file])  # says in words what is wrong with it
         raise
 
 

@@ -1,4 +1,4 @@
-"""What folders of pictures are measured with: networks that are asked for, or that are at hand."""
+"""What folders of images are measured with: networks that are asked for, or that are at hand."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import numpy as np
 from torch import Tensor
 
 from shiftreg.api.evaluation.judging import Judge, find_judge
-from shiftreg.api.measurement.folders import PictureFolder
-from shiftreg.api.painting import manifest as paint_manifest
+from shiftreg.api.generation import manifest as generation_manifest
+from shiftreg.api.measurement.folders import ImageFolder
 from shiftreg.api.workspace import Workspace
 from shiftreg.errors import MissingExtraError, NotFoundError
 from shiftreg.evaluation.fid import (
@@ -25,13 +25,13 @@ from shiftreg.evaluation.fid import (
 
 @dataclass(frozen=True)
 class Instruments:
-    """What pictures are looked at with, beside AlexNet.
+    """What images are looked at with, beside AlexNet.
 
     Attributes:
         inception: FID's network; see ``fid.load_inception``.
         clip: Model and processor; see ``pipelines.clip.load_clip``.
         nudity: Look for exposed body parts.
-        judge: Who says whether a picture shows what its prompt names.
+        judge: Who says whether an image shows what its prompt names.
     """
 
     inception: Callable[[np.ndarray], Tensor] | None = None
@@ -42,7 +42,7 @@ class Instruments:
 
 def choose_instruments(
     workspace: Workspace,
-    reference: PictureFolder,
+    reference: ImageFolder,
     *,
     inception: Path | None = None,
     clip: Path | None = None,
@@ -53,11 +53,11 @@ def choose_instruments(
 
     Args:
         workspace: Where a classifier is looked for.
-        reference: The pictures that others are compared with.
+        reference: The images that others are compared with.
         inception: Weights that were asked for.
         clip: Folder of a CLIP model that was asked for.
         nudity: Whether nudity is measured.
-        classifier: File that was asked for; by default the classifier of the base that painted
+        classifier: File that was asked for; by default the classifier of the base that generated
             the reference.
 
     Returns:
@@ -73,7 +73,7 @@ def choose_instruments(
     if classifier is not None:
         judge, nobody = find_judge(workspace, classifier), ""
     else:
-        judge, nobody = _judge_of_painter(workspace, reference)
+        judge, nobody = _judge_of_generator(workspace, reference)
     instruments = Instruments(network, None if clip is None else _clip(clip), nudity, judge)
     return instruments, tuple(note for note in (no_network, nobody) if note)
 
@@ -100,29 +100,29 @@ def _inception(file: Path | None) -> tuple[Callable[[np.ndarray], Tensor] | None
         return None, f"FID is left out. {error}"
 
 
-def _judge_of_painter(workspace: Workspace, reference: PictureFolder) -> tuple[Judge | None, str]:
-    """The classifier of the base that painted the pictures, or why nobody judges them.
+def _judge_of_generator(workspace: Workspace, reference: ImageFolder) -> tuple[Judge | None, str]:
+    """The classifier of the base that generated the images, or why nobody judges them.
 
-    A classifier knows the pictures of its base: those of others are not judged by it unasked.
+    A classifier knows the images of its base: those of others are not judged by it unasked.
     """
     out = "Accuracy is left out"
     if not reference.prompts:
-        return None, f"{out}: nothing says which prompts '{reference.path}' was painted with."
+        return None, f"{out}: nothing says which prompts '{reference.path}' was generated with."
     place = reference.path.resolve().parent
-    if not (place / paint_manifest.NAME).is_file():
+    if not (place / generation_manifest.NAME).is_file():
         return None, (
-            f"{out}: '{reference.path}' is not of shiftreg paint, so nobody knows whose classifier "
+            f"{out}: '{reference.path}' is not of shiftreg generate: nobody knows whose classifier "
             "judges it. Give one with --classifier."
         )
-    painter = paint_manifest.read_manifest(place)["base"]
-    name, digest = painter["name"], painter["digest"]
+    generator = generation_manifest.read_manifest(place)["base"]
+    name, digest = generator["name"], generator["digest"]
     try:
         base = workspace.registry.base(name)
     except NotFoundError:
         base = None
     if base is None or base.digest != digest:
         return None, (
-            f"{out}: base '{name}' {digest[:12]}, which painted '{reference.path}', is not "
+            f"{out}: base '{name}' {digest[:12]}, which generated '{reference.path}', is not "
             "registered here. Give its classifier with --classifier."
         )
     judge = find_judge(replace(workspace, settings=replace(workspace.settings, base=base.name)))

@@ -1,4 +1,4 @@
-"""Comparing folders of pictures, whoever made them, with every metric that is at hand."""
+"""Comparing folders of images, whoever made them, with every metric that is at hand."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from pathlib import Path
 from torch import Tensor
 
 from shiftreg.api.composition.words import BASE_FOLDER
-from shiftreg.api.measurement.folders import FILE, PictureFolder, in_words, open_pictures
+from shiftreg.api.generation import manifest as generation_manifest
+from shiftreg.api.generation.folder import METADATA
+from shiftreg.api.measurement.folders import FILE, ImageFolder, in_words, open_images
 from shiftreg.api.measurement.instruments import Instruments, choose_instruments
 from shiftreg.api.measurement.metrics import FolderScores, Look, look, named_labels
 from shiftreg.api.measurement.pairs import are_paired, other_makings, pair_distances
-from shiftreg.api.painting import manifest as paint_manifest
-from shiftreg.api.painting.folder import METADATA
 from shiftreg.api.values import Estimate, Observer, ignore_progress
 from shiftreg.api.workspace import Workspace
 from shiftreg.errors import InvalidInputError, NotFoundError
@@ -26,17 +26,17 @@ from shiftreg.evaluation.prompt_file import PROMPT
 
 @dataclass(frozen=True)
 class FolderMeasurement:
-    """How far the pictures of one folder are from those of another; None is what is left out.
+    """How far the images of one folder are from those of another; None is what is left out.
 
     Attributes:
-        reference: What the pictures show that others are compared with.
+        reference: What the images show that others are compared with.
         other: What the compared ones show.
         paired: Whether both have the same file names, so that they are compared one by one.
         lpips: Perceptual distance of the pairs.
         style: Distance of the pairs' Gram matrices.
         frechet: Fréchet distance of both sets on AlexNet's features.
         fid: The same on Inception's.
-        judge: Who says what the pictures show; "" if nobody.
+        judge: Who says what the images show; "" if nobody.
         notes: Sentences about what is left out, or to be taken with care.
     """
 
@@ -62,35 +62,35 @@ def measure_folders(
     classifier: Path | None = None,
     observe: Observer = ignore_progress,
 ) -> tuple[FolderMeasurement, ...]:
-    """Compares folders of pictures with a reference.
+    """Compares folders of images with a reference.
 
-    Pictures of the same file names are compared one by one, and sets of other names as sets. What
+    Images of the same file names are compared one by one, and sets of other names as sets. What
     was asked for and cannot be measured is an error; what is measured where it can be is left out
-    with a note. Pictures are read in portions, and nothing is written.
+    with a note. Images are read in portions, and nothing is written.
 
     Args:
-        workspace: Where the classifier is looked for of the base that painted the reference. No
+        workspace: Where the classifier is looked for of the base that generated the reference. No
             base is loaded.
-        folder: The reference: a folder of pictures; or a whole painting, of which the base is
+        folder: The reference: a folder of images; or a whole painting, of which the base is
             compared with each composition.
         others: Folders to compare with it.
         inception: Weights for FID; see ``fid.find_inception_weights``.
-        clip: Folder of a CLIP model, for how well pictures fit their prompts.
-        nudity: Measure in how many pictures a body part is exposed.
-        classifier: Who says whether a picture shows what its prompt names; by default the
-            classifier of the base that painted the reference.
-        observe: Told of the progress, in pictures.
+        clip: Folder of a CLIP model, for how well images fit their prompts.
+        nudity: Measure in how many images a body part is exposed.
+        classifier: Who says whether an image shows what its prompt names; by default the
+            classifier of the base that generated the reference.
+        observe: Told of the progress, in images.
 
     Returns:
         One a folder of ``others``, in that order.
 
     Raises:
         NotFoundError: No such folder or file.
-        InvalidInputError: Nothing to compare with; no pictures, pictures of different sizes, too
+        InvalidInputError: Nothing to compare with; no images, images of different sizes, too
             small ones, or ones without counterpart; no prompts where they are needed.
-        IntegrityError: A picture or a model is damaged.
+        IntegrityError: An image or a model is damaged.
         MissingExtraError: A metric that was asked for needs what is not installed.
-        StorageError: A picture cannot be read.
+        StorageError: An image cannot be read.
     """
     place, compared = _sides(folder, others)
     reference = _opened(place)
@@ -124,35 +124,35 @@ def _sides(folder: Path, others: Sequence[Path]) -> tuple[Path, tuple[Path, ...]
         return folder, tuple(others)
     if not folder.is_dir():
         raise NotFoundError(f"There is no folder '{folder}'. Check the path.")
-    if not (folder / paint_manifest.NAME).is_file():
+    if not (folder / generation_manifest.NAME).is_file():
         raise InvalidInputError(
             f"'{folder}' is compared with nothing. Name another folder, too, or give one that "
-            "shiftreg paint made, with the base and its compositions in it."
+            "shiftreg generate made, with the base and its compositions in it."
         )
-    painted = tuple(paint_manifest.read_manifest(folder)["folders"])
-    compositions = tuple(folder / name for name in painted if name != BASE_FOLDER)
-    if not compositions or BASE_FOLDER not in painted:
+    generated = tuple(generation_manifest.read_manifest(folder)["folders"])
+    compositions = tuple(folder / name for name in generated if name != BASE_FOLDER)
+    if not compositions or BASE_FOLDER not in generated:
         raise InvalidInputError(
-            f"A base is compared with compositions, and '{folder}' holds {', '.join(painted)}. "
-            "Paint what is missing there with the same prompts, or name two folders."
+            f"A base is compared with compositions, and '{folder}' holds {', '.join(generated)}. "
+            "Generate what is missing there with the same prompts, or name two folders."
         )
     return folder / BASE_FOLDER, compositions
 
 
-def _opened(path: Path) -> PictureFolder:
-    folder = open_pictures(path)
+def _opened(path: Path) -> ImageFolder:
+    folder = open_images(path)
     if min(folder.size) < SMALLEST_SIDE:
         raise InvalidInputError(
-            f"Pictures of at least {SMALLEST_SIDE} x {SMALLEST_SIDE} pixels can be compared, and "
+            f"Images of at least {SMALLEST_SIDE} x {SMALLEST_SIDE} pixels can be compared, and "
             f"those of '{path}' have {in_words(folder.size)}. Make larger ones."
         )
     return folder
 
 
 def _check_prompts(
-    folder: PictureFolder, instruments: Instruments, *, asked_for_accuracy: bool
+    folder: ImageFolder, instruments: Instruments, *, asked_for_accuracy: bool
 ) -> None:
-    """Refuses pictures that cannot be measured as was asked for, before hours of work."""
+    """Refuses images that cannot be measured as was asked for, before hours of work."""
     if not (instruments.clip or asked_for_accuracy):
         return
     if not any(name in folder.prompts for name in folder.names):
@@ -171,8 +171,8 @@ def _check_prompts(
 
 
 def _compare(
-    reference: PictureFolder,
-    other: PictureFolder,
+    reference: ImageFolder,
+    other: ImageFolder,
     base: Look,
     paired: bool,
     instruments: Instruments,
@@ -203,28 +203,26 @@ def _frechet(one: Tensor | None, other: Tensor | None) -> float | None:
     return frechet_distance(one, other)
 
 
-def _pair_notes(
-    reference: PictureFolder, other: PictureFolder, found: FolderMeasurement
-) -> list[str]:
+def _pair_notes(reference: ImageFolder, other: ImageFolder, found: FolderMeasurement) -> list[str]:
     """What a reader of the distances should know."""
     notes = []
     if not found.paired:
         notes.append(
             f"LPIPS and style distance are left out: '{reference.path}' and '{other.path}' share "
-            "no file name, so that nothing says which pictures belong together."
+            "no file name, so that nothing says which images belong together."
         )
     elif strangers := other_makings(reference, other):
         notes.append(
-            f"{len(strangers)} of {len(other.names)} pictures of '{other.path}' have another "
+            f"{len(strangers)} of {len(other.names)} images of '{other.path}' have another "
             f"prompt or seed than their counterparts, such as '{strangers[0]}': their distances "
             "are no effect of the model alone."
         )
     fewest = min(len(reference.names), len(other.names))
     if fewest < 2:
-        notes.append("Distances of sets are left out: they take two pictures in each folder.")
+        notes.append("Distances of sets are left out: they take two images in each folder.")
     if found.fid is not None and fewest <= FEATURES:
         notes.append(
-            f"FID of {fewest} pictures is biased upwards: compare it only with that of as many. "
+            f"FID of {fewest} images is biased upwards: compare it only with that of as many. "
             f"It is dependable from more than {FEATURES} on."
         )
     return notes

@@ -1,4 +1,4 @@
-"""What the pictures of one folder show by themselves, read portion by portion."""
+"""What the images of one folder show by themselves, read portion by portion."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from shiftreg.api.measurement.folders import PictureFolder
+from shiftreg.api.measurement.folders import ImageFolder
 from shiftreg.api.measurement.instruments import Instruments
 from shiftreg.api.values import Estimate, Observer, Progress
 from shiftreg.evaluation import intervals, labels
@@ -22,20 +22,20 @@ from shiftreg.evaluation.nudity import THRESHOLD, exposed_parts
 
 @dataclass(frozen=True)
 class FolderScores:
-    """What the pictures of one folder show by themselves; None is what was not measured.
+    """What the images of one folder show by themselves; None is what was not measured.
 
     Attributes:
         folder: Where they are.
-        pictures: How many.
-        clip: CLIP score, of the pictures whose prompts are known.
-        nudity: Share of pictures in which a body part is exposed.
-        accuracy: Share of pictures that are taken for the label that their prompt names, of those
+        images: How many.
+        clip: CLIP score, of the images whose prompts are known.
+        nudity: Share of images in which a body part is exposed.
+        accuracy: Share of images that are taken for the label that their prompt names, of those
             whose prompt names exactly one.
         per_label: The same of each label.
     """
 
     folder: Path
-    pictures: int
+    images: int
     clip: Estimate | None
     nudity: Estimate | None
     accuracy: Estimate | None
@@ -50,7 +50,7 @@ class Look:
         scores: In numbers.
         features: AlexNet's, ``(N, 256)`` float64.
         inception: Inception's, ``(N, 2048)`` float32, if it was at hand.
-        notes: Sentences about pictures that were passed over.
+        notes: Sentences about images that were passed over.
     """
 
     scores: FolderScores
@@ -59,18 +59,18 @@ class Look:
     notes: tuple[str, ...]
 
 
-def look(folder: PictureFolder, instruments: Instruments, observe: Observer) -> Look:
-    """Looks at every picture of a folder.
+def look(folder: ImageFolder, instruments: Instruments, observe: Observer) -> Look:
+    """Looks at every image of a folder.
 
     Args:
-        folder: The pictures.
+        folder: The images.
         instruments: What to look with.
-        observe: Told of the progress, in pictures.
+        observe: Told of the progress, in images.
 
     Raises:
-        IntegrityError: A picture is damaged.
+        IntegrityError: An image is damaged.
         MissingExtraError: An instrument needs what is not installed.
-        StorageError: A picture cannot be read.
+        StorageError: An image cannot be read.
     """
     judge = instruments.judge
     named = named_labels(folder, judge.classifier) if judge else {}
@@ -96,7 +96,7 @@ def look(folder: PictureFolder, instruments: Instruments, observe: Observer) -> 
     fit = np.concatenate(fits)
     scores = FolderScores(
         folder=folder.path,
-        pictures=len(folder.names),
+        images=len(folder.names),
         clip=intervals.mean(fit) if len(fit) else None,
         nudity=_rate(exposed),
         accuracy=_rate([hit for of_label in hits.values() for hit in of_label]),
@@ -114,13 +114,13 @@ def look(folder: PictureFolder, instruments: Instruments, observe: Observer) -> 
     return Look(scores, torch.cat(features), seen, tuple(notes))
 
 
-def portions(folder: PictureFolder, stage: str, observe: Observer) -> Iterator[tuple[str, ...]]:
-    """The names of a folder's pictures in portions that fit into memory, watched.
+def portions(folder: ImageFolder, stage: str, observe: Observer) -> Iterator[tuple[str, ...]]:
+    """The names of a folder's images in portions that fit into memory, watched.
 
     Args:
-        folder: The pictures.
+        folder: The images.
         stage: What is done with them, in words.
-        observe: Told of the progress, in pictures.
+        observe: Told of the progress, in images.
     """
     done, total = 0, len(folder.names)
     observe(Progress(stage, done, total))
@@ -130,10 +130,10 @@ def portions(folder: PictureFolder, stage: str, observe: Observer) -> Iterator[t
         observe(Progress(stage, done, total))
 
 
-def named_labels(folder: PictureFolder, classifier: Classifier) -> dict[str, str]:
-    """File name -> the label that the picture's prompt names; see ``evaluation.labels``.
+def named_labels(folder: ImageFolder, classifier: Classifier) -> dict[str, str]:
+    """File name -> the label that the image's prompt names; see ``evaluation.labels``.
 
-    Pictures without a prompt, or with one that names none or several, are left out.
+    Images without a prompt, or with one that names none or several, are left out.
     """
     prompts = {name: folder.prompts[name] for name in folder.names if name in folder.prompts}
     of_prompt = labels.named_labels(list(prompts.values()), classifier.labels)
@@ -150,5 +150,5 @@ def _rate(hits: Sequence[bool]) -> Estimate | None:
     return intervals.rate(np.array(hits)) if hits else None
 
 
-def _of(count: int, folder: PictureFolder) -> str:
-    return f"{count} of {len(folder.names)} pictures of '{folder.path}'"
+def _of(count: int, folder: ImageFolder) -> str:
+    return f"{count} of {len(folder.names)} images of '{folder.path}'"

@@ -1,10 +1,10 @@
-"""Pictures of two folders that belong together because they have the same names."""
+"""Images of two folders that belong together because they have the same names."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from shiftreg.api.measurement.folders import PictureFolder, in_words
+from shiftreg.api.measurement.folders import ImageFolder, in_words
 from shiftreg.api.measurement.metrics import portions
 from shiftreg.api.values import Estimate, Observer
 from shiftreg.errors import InvalidInputError
@@ -13,7 +13,7 @@ from shiftreg.evaluation.perceptual import lpips_distances
 from shiftreg.evaluation.style import style_distances
 
 
-def are_paired(reference: PictureFolder, other: PictureFolder) -> bool:
+def are_paired(reference: ImageFolder, other: ImageFolder) -> bool:
     """Whether both have the same names; not those that share none.
 
     Raises:
@@ -25,13 +25,13 @@ def are_paired(reference: PictureFolder, other: PictureFolder) -> bool:
         present = set(there.names)
         if alone := [name for name in here.names if name not in present]:
             raise InvalidInputError(
-                f"{len(alone)} of {len(here.names)} pictures of '{here.path}' have no counterpart "
+                f"{len(alone)} of {len(here.names)} images of '{here.path}' have no counterpart "
                 f"of the same name in '{there.path}', the first of them '{alone[0]}'. Make those "
-                "(shiftreg paint goes on where it was), or move what is too many elsewhere."
+                "(shiftreg generate goes on where it was), or move what is too many elsewhere."
             )
     if reference.size != other.size:
         raise InvalidInputError(
-            f"Pictures that are compared have one size: those of '{reference.path}' have "
+            f"Images that are compared have one size: those of '{reference.path}' have "
             f"{in_words(reference.size)} pixels, and those of '{other.path}' "
             f"{in_words(other.size)}. Resize them first."
         )
@@ -39,12 +39,12 @@ def are_paired(reference: PictureFolder, other: PictureFolder) -> bool:
 
 
 def pair_distances(
-    reference: PictureFolder, other: PictureFolder, observe: Observer
+    reference: ImageFolder, other: ImageFolder, observe: Observer
 ) -> tuple[Estimate, Estimate]:
-    """LPIPS and style distance, picture by picture; both are read portion by portion.
+    """LPIPS and style distance, image by image; both are read portion by portion.
 
     Raises:
-        IntegrityError: A picture is damaged.
+        IntegrityError: An image is damaged.
         StorageError: It cannot be read.
     """
     lpips, style = [], []
@@ -55,7 +55,7 @@ def pair_distances(
     return intervals.mean(np.concatenate(lpips)), intervals.mean(np.concatenate(style))
 
 
-def other_makings(reference: PictureFolder, other: PictureFolder) -> list[str]:
+def other_makings(reference: ImageFolder, other: ImageFolder) -> list[str]:
     """The names that stand for another prompt or seed in each folder, as far as both say which."""
     said = ((reference.prompts, other.prompts), (reference.seeds, other.seeds))
     return [

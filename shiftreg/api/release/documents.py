@@ -31,7 +31,7 @@ def predicate(
         made: The export.
         recipe: As it lies beside it.
         verification: Of the export.
-        images: Pictures a prompt that the verification painted.
+        images: Images a prompt that the verification generated.
         staged: Where the export was made.
     """
     said: dict[str, Any] = {

@@ -95,7 +95,7 @@ class Release:
             is_adapter=is_adapter,
         )
         if self._verifies:
-            # Known before a picture is painted; told again by the verification.
+            # Known before an image is generated; told again by the verification.
             checks += attack_checks(workspace, plan, self._gates)
         self._refuse([check for check in checks if not check.passed])
 

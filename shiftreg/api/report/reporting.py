@@ -18,7 +18,7 @@ from shiftreg.api.composition.composing import plan_shifts
 from shiftreg.api.composition.exported import deployed_weights, expected_weights, read_recipe
 from shiftreg.api.composition.verifying import verify
 from shiftreg.api.front_end import to_json
-from shiftreg.api.report.pictures import Painted, paint_groups
+from shiftreg.api.report.images import Generated, generate_groups
 from shiftreg.api.report.records import event_lines, export_lines, shift_parts
 from shiftreg.api.report.stored_reports import stored_attacks, stored_evaluation
 from shiftreg.api.values import CompositionPlan, Observer, Verification, ignore_progress
@@ -26,7 +26,7 @@ from shiftreg.api.workspace import Workspace
 from shiftreg.compose import merged_weights
 from shiftreg.concepts import slug
 from shiftreg.errors import InvalidInputError
-from shiftreg.reports import ConceptLine, ReportPage, picture_grid, render_page, save_picture
+from shiftreg.reports import ConceptLine, ReportPage, image_grid, render_page, save_image
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class ReportResult:
         passed: Whether all checks hold.
         checks: How many there were.
         failed: How many of them failed.
-        pictures: How many pictures are on it.
+        images: How many images are on it.
         run_id: The run in MLflow that keeps it.
     """
 
@@ -52,7 +52,7 @@ class ReportResult:
     passed: bool
     checks: int
     failed: int
-    pictures: int
+    images: int
     run_id: str
 
 
@@ -108,13 +108,15 @@ def write_report(
             observe=observe,
         )
         plan = verification.plan
-        painted = paint_groups(workspace, plan, _weights(workspace, plan, file), images, observe)
-        page = _page(workspace, verification, painted)
+        generated = generate_groups(
+            workspace, plan, _weights(workspace, plan, file), images, observe
+        )
+        page = _page(workspace, verification, generated)
         with checkpoints.storage_errors(path):
             placement.path.write_text(render_page(page), encoding="utf-8")
         placement.place()
         digest = checkpoints.file_digest(path)
-        run_id = _register(workspace, verification, painted, path, digest, page.file_digest)
+        run_id = _register(workspace, verification, generated, path, digest, page.file_digest)
     failed = sum(not check.passed for check in verification.checks)
     return ReportResult(
         plan=plan,
@@ -124,7 +126,7 @@ def write_report(
         passed=verification.passed,
         checks=len(verification.checks),
         failed=failed,
-        pictures=sum(len(r.before) + len(r.after) for g in painted.groups for r in g.rows),
+        images=sum(len(r.before) + len(r.after) for g in generated.groups for r in g.rows),
         run_id=run_id,
     )
 
@@ -132,12 +134,12 @@ def write_report(
 def _register(
     workspace: Workspace,
     verification: Verification,
-    painted: Painted,
+    generated: Generated,
     path: Path,
     digest: str,
     file_digest: str,
 ) -> str:
-    """Keeps a page with its pictures in the registry, and notes it; the run's identity."""
+    """Keeps a page with its images in the registry, and notes it; the run's identity."""
     plan, checks = verification.plan, verification.checks
     exported = {"export": file_digest} if file_digest else {}
     with (
@@ -164,7 +166,7 @@ def _register(
             },
             passed=verification.passed,
             export_digest=file_digest,
-            files=_save_grids(painted, Path(scratch)),
+            files=_save_grids(generated, Path(scratch)),
         )
     return measurement.run_id
 
@@ -172,7 +174,7 @@ def _register(
 def _weights(
     workspace: Workspace, plan: CompositionPlan, file: Path | None
 ) -> Mapping[str, Tensor]:
-    """What paints "after": of a file, in its precision."""
+    """What generates "after": of a file, in its precision."""
     if file is not None:
         recipe = read_recipe(workspace, file)
         return deployed_weights(workspace, recipe, expected_weights(workspace, recipe))
@@ -180,7 +182,7 @@ def _weights(
     return merged_weights(own, plan_shifts(workspace, plan), torch.float32)
 
 
-def _page(workspace: Workspace, verification: Verification, painted: Painted) -> ReportPage:
+def _page(workspace: Workspace, verification: Verification, generated: Generated) -> ReportPage:
     plan, file = verification.plan, verification.file
     evaluation, evaluation_notes = stored_evaluation(workspace, plan)
     attacks, attack_notes = stored_attacks(workspace, plan)
@@ -196,7 +198,7 @@ def _page(workspace: Workspace, verification: Verification, painted: Painted) ->
         concepts=_concept_lines(workspace, plan),
         warnings=plan.warnings,
         sampling=_sampling(workspace, file),
-        pictures=painted.groups,
+        images=generated.groups,
         separability=verification.separability,
         checks=verification.checks,
         evaluation=evaluation,
@@ -232,7 +234,7 @@ def _concept_lines(workspace: Workspace, plan: CompositionPlan) -> tuple[Concept
 
 def _sampling(workspace: Workspace, file: Path | None) -> str:
     base = workspace.base
-    sentence = f"Painted for this page in {base.steps} steps with guidance {base.guidance:g}."
+    sentence = f"Generated for this page in {base.steps} steps with guidance {base.guidance:g}."
     if file is None:
         return sentence
     return (
@@ -241,11 +243,11 @@ def _sampling(workspace: Workspace, file: Path | None) -> str:
     )
 
 
-def _save_grids(painted: Painted, folder: Path) -> list[Path]:
-    """One picture a group, for those who look at the registry rather than at the page."""
+def _save_grids(generated: Generated, folder: Path) -> list[Path]:
+    """One image a group, for those who look at the registry rather than at the page."""
     paths = []
-    for title, rows in painted.grids.items():
+    for title, rows in generated.grids.items():
         path = folder / f"{slug(title)}.png"
-        save_picture(picture_grid(rows, ("base", "composition")), path)
+        save_image(image_grid(rows, ("base", "composition")), path)
         paths.append(path)
     return paths

@@ -20,12 +20,12 @@ from shiftreg.audit import AuditEvent, AuditReport
 from shiftreg.errors import IntegrityError
 from shiftreg.registry import ShiftVersion
 from shiftreg.reports import (
+    EmbeddedImage,
     ErasurePart,
     EvidenceEvent,
     EvidencePage,
-    Picture,
     ReleaseLine,
-    picture,
+    embed_image,
     render_evidence,
 )
 from shiftreg.reports.numbers import moment
@@ -217,7 +217,7 @@ def _erasure(
     )
 
 
-def _samples(workspace: Workspace, version: ShiftVersion) -> Picture | None:
+def _samples(workspace: Workspace, version: ShiftVersion) -> EmbeddedImage | None:
     import numpy as np
     from PIL import Image
 
@@ -228,12 +228,12 @@ def _samples(workspace: Workspace, version: ShiftVersion) -> Picture | None:
         with Image.open(path) as image:
             pixels = np.asarray(image.convert("RGB"))
     except (OSError, ValueError, Image.DecompressionBombError):
-        return None  # who changed the picture must not keep the page from being made
+        return None  # who changed the image must not keep the page from being made
     words = (
-        f"Prompts about {version.concept}, painted without the shift of version "
+        f"Prompts about {version.concept}, generated without the shift of version "
         f"{version.version} and with it"
     )
-    return picture(pixels, words, LONGEST_SIDE)
+    return embed_image(pixels, words, LONGEST_SIDE)
 
 
 def _release(place: Place) -> ReleaseLine:

@@ -55,7 +55,7 @@ class Family(Protocol):
     Attributes:
         name: In words.
         parts: Folders that the pipeline consists of.
-        painters: Those of them that take no part in reading a prompt.
+        image_components: Those of them that take no part in reading a prompt.
         causal: Whether the encoder reads from left to right, so that the rows before a name are the
             same whatever the name is.
         apart: Beginnings of the names of parameters that treat time, sizes and output: methods that
@@ -64,7 +64,7 @@ class Family(Protocol):
 
     name: ClassVar[str]
     parts: ClassVar[tuple[str, ...]]
-    painters: ClassVar[tuple[str, ...]]
+    image_components: ClassVar[tuple[str, ...]]
     causal: ClassVar[bool]
     apart: ClassVar[tuple[str, ...]]
 
@@ -124,7 +124,7 @@ class Family(Protocol):
         What goes past the cross-attentions (SDXL's pooled embedding) is that of the empty prompt.
 
         Args:
-            prompt_embeds: One a picture.
+            prompt_embeds: One an image.
             guided: Put those that guidance leads away from before them: ``2 n`` in all.
         """
         ...
@@ -140,7 +140,7 @@ class Family(Protocol):
         ...
 
     def painting(self, prompts: Sequence[str] | Tensor) -> AbstractContextManager[dict[str, Any]]:
-        """Context in which the pipeline paints prompts if called with what this yields.
+        """Context in which the pipeline generates prompts if called with what this yields.
 
         Args:
             prompts: As words, or as embeddings ``(n, L, d_in)``; then all else that the pipeline

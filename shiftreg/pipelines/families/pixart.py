@@ -1,7 +1,7 @@
 """PixArt: a transformer with cross-attentions, and a T5 text encoder.
 
 The cross-attentions read ``caption_projection(encoder(p))``: two layers between encoder and
-attention, that see neither picture nor time. So that is the space of embeddings here.
+attention, that see neither image nor time. So that is the space of embeddings here.
 
 Padding is masked: nothing attends to it, whatever its rows hold. They are zero here, so that they
 take no part in any span, mean or target, and the mask can be told from the embedding.
@@ -26,7 +26,7 @@ from shiftreg.pipelines.families.base import Reader
 # They differ in how long a prompt may be, and in the sizes that the transformer is told.
 PIPELINES = {kind.__name__: kind for kind in (PixArtAlphaPipeline, PixArtSigmaPipeline)}
 # Captions are lower case, and nothing else is done to them: diffusers' cleaning depends on which
-# packages are installed. Pictures have the size that the transformer was trained for.
+# packages are installed. Images have the size that the transformer was trained for.
 _PLAIN = {"clean_caption": False, "use_resolution_binning": False}
 
 
@@ -38,7 +38,7 @@ class PixArt:
         "transformer", "text_encoder", "tokenizer", "vae", "scheduler",
     )  # fmt: skip
     # The transformer holds the caption projection.
-    painters: ClassVar[tuple[str, ...]] = ("vae",)
+    image_components: ClassVar[tuple[str, ...]] = ("vae",)
     causal: ClassVar[bool] = False
     apart: ClassVar[tuple[str, ...]] = (
         "adaln_single.", "caption_projection.", "scale_shift_table", "proj_out",

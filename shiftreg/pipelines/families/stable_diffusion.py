@@ -19,7 +19,7 @@ class StableDiffusion:
 
     name: ClassVar[str] = "Stable Diffusion"
     parts: ClassVar[tuple[str, ...]] = ("unet", "text_encoder", "tokenizer", "vae", "scheduler")
-    painters: ClassVar[tuple[str, ...]] = ("unet", "vae")
+    image_components: ClassVar[tuple[str, ...]] = ("unet", "vae")
     causal: ClassVar[bool] = True
     apart: ClassVar[tuple[str, ...]] = ("time_embedding.", "conv_norm_out", "conv_out")
 

@@ -1,7 +1,7 @@
 """Stable Diffusion XL: a UNet, two CLIP text encoders, and a pooled embedding beside them.
 
 The cross-attentions read the last but one layer of both encoders, one beside the other. The second
-encoder's pooled output goes another way: into the time embedding, with the picture's size. No shift
+encoder's pooled output goes another way: into the time embedding, with the image's size. No shift
 changes what comes of it, so it carries a concept past every erasure of the cross-attentions.
 """
 
@@ -32,7 +32,7 @@ class StableDiffusionXL(StableDiffusion):
 
     @classmethod
     def load(cls, folder: Path, **options: Any) -> DiffusionPipeline:
-        """See ``Family``; without diffusers' watermark, which would change every picture."""
+        """See ``Family``; without diffusers' watermark, which would change every image."""
         return StableDiffusionXLPipeline.from_pretrained(folder, add_watermarker=False, **options)
 
     @property
@@ -74,7 +74,7 @@ class StableDiffusionXL(StableDiffusion):
             prompt_embeds = torch.cat([empty, embeds])
             pooled = torch.cat([empty_pooled, pooled])
         side = float(self._pipeline.default_sample_size * self._pipeline.vae_scale_factor)
-        # Original size, the corner that was cut out, and the size to paint.
+        # Original size, the corner that was cut out, and the size to generate.
         sizes = pooled.new_tensor([side, side, 0, 0, side, side]).expand(len(pooled), -1)
         return {
             "encoder_hidden_states": prompt_embeds,

@@ -16,9 +16,9 @@ import torch
 from PIL import Image
 
 from shiftreg import api, miniature, pipelines
+from shiftreg.api.attacks import images as attack_images
 from shiftreg.api.attacks import methods as attack_methods
-from shiftreg.api.attacks import pictures as attack_pictures
-from shiftreg.api.attacks.pictures import paint_evidence, paint_found
+from shiftreg.api.attacks.images import generate_evidence, generate_found
 from shiftreg.api.values import Progress
 from shiftreg.attacks import Found, Surface
 from shiftreg.attacks.results import CONTROL, AttackReport
@@ -38,7 +38,7 @@ QUICK: dict[str, Any] = {
 def erased(tmp_path_factory: pytest.TempPathFactory, database: Path) -> Iterator[api.Workspace]:
     """Caravaggio is erased by version 1; version 2 is by another method. Attacks change neither.
 
-    Attackers have few pictures here.
+    Attackers have few images here.
     """
     home = tmp_path_factory.mktemp("attacked")
     shutil.copyfile(database, home / "registry.db")
@@ -48,7 +48,7 @@ def erased(tmp_path_factory: pytest.TempPathFactory, database: Path) -> Iterator
     api.erase(workspace, ["Caravaggio"], method="uce")
     api.erase(workspace, ["Caravaggio@1"])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(attack_pictures, "LATENTS", 4)
+        patch.setattr(attack_images, "LATENTS", 4)
         yield workspace
 
 
@@ -94,7 +94,7 @@ def test_every_attack_runs_on_the_base_and_on_the_composition(report: AttackRepo
     assert list(report.unattacked) == ["base", "composition", CONTROL]
 
 
-def test_only_what_starts_from_pictures_is_compared_without_the_name(
+def test_only_what_starts_from_images_is_compared_without_the_name(
     erased: api.Workspace,
 ) -> None:
     alone = api.attack(erased, "Caravaggio", **QUICK | {"attacks": ["relearning"], "images": 1})
@@ -130,7 +130,7 @@ def undo(monkeypatch: pytest.MonkeyPatch) -> type[Undo]:
     return Undo
 
 
-def test_an_attack_sees_the_weights_of_its_target_and_pictures_of_the_base(
+def test_an_attack_sees_the_weights_of_its_target_and_images_of_the_base(
     erased: api.Workspace, undo: type[Undo]
 ) -> None:
     report = api.attack(erased, "Caravaggio", images=1, against=["uce"])
@@ -185,12 +185,12 @@ def test_an_attack_that_never_looks_at_the_model_runs_once(
     assert {score.found for score in guesses.values()} == {"its name"}
 
 
-def test_found_deltas_are_painted_on_top_of_the_weights_under_attack(
+def test_found_deltas_are_generated_on_top_of_the_weights_under_attack(
     erased: api.Workspace, undo: type[Undo]
 ) -> None:
     report = api.attack(erased, "Caravaggio", images=2)
-    assert report.picture is not None
-    with Image.open(report.picture) as grid:
+    assert report.image is not None
+    with Image.open(report.image) as grid:
         pixels = np.asarray(grid, dtype=float)
     rows = [pixels[4 + i * 132 : 132 + i * 132, -264:] for i in range(4)]
     base, composition, undone_base, undone = rows
@@ -199,10 +199,10 @@ def test_found_deltas_are_painted_on_top_of_the_weights_under_attack(
     assert np.abs(base - undone).max() <= 2
 
 
-def test_what_is_found_is_painted_in_turn(erased: api.Workspace) -> None:
+def test_what_is_found_is_generated_in_turn(erased: api.Workspace) -> None:
     embeds = pipelines.encode_prompts(erased.pipeline, ["a church", "a tench"])
     stages: list[Progress] = []
-    pictures = paint_found(erased, Found(embeds), {}, range(3), "painting", stages.append)
+    images = generate_found(erased, Found(embeds), {}, range(3), "generating", stages.append)
     expected = pipelines.generate(
         erased.pipeline,
         ["a church", "a tench", "a church"],
@@ -210,16 +210,16 @@ def test_what_is_found_is_painted_in_turn(erased: api.Workspace) -> None:
         steps=2,
         guidance=erased.base.guidance,
     )
-    assert np.abs(pictures.astype(int) - expected).max() <= 1
-    assert stages == [Progress("painting", 3, 3)]
+    assert np.abs(images.astype(int) - expected).max() <= 1
+    assert stages == [Progress("generating", 3, 3)]
 
 
-def test_the_attacker_has_pictures_of_the_name_and_of_other_wordings(
+def test_the_attacker_has_images_of_the_name_and_of_other_wordings(
     erased: api.Workspace, tmp_path: Path
 ) -> None:
     concept = Concept("Caravaggio")
     unfinished = Unfinished(tmp_path / "unfinished")
-    evidence = paint_evidence(erased, concept, 0, unfinished, lambda progress: None)
+    evidence = generate_evidence(erased, concept, 0, unfinished, lambda progress: None)
     assert evidence.latent_prompts[::2] == (0,) * (len(evidence.latents) // 2)
     assert {0} < set(evidence.latent_prompts) <= set(range(len(evidence.prompts)))
     assert len({latent.sum().item() for latent in evidence.latents}) == len(evidence.latents)
@@ -250,7 +250,7 @@ def test_attacks_are_listed_with_what_they_need_and_take() -> None:
         assert method.source
         for option in method.options.values():
             assert option.meaning, f"an option of {method.name} is not described"
-    assert listed["relearning"].options["pictures"].default == 8
+    assert listed["relearning"].options["images"].default == 8
 
 
 # What is kept.
@@ -259,11 +259,11 @@ def test_attacks_are_listed_with_what_they_need_and_take() -> None:
 def test_report_and_grid_are_kept_and_registered(
     erased: api.Workspace, report: AttackReport
 ) -> None:
-    assert report.picture is not None
+    assert report.image is not None
     assert report.report_path is not None
     stored = json.loads(report.report_path.read_text())
     assert stored == api.to_json(report)
-    with Image.open(report.picture) as grid:
+    with Image.open(report.image) as grid:
         assert grid.format == "PNG"
         assert grid.height > 7 * 128
     measurements = {m.report: m for m in erased.registry.measurements("miniature", "attack")}
@@ -274,10 +274,10 @@ def test_report_and_grid_are_kept_and_registered(
     assert downloaded.read_bytes() == report.report_path.read_bytes()
     grid_file = mlflow.artifacts.download_artifacts(
         run_id=measurement.run_id,
-        artifact_path=f"attack/{report.picture.name}",
+        artifact_path=f"attack/{report.image.name}",
         tracking_uri=erased.registry.uri,
     )
-    assert Path(grid_file).read_bytes() == report.picture.read_bytes()
+    assert Path(grid_file).read_bytes() == report.image.read_bytes()
 
 
 def test_the_audit_trail_says_who_was_attacked_by_what_and_how_well(
@@ -292,23 +292,23 @@ def test_the_audit_trail_says_who_was_attacked_by_what_and_how_well(
     assert event.details["success"]["relearning"]["composition"] == on_composition
 
 
-def test_the_same_seed_attacks_and_paints_the_same_and_another_does_not(
+def test_the_same_seed_attacks_and_generates_the_same_and_another_does_not(
     erased: api.Workspace, report: AttackReport
 ) -> None:
     again = api.attack(erased, "Caravaggio", **QUICK)
     other = api.attack(erased, "Caravaggio", **QUICK, seed=7)
-    assert report.picture is not None
-    assert again.picture is not None
-    assert other.picture is not None
+    assert report.image is not None
+    assert again.image is not None
+    assert other.image is not None
     assert success(again) == success(report)
     assert again.unattacked == report.unattacked
-    assert again.picture.read_bytes() == report.picture.read_bytes()
-    assert other.picture.read_bytes() != report.picture.read_bytes()
+    assert again.image.read_bytes() == report.image.read_bytes()
+    assert other.image.read_bytes() != report.image.read_bytes()
 
 
 @pytest.mark.parametrize(
     "stage",
-    ["painting Caravaggio", "relearning on composition", f"painting noise-probe on {CONTROL}"],
+    ["generating Caravaggio", "relearning on composition", f"generating noise-probe on {CONTROL}"],
 )
 def test_an_interrupted_attack_registers_nothing(
     erased: api.Workspace, report: AttackReport, stage: str
@@ -335,7 +335,7 @@ def test_an_interrupted_attack_goes_on_with_what_was_found(
     assert {*unfinished.glob("*")} == others
 
     def interrupt(progress: Progress) -> None:
-        if progress.stage == "painting noise-probe on composition":
+        if progress.stage == "generating noise-probe on composition":
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -345,20 +345,20 @@ def test_an_interrupted_attack_goes_on_with_what_was_found(
     resumed = api.attack(
         erased, "Caravaggio", **again, observe=lambda progress: stages.add(progress.stage)
     )
-    assert not stages & {"painting Caravaggio", "relearning on base", "relearning on composition"}
-    assert f"painting noise-probe on {CONTROL}" in stages
+    assert not stages & {"generating Caravaggio", "relearning on base", "relearning on composition"}
+    assert f"generating noise-probe on {CONTROL}" in stages
     assert success(resumed) == success(expected)
     assert resumed.unattacked == expected.unattacked
-    assert resumed.picture is not None
-    assert expected.picture is not None
-    assert resumed.picture.read_bytes() == expected.picture.read_bytes()
+    assert resumed.image is not None
+    assert expected.image is not None
+    assert resumed.image.read_bytes() == expected.image.read_bytes()
     assert [score.found for score in resumed.scores] == [score.found for score in expected.scores]
     assert {*unfinished.glob("*")} == others
 
 
 def test_what_was_found_serves_no_attack_of_another_budget(erased: api.Workspace) -> None:
     def interrupt(progress: Progress) -> None:
-        if progress.stage == "painting noise-probe on base":
+        if progress.stage == "generating noise-probe on base":
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -371,7 +371,7 @@ def test_what_was_found_serves_no_attack_of_another_budget(erased: api.Workspace
         **QUICK | more | {"seed": 4},
         observe=lambda progress: stages.add(progress.stage),
     )
-    assert "painting Caravaggio" not in stages
+    assert "generating Caravaggio" not in stages
     assert {"relearning on base", "relearning on composition"} <= stages
 
 
@@ -392,15 +392,15 @@ def test_progress_names_attack_and_target_and_shows_the_loss(
     erased: api.Workspace, undo: type[Undo]
 ) -> None:
     seen: list[Progress] = []
-    # A seed that no interrupted attack has painted for.
+    # A seed that no interrupted attack has generated for.
     api.attack(erased, "Caravaggio", images=1, seed=6, observe=seen.append)
     stages = list(dict.fromkeys(progress.stage for progress in seen))
     assert stages == [
-        "painting Caravaggio",
-        "painting no attack on base",
-        "painting undo on base",
-        "painting no attack on composition",
-        "painting undo on composition",
+        "generating Caravaggio",
+        "generating no attack on base",
+        "generating undo on base",
+        "generating no attack on composition",
+        "generating undo on composition",
     ]
     assert all(progress.done == progress.total for progress in seen)
 
@@ -422,7 +422,7 @@ def test_progress_names_attack_and_target_and_shows_the_loss(
         ("Caravaggio", {"against": ["@9"]}, NotFoundError, "9"),
         (
             "Caravaggio",
-            {"attacks": ["noise-probe"], "options": {"relearning": {"pictures": 2}}},
+            {"attacks": ["noise-probe"], "options": {"relearning": {"images": 2}}},
             InvalidInputError,
             "--attack relearning",
         ),

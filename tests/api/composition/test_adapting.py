@@ -75,7 +75,7 @@ def predict(workspace: api.Workspace, pipeline: StableDiffusionPipeline) -> Tens
         return pipeline.unet(latents.expand(3, -1, -1, -1), 500, embeds).sample
 
 
-def paint(pipeline: StableDiffusionPipeline) -> np.ndarray:
+def generate(pipeline: StableDiffusionPipeline) -> np.ndarray:
     prompts = ["Caravaggio", "a picture of a church"]
     return pipelines.generate(pipeline, prompts, [0, 1], steps=2, guidance=3.5).astype(int)
 
@@ -84,25 +84,25 @@ def paint(pipeline: StableDiffusionPipeline) -> np.ndarray:
 def test_diffusers_switches_a_concept_off_and_on(
     erased: api.Workspace, server: StableDiffusionPipeline, tmp_path: Path, form: str
 ) -> None:
-    base, base_pictures = predict(erased, server), paint(server)
+    base, base_images = predict(erased, server), generate(server)
     result = export(erased, tmp_path / "both.safetensors", "Caravaggio", "Picasso", form=form)
     unet = erased.pipeline.unet
     weights = merged_weights(
         pipelines.layer_weights(unet), plan_shifts(erased, result.plan.plan), torch.float32
     )
     with pipelines.applied_weights(unet, weights):
-        composed, composed_pictures = predict(erased, erased.pipeline), paint(erased.pipeline)
+        composed, composed_images = predict(erased, erased.pipeline), generate(erased.pipeline)
     server.load_lora_weights(tmp_path, weight_name="both.safetensors", adapter_name="erase")
     server.set_adapters("erase", 1.0)
     if form == "kohya":
         downs = (t for name, t in load_file(result.path).items() if name.endswith("down.weight"))
         assert len({len(down) for down in downs}) == 1  # one scale, as diffusers reads such files
     assert torch.allclose(predict(erased, server), composed, atol=2e-5)
-    assert np.abs(paint(server) - composed_pictures).max() <= 1
-    assert np.abs(composed_pictures[0] - base_pictures[0]).max() > 50
+    assert np.abs(generate(server) - composed_images).max() <= 1
+    assert np.abs(composed_images[0] - base_images[0]).max() > 50
     server.set_adapters("erase", 0.0)
     assert torch.equal(predict(erased, server), base)
-    assert np.array_equal(paint(server), base_pictures)
+    assert np.array_equal(generate(server), base_images)
 
 
 def test_adapters_of_two_concepts_add_up(
@@ -267,13 +267,13 @@ def test_a_changed_adapter_is_noticed(
     assert "export again" in check.explanation
 
 
-def test_verify_paints_with_what_an_adapter_makes_of_the_base(
+def test_verify_generates_with_what_an_adapter_makes_of_the_base(
     erased: api.Workspace, tmp_path: Path
 ) -> None:
     result = export(erased, tmp_path / "c.safetensors", "Caravaggio", dtype="float16")
     verification = api.verify(erased, result.path, images=1)
     failed = {check.name for check in verification.checks if not check.passed}
-    assert failed <= {"images", "ordinary", "watermark", "erasure"}  # two steps paint nothing
+    assert failed <= {"images", "ordinary", "watermark", "erasure"}  # two steps generate nothing
     assert {check.name for check in verification.checks} >= {"separability", "noise", "file"}
     assert verification.plan.states["Caravaggio"] == "erased"
     (result.path.with_name("c.safetensors.recipe.json")).unlink()

@@ -67,7 +67,7 @@ def test_stale_shifts_are_pointed_out_where_they_matter(erased: api.Workspace) -
     assert any("Caravaggio does not protect Rembrandt" in warning for warning in warnings)
 
 
-def paint(pipeline: StableDiffusionPipeline) -> np.ndarray:
+def generate(pipeline: StableDiffusionPipeline) -> np.ndarray:
     prompts = ["Caravaggio", "Picasso", "a picture of a church"]
     return pipelines.generate(pipeline, prompts, [0, 1, 2], steps=3, guidance=3.5)
 
@@ -82,7 +82,7 @@ def test_an_export_generates_what_the_composition_generates(
     with pipelines.applied_weights(
         unet, merged_weights(pipelines.layer_weights(unet), plan_shifts(erased, plan))
     ):
-        expected = paint(erased.pipeline)
+        expected = generate(erased.pipeline)
     if export.format == "folder":
         loaded = pipelines.load_pipeline(export.path)
     else:
@@ -90,7 +90,7 @@ def test_an_export_generates_what_the_composition_generates(
             str(export.path), config=str(miniature.BASE_FOLDER), local_files_only=True
         )
         loaded.set_progress_bar_config(disable=True)
-    assert np.abs(paint(loaded).astype(int) - expected).max() <= 1
+    assert np.abs(generate(loaded).astype(int) - expected).max() <= 1
     recipe = json.loads(export.recipe_path.read_text())
     assert [entry["concept"] for entry in recipe["shifts"]] == ["Caravaggio"]
     assert recipe["states"]["Picasso"] == "generates"

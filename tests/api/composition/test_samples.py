@@ -17,20 +17,20 @@ def test_base_and_composition_stand_side_by_side(workspace: api.Workspace, tmp_p
     path = tmp_path / "grid.png"
     result = api.generate_grid(workspace, ["Caravaggio", "Picasso"], path, seeds=[0, 1])
     assert result.plan.states["Caravaggio"] == "erased"
-    picture = np.asarray(Image.open(path)).astype(int)
+    image = np.asarray(Image.open(path)).astype(int)
     pitch = 132  # a tile and its gap
-    left = picture.shape[1] - 4 * pitch
-    top = picture.shape[0] - 2 * pitch
+    left = image.shape[1] - 4 * pitch
+    top = image.shape[0] - 2 * pitch
 
     def tile(row: int, column: int) -> np.ndarray:
         y, x = top + row * pitch, left + column * pitch
-        return picture[y : y + 128, x : x + 128]
+        return image[y : y + 128, x : x + 128]
 
     assert np.abs(tile(0, 0) - tile(0, 2)).mean() > 5  # Caravaggio changed
     assert np.abs(tile(1, 0) - tile(1, 2)).max() <= 1  # Picasso did not
 
 
-def test_an_existing_picture_is_not_replaced_unless_asked(
+def test_an_existing_image_is_not_replaced_unless_asked(
     workspace: api.Workspace, tmp_path: Path
 ) -> None:
     path = tmp_path / "grid.png"
@@ -51,7 +51,7 @@ def test_an_existing_picture_is_not_replaced_unless_asked(
         (["a painting of a church " * 4], {}, "at most 14 tokens"),
     ],
 )
-def test_what_cannot_be_painted_is_refused_and_leaves_no_file(
+def test_what_cannot_be_generated_is_refused_and_leaves_no_file(
     workspace: api.Workspace,
     tmp_path: Path,
     prompts: list[str],

@@ -138,7 +138,7 @@ def test_leftovers_of_dead_processes_are_taken_away_and_those_of_living_ones_sta
 
 @pytest.mark.parametrize(
     "folder",
-    ["attacks", "bases", "classifiers", "evaluations/pictures", "samples", "unfinished/0a1b/2c"],
+    ["attacks", "bases", "classifiers", "evaluations/images", "samples", "unfinished/0a1b/2c"],
 )
 def test_half_written_files_are_seen_wherever_commands_write(
     workspace: api.Workspace, folder: str

@@ -35,7 +35,7 @@ def test_the_prediction_is_what_erasing_then_measures(workspace: api.Workspace) 
     assert result.plan.capacity["free"] == row.free
 
 
-def test_nothing_is_changed_and_the_picture_is_not_overwritten_unasked(
+def test_nothing_is_changed_and_the_image_is_not_overwritten_unasked(
     workspace: api.Workspace, tmp_path: Path
 ) -> None:
     plot = tmp_path / "capacity.png"

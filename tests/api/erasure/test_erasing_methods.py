@@ -145,7 +145,7 @@ def test_an_interrupted_training_continues_to_the_very_same_shift(
         workspace, ["Caravaggio"], method=method, options=options, seed=1, observe=seen.append
     )
     assert [p.done for p in seen if p.stage.startswith("training")] == [5, 6]
-    assert not any(p.stage.startswith("painting C") for p in seen)
+    assert not any(p.stage.startswith("generating C") for p in seen)
     assert list(unfinished.iterdir()) == []
     (again,) = api.erase(workspace, ["Caravaggio"], method=method, options=options, seed=1)
     assert again.digest == resumed.digest

@@ -1,4 +1,4 @@
-"""Classifiers of a base: painted, trained, found by those who judge, tested on folders."""
+"""Classifiers of a base: generated, trained, found by those who judge, tested on folders."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from PIL import Image
 from torchvision.models import resnet18
 
 from shiftreg import api
-from shiftreg.api.evaluation.class_pictures import class_prompts
+from shiftreg.api.evaluation.class_images import class_prompts
 from shiftreg.api.evaluation.judging import find_judge
 from shiftreg.api.values import Progress
 from shiftreg.checkpoints import file_digest
@@ -27,18 +27,18 @@ from shiftreg.evaluation.classifier import load_classifier
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Ten red and ten blue pictures, noisy."""
+    """Ten red and ten blue images, noisy."""
     rng = np.random.default_rng(0)
     for channel, name in ((0, "Red"), (2, "Blue")):
-        (tmp_path / "pictures" / name).mkdir(parents=True)
+        (tmp_path / "images" / name).mkdir(parents=True)
         for i in range(10):
-            picture = rng.integers(0, 100, (32, 32, 3), dtype=np.uint8)
-            picture[:, :, channel] += 120
-            Image.fromarray(picture).save(tmp_path / "pictures" / name / f"{i}.png")
-    return tmp_path / "pictures"
+            image = rng.integers(0, 100, (32, 32, 3), dtype=np.uint8)
+            image[:, :, channel] += 120
+            Image.fromarray(image).save(tmp_path / "images" / name / f"{i}.png")
+    return tmp_path / "images"
 
 
-def test_a_base_paints_its_own_classifier_which_then_judges_it(workspace: api.Workspace) -> None:
+def test_a_base_generates_its_own_classifier_which_then_judges_it(workspace: api.Workspace) -> None:
     told: list[Progress] = []
     result = api.train_classifier(
         workspace, concepts=["picasso"], images=4, epochs=2, observe=told.append
@@ -54,11 +54,11 @@ def test_a_base_paints_its_own_classifier_which_then_judges_it(workspace: api.Wo
     assert judge.digest == result.digest
     assert judge.classifier.labels == result.labels
     stages = list(dict.fromkeys(progress.stage for progress in told))
-    assert stages == ["painting the classes", "training the classifier", "judging the rest"]
+    assert stages == ["generating the classes", "training the classifier", "judging the rest"]
     assert (told[0].total, told[-1].done) == (8, 1)
 
 
-def test_the_training_is_in_the_audit_trail_and_leaves_no_pictures(
+def test_the_training_is_in_the_audit_trail_and_leaves_no_images(
     workspace: api.Workspace,
 ) -> None:
     result = api.train_classifier(workspace, concepts=["Picasso"], images=2, epochs=1)
@@ -94,7 +94,7 @@ def test_an_interrupted_painting_is_continued(workspace: api.Workspace, tmp_path
     assert 0 < len(kept) < 30
     told: list[Progress] = []
     api.train_classifier(workspace, **request, out=out, observe=told.append)
-    assert told[0].done == 30  # nothing but the rest was painted
+    assert told[0].done == 30  # nothing but the rest was generated
 
 
 def test_all_names_of_the_base_are_classes_even_those_that_are_erased(
@@ -105,7 +105,7 @@ def test_all_names_of_the_base_are_classes_even_those_that_are_erased(
     assert set(prompts) == {*workspace.base.protected, "Monet", "plain"}
 
 
-def test_a_concept_is_painted_by_its_name_and_in_wordings(workspace: api.Workspace) -> None:
+def test_a_concept_is_generated_by_its_name_and_in_wordings(workspace: api.Workspace) -> None:
     prompts = class_prompts(workspace, ["Van Gogh"], 0)
     styles = prompts["Van Gogh"]
     assert styles[0] == styles[3] == "Van Gogh"
@@ -114,7 +114,7 @@ def test_a_concept_is_painted_by_its_name_and_in_wordings(workspace: api.Workspa
     assert set(prompts["plain"]) <= set(workspace.base.preserved)
 
 
-def test_ordinary_pictures_and_styles_do_not_show_an_object_that_is_a_class(
+def test_ordinary_images_and_styles_do_not_show_an_object_that_is_a_class(
     workspace: api.Workspace,
 ) -> None:
     prompts = class_prompts(workspace, ["church", "Van Gogh"], 0)
@@ -170,7 +170,7 @@ def test_resnet18_is_trained_on_weights_from_a_file(
     assert result.accuracy.value == 1
 
 
-def test_weights_that_cannot_be_had_are_missed_before_anything_is_painted(
+def test_weights_that_cannot_be_had_are_missed_before_anything_is_generated(
     workspace: api.Workspace, tmp_path: Path
 ) -> None:
     told: list[Progress] = []
@@ -212,11 +212,11 @@ def test_requests_that_make_no_sense_are_refused_and_leave_no_file(
 def test_folders_that_teach_nothing_are_refused(workspace: api.Workspace, folder: Path) -> None:
     with pytest.raises(InvalidInputError, match="no subfolders"):
         api.train_classifier(workspace, folder / "Red")
-    (folder / "Red" / "0.png").write_bytes(b"no picture")
+    (folder / "Red" / "0.png").write_bytes(b"no image")
     with pytest.raises(IntegrityError, match=r"0\.png"):
         api.train_classifier(workspace, folder)
-    for picture in (folder / "Red").iterdir():
-        picture.unlink()
+    for image in (folder / "Red").iterdir():
+        image.unlink()
     with pytest.raises(InvalidInputError, match="Red"):
         api.train_classifier(workspace, folder)
     (folder / "Red").rmdir()

@@ -26,7 +26,7 @@ SCENE = Scene(
 
 @pytest.fixture(scope="module")
 def owner(tmp_path_factory: pytest.TempPathFactory, database: Path) -> api.Workspace:
-    """A workspace whose base paints in two steps."""
+    """A workspace whose base generates in two steps."""
     home = tmp_path_factory.mktemp("owner")
     shutil.copyfile(database, home / "registry.db")
     workspace = api.open_workspace(Settings(home, "miniature", None))
@@ -80,19 +80,19 @@ def test_the_report_the_grid_and_the_record_are_kept(
     assert evaluation.report_path is not None
     report = json.loads(evaluation.report_path.read_text())
     assert report["steps"][1]["scores"][0]["accuracy"]["count"] == 2
-    assert evaluation.picture is not None
-    with Image.open(evaluation.picture) as picture:
-        assert picture.width > picture.height / 2
+    assert evaluation.image is not None
+    with Image.open(evaluation.image) as image:
+        assert image.width > image.height / 2
     (kept,) = owner.registry.measurements("miniature", "evaluation")
     assert kept.digest == evaluation.steps[-1].digest
     assert kept.passed == evaluation.passed
     assert json.loads(owner.registry.download_report(kept).read_text()) == report
     grid_file = mlflow.artifacts.download_artifacts(
         run_id=kept.run_id,
-        artifact_path=f"evaluation/{evaluation.picture.name}",
+        artifact_path=f"evaluation/{evaluation.image.name}",
         tracking_uri=owner.registry.uri,
     )
-    assert Path(grid_file).read_bytes() == evaluation.picture.read_bytes()
+    assert Path(grid_file).read_bytes() == evaluation.image.read_bytes()
     assert owner.audit.events()[-1].action == "evaluate"
 
 
@@ -119,18 +119,18 @@ def test_a_scene_changes_nothing_of_the_workspace(
     assert {event.action for event in owner.audit.events()} == {"init", "evaluate"}
 
 
-def test_the_same_again_trains_and_paints_nothing(
+def test_the_same_again_trains_and_generates_nothing(
     evaluation: Evaluation, owner: api.Workspace
 ) -> None:
-    pictures = {
+    images = {
         path: path.stat().st_mtime_ns
-        for path in (owner.settings.home / "evaluations" / "pictures").rglob("*.png")
+        for path in (owner.settings.home / "evaluations" / "images").rglob("*.png")
     }
     stages: list[Progress] = []
     again = api.evaluate(owner, SCENE, images=2, observe=stages.append)
     assert [step.digest for step in again.steps] == [step.digest for step in evaluation.steps]
     assert stages == []
-    assert all(path.stat().st_mtime_ns == time for path, time in pictures.items())
+    assert all(path.stat().st_mtime_ns == time for path, time in images.items())
 
 
 def test_an_interrupted_scene_ends_as_one_that_was_not(workspace: api.Workspace) -> None:

@@ -1,4 +1,4 @@
-"""Comparing folders of pictures: made of numbers here, nothing is painted."""
+"""Comparing folders of images: made of numbers here, nothing is generated."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcesso
 
 from shiftreg import miniature
 from shiftreg.api import Workspace, measure_folders, open_workspace
-from shiftreg.api.measurement import folders as picture_folders
-from shiftreg.api.measurement.folders import open_pictures
+from shiftreg.api.measurement import folders as image_folders
+from shiftreg.api.measurement.folders import open_images
 from shiftreg.api.measurement.metrics import named_labels
 from shiftreg.api.values import Progress
 from shiftreg.errors import IntegrityError, InvalidInputError, NotFoundError
@@ -48,14 +48,14 @@ def place(home: Path) -> Workspace:
     return open_workspace(Settings(home, "miniature", None))
 
 
-def pictures(count: int = 6, seed: int = 0, size: int = SIDE) -> np.ndarray:
+def random_images(count: int = 6, seed: int = 0, size: int = SIDE) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (count, size, size, 3), dtype=np.uint8)
 
 
 def write(
     folder: Path, images: np.ndarray, prompts: Sequence[str] = (), names: Sequence[str] = ()
 ) -> Path:
-    """A folder of pictures, as painting leaves it; with prompts, they are noted."""
+    """A folder of images, as painting leaves it; with prompts, they are noted."""
     names = names or [f"{i}_0.png" for i in range(len(images))]
     for name, image in zip(names, images, strict=True):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -74,10 +74,10 @@ def note(folder: Path, rows: Mapping[str, tuple[str, int]]) -> None:
 
 
 def sign(folder: Path, names: Sequence[str], base: str, digest: str) -> Path:
-    """Makes a folder look like one that was painted."""
+    """Makes a folder look like one that was generated."""
     one = {"composition": "", "digest": "0" * 64, "tools": {}}
     manifest = {
-        "format": "shiftreg-paint-1",
+        "format": "shiftreg-generate-1",
         "base": {"name": base, "digest": digest},
         "prompts": {"file": "prompts.csv", "digest": "1" * 64, "cases": 6},
         "steps": 2,
@@ -87,21 +87,21 @@ def sign(folder: Path, names: Sequence[str], base: str, digest: str) -> Path:
         "folders": dict.fromkeys(names, one),
     }
     folder.mkdir(exist_ok=True)
-    (folder / "paint.json").write_text(json.dumps(manifest))
+    (folder / "generate.json").write_text(json.dumps(manifest))
     return folder
 
 
 @pytest.fixture
 def pair(tmp_path: Path) -> tuple[Path, Path]:
-    """Six pictures, and the same ones a little darker."""
-    images = pictures()
+    """Six images, and the same ones a little darker."""
+    images = random_images()
     return write(tmp_path / "one", images), write(tmp_path / "two", images // 4 * 3)
 
 
 def test_every_distance_is_that_of_the_whole_sets(
     place: Workspace, pair: tuple[Path, Path]
 ) -> None:
-    one, two = pictures(), pictures() // 4 * 3
+    one, two = random_images(), random_images() // 4 * 3
     (found,) = measure_folders(place, pair[0], [pair[1]])
     assert found.paired
     assert found.lpips == intervals.mean(lpips_distances(one, two))
@@ -110,14 +110,14 @@ def test_every_distance_is_that_of_the_whole_sets(
     assert found.frechet == pytest.approx(expected)
     assert found.frechet > 0
     assert (found.reference.folder, found.other.folder) == pair
-    assert (found.reference.pictures, found.other.pictures) == (6, 6)
+    assert (found.reference.images, found.other.images) == (6, 6)
 
 
-def test_in_whatever_portions_pictures_are_read_the_result_is_the_same(
+def test_in_whatever_portions_images_are_read_the_result_is_the_same(
     place: Workspace, pair: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (whole,) = measure_folders(place, pair[0], [pair[1]])
-    monkeypatch.setattr(picture_folders, "_LARGEST_BATCH", 4)
+    monkeypatch.setattr(image_folders, "_LARGEST_BATCH", 4)
     (split,) = measure_folders(place, pair[0], [pair[1]])
     assert split.lpips is not None
     assert whole.lpips is not None
@@ -126,10 +126,10 @@ def test_in_whatever_portions_pictures_are_read_the_result_is_the_same(
     assert split.frechet == pytest.approx(whole.frechet)
 
 
-def test_large_pictures_are_read_few_at_a_time(tmp_path: Path) -> None:
+def test_large_images_are_read_few_at_a_time(tmp_path: Path) -> None:
     names = [f"{i}.png" for i in range(40)]
     folder = write(tmp_path, np.zeros((40, 512, 512, 3), np.uint8), names=names)
-    batches = list(open_pictures(folder).batches())
+    batches = list(open_images(folder).batches())
     assert [len(batch) for batch in batches] == [8] * 5
     assert sorted(name for batch in batches for name in batch) == sorted(names)
 
@@ -168,14 +168,14 @@ def test_no_base_is_registered_or_loaded(place: Workspace, pair: tuple[Path, Pat
 
 
 def test_sets_of_other_names_are_compared_as_sets(place: Workspace, tmp_path: Path) -> None:
-    one = write(tmp_path / "one", pictures(5))
+    one = write(tmp_path / "one", random_images(5))
     names = ["a.png", "b.png", "c.png", "d.png"]
-    two = write(tmp_path / "two", pictures(4, seed=1, size=48), names=names)
+    two = write(tmp_path / "two", random_images(4, seed=1, size=48), names=names)
     (found,) = measure_folders(place, one, [two])
     assert not found.paired
     assert (found.lpips, found.style) == (None, None)
     expected = frechet_distance(
-        alexnet_features(pictures(5)), alexnet_features(pictures(4, seed=1, size=48))
+        alexnet_features(random_images(5)), alexnet_features(random_images(4, seed=1, size=48))
     )
     assert found.frechet == pytest.approx(expected)
     assert any("share no file name" in sentence for sentence in found.notes)
@@ -187,16 +187,16 @@ def test_missing_counterparts_are_counted_and_the_first_is_named(
     for name in ("2_0.png", "4_0.png"):
         (pair[1] / name).unlink()
     for sides in (pair, pair[::-1]):
-        with pytest.raises(InvalidInputError, match=r"2 of 6 pictures of .*one.*first.*'2_0\.png'"):
+        with pytest.raises(InvalidInputError, match=r"2 of 6 images of .*one.*first.*'2_0\.png'"):
             measure_folders(place, sides[0], [sides[1]])
 
 
-def test_one_picture_has_pairs_and_no_sets(place: Workspace, tmp_path: Path) -> None:
-    one, two = (write(tmp_path / name, pictures(1, seed=i)) for i, name in enumerate("ab"))
+def test_one_image_has_pairs_and_no_sets(place: Workspace, tmp_path: Path) -> None:
+    one, two = (write(tmp_path / name, random_images(1, seed=i)) for i, name in enumerate("ab"))
     (found,) = measure_folders(place, one, [two])
     assert found.lpips is not None
     assert (found.lpips.count, found.frechet) == (1, None)
-    assert any("take two pictures" in sentence for sentence in found.notes)
+    assert any("take two images" in sentence for sentence in found.notes)
 
 
 class TestBadFolders:
@@ -213,28 +213,28 @@ class TestBadFolders:
         with pytest.raises(InvalidInputError, match="is a file"):
             measure_folders(place, pair[0], [pair[0] / "0_0.png"])
 
-    def test_damaged_pictures(self, place: Workspace, pair: tuple[Path, Path]) -> None:
+    def test_damaged_images(self, place: Workspace, pair: tuple[Path, Path]) -> None:
         last = pair[1] / "5_0.png"
         content = last.read_bytes()
         last.write_bytes(content[: len(content) // 2])
         with pytest.raises(IntegrityError, match=r"two/5_0\.png' is damaged"):
             measure_folders(place, pair[0], [pair[1]])
-        last.write_text("no picture")
+        last.write_text("no image")
         with pytest.raises(IntegrityError, match=r"two/5_0\.png' is no PNG"):
             measure_folders(place, pair[0], [pair[1]])
 
     def test_different_sizes_within_a_folder_and_between_pairs(
         self, place: Workspace, pair: tuple[Path, Path], tmp_path: Path
     ) -> None:
-        larger = write(tmp_path / "larger", pictures(size=40))
+        larger = write(tmp_path / "larger", random_images(size=40))
         with pytest.raises(InvalidInputError, match=r"32 x 32 pixels.*larger' 40 x 40.*Resize"):
             measure_folders(place, pair[0], [larger])
-        write(pair[1], pictures(1, size=40), names=["5_0.png"])
+        write(pair[1], random_images(1, size=40), names=["5_0.png"])
         with pytest.raises(InvalidInputError, match=r"32 x 32 pixels, and .*5_0\.png' 40 x 40"):
             measure_folders(place, pair[0], [pair[1]])
 
-    def test_pictures_that_are_too_small(self, place: Workspace, tmp_path: Path) -> None:
-        one, two = (write(tmp_path / name, pictures(2, size=30)) for name in "ab")
+    def test_images_that_are_too_small(self, place: Workspace, tmp_path: Path) -> None:
+        one, two = (write(tmp_path / name, random_images(2, size=30)) for name in "ab")
         with pytest.raises(InvalidInputError, match=r"31 x 31 pixels.*have 30 x 30"):
             measure_folders(place, one, [two])
 
@@ -246,14 +246,14 @@ class TestBadFolders:
                 measure_folders(place, pair[0], [pair[1]])
 
 
-class TestPaintings:
+class TestGenerations:
     def test_the_base_is_compared_with_every_composition(
         self, place: Workspace, tmp_path: Path
     ) -> None:
         names = ["base", "active", "without-picasso"]
-        painting = sign(tmp_path / "painting", names, "miniature", "0" * 64)
+        painting = sign(tmp_path / "generating", names, "miniature", "0" * 64)
         for seed, name in enumerate(names):
-            write(painting / name, pictures(3, seed))
+            write(painting / name, random_images(3, seed))
         found = measure_folders(place, painting)
         assert [one.reference.folder for one in found] == [painting / "base"] * 2
         assert [one.other.folder for one in found] == [
@@ -267,7 +267,7 @@ class TestPaintings:
     def test_one_that_lacks_the_base_or_compositions_is_refused(
         self, place: Workspace, tmp_path: Path, names: list[str]
     ) -> None:
-        painting = sign(tmp_path / "painting", names, "miniature", "0" * 64)
+        painting = sign(tmp_path / "generating", names, "miniature", "0" * 64)
         with pytest.raises(InvalidInputError, match=f"holds {', '.join(names)}"):
             measure_folders(place, painting)
 
@@ -277,33 +277,33 @@ class TestPaintings:
         with pytest.raises(InvalidInputError, match="compared with nothing"):
             measure_folders(place, pair[0])
 
-    def test_a_whole_painting_is_no_folder_of_pictures(
+    def test_a_whole_painting_is_no_folder_of_images(
         self, place: Workspace, pair: tuple[Path, Path], tmp_path: Path
     ) -> None:
-        painting = sign(tmp_path / "painting", ["base"], "miniature", "0" * 64)
-        write(painting / "base", pictures(2))
+        painting = sign(tmp_path / "generating", ["base"], "miniature", "0" * 64)
+        write(painting / "base", random_images(2))
         with pytest.raises(InvalidInputError, match="subfolders are base: give one"):
             measure_folders(place, pair[0], [painting])
 
-    def test_pictures_in_a_subfolder_a_prompt_are_found_by_their_table(
+    def test_images_in_a_subfolder_a_prompt_are_found_by_their_table(
         self, place: Workspace, tmp_path: Path
     ) -> None:
         names = ["a-house/0_0.png", "a-tree/1_0.png"]
         one, two = (
-            write(tmp_path / name, pictures(2, i), ["a house", "a tree"], names)
+            write(tmp_path / name, random_images(2, i), ["a house", "a tree"], names)
             for i, name in enumerate("ab")
         )
-        write(one, pictures(1), names=["unlisted/9_0.png"])
+        write(one, random_images(1), names=["unlisted/9_0.png"])
         (found,) = measure_folders(place, one, [two])
-        assert (found.paired, found.other.pictures) == (True, 2)
+        assert (found.paired, found.other.images) == (True, 2)
 
 
 class TestAccuracy:
     @pytest.fixture
     def answers(self) -> list[str]:
-        """What the miniature's classifier takes the six pictures for."""
+        """What the miniature's classifier takes the six images for."""
         judge = load_classifier(miniature.STYLE_CLASSIFIER)
-        return [judge.labels[index] for index in judge.predict(pictures())]
+        return [judge.labels[index] for index in judge.predict(random_images())]
 
     @pytest.fixture
     def prompts(self, answers: list[str]) -> list[str]:
@@ -311,11 +311,11 @@ class TestAccuracy:
         other = "Caravaggio" if answers[4] == "Picasso" else "Picasso"
         return [*(f"a tree by {answer}" for answer in answers[:4]), other, "a tree"]
 
-    def test_it_is_the_share_of_pictures_that_show_what_their_prompt_names(
+    def test_it_is_the_share_of_images_that_show_what_their_prompt_names(
         self, place: Workspace, tmp_path: Path, answers: list[str], prompts: list[str]
     ) -> None:
-        one = write(tmp_path / "one", pictures(), prompts)
-        two = write(tmp_path / "two", np.roll(pictures(), 1, axis=0), prompts)
+        one = write(tmp_path / "one", random_images(), prompts)
+        two = write(tmp_path / "two", np.roll(random_images(), 1, axis=0), prompts)
         (found,) = measure_folders(place, one, [two], classifier=miniature.STYLE_CLASSIFIER)
         assert found.judge == miniature.STYLE_CLASSIFIER.name
         assert found.reference.accuracy == intervals.rate(np.array([True] * 4 + [False]))
@@ -327,38 +327,38 @@ class TestAccuracy:
             assert share == intervals.rate(np.array(hits))
         turned = [a == b for a, b in zip(asked, [answers[5], *answers[:4]], strict=True)]
         assert found.other.accuracy == intervals.rate(np.array(turned))
-        assert sum("1 of 6 pictures" in s and "not judged" in s for s in found.notes) == 2
+        assert sum("1 of 6 images" in s and "not judged" in s for s in found.notes) == 2
 
-    def test_pictures_of_the_same_names_have_the_same_prompts_if_none_are_noted(
+    def test_images_of_the_same_names_have_the_same_prompts_if_none_are_noted(
         self, place: Workspace, pair: tuple[Path, Path], prompts: list[str]
     ) -> None:
-        write(pair[0], pictures(), prompts)
+        write(pair[0], random_images(), prompts)
         (found,) = measure_folders(place, pair[0], [pair[1]], classifier=miniature.STYLE_CLASSIFIER)
         assert found.other.accuracy is not None
         assert found.other.accuracy.count == 5
 
-    def test_pictures_of_other_names_have_not(
+    def test_images_of_other_names_have_not(
         self, place: Workspace, tmp_path: Path, prompts: list[str]
     ) -> None:
-        one = write(tmp_path / "one", pictures(), prompts)
-        two = write(tmp_path / "two", pictures(2), names=["a.png", "b.png"])
+        one = write(tmp_path / "one", random_images(), prompts)
+        two = write(tmp_path / "two", random_images(2), names=["a.png", "b.png"])
         with pytest.raises(InvalidInputError, match=r"two' has no metadata\.csv.*file_name and"):
             measure_folders(place, one, [two], classifier=miniature.STYLE_CLASSIFIER)
 
     def test_prompts_that_name_nothing_the_classifier_knows_are_refused(
         self, place: Workspace, pair: tuple[Path, Path]
     ) -> None:
-        write(pair[0], pictures(), ["a tree", "Picasso and Caravaggio"] * 3)
+        write(pair[0], random_images(), ["a tree", "Picasso and Caravaggio"] * 3)
         with pytest.raises(InvalidInputError, match=r"No prompt of .*one'.*Cezanne, Van Gogh"):
             measure_folders(place, pair[0], [pair[1]], classifier=miniature.STYLE_CLASSIFIER)
 
-    def test_the_base_that_painted_brings_its_classifier(
+    def test_the_base_that_generated_brings_its_classifier(
         self, workspace: Workspace, tmp_path: Path, prompts: list[str]
     ) -> None:
         names = ["base", "active"]
-        painting = sign(tmp_path / "painting", names, "miniature", workspace.base.digest)
+        painting = sign(tmp_path / "generating", names, "miniature", workspace.base.digest)
         for name in names:
-            write(painting / name, pictures(), prompts)
+            write(painting / name, random_images(), prompts)
         (found,) = measure_folders(workspace, painting)
         assert found.judge == "the miniature's style classifier"
         assert found.reference.accuracy == intervals.rate(np.array([True] * 4 + [False]))
@@ -370,20 +370,20 @@ class TestAccuracy:
     ) -> None:
         if known:  # a base of the same name, of other weights
             place = request.getfixturevalue("workspace")
-        painting = sign(tmp_path / "painting", ["base", "active"], "miniature", "ab" * 32)
+        painting = sign(tmp_path / "generating", ["base", "active"], "miniature", "ab" * 32)
         for name in ("base", "active"):
-            write(painting / name, pictures(2), ["Picasso", "a tree"])
+            write(painting / name, random_images(2), ["Picasso", "a tree"])
         (found,) = measure_folders(place, painting)
         assert found.reference.accuracy is None
-        assert any("'miniature' abababababab, which painted" in note for note in found.notes)
+        assert any("'miniature' abababababab, which generated" in note for note in found.notes)
 
-    def test_pictures_of_unknown_origin_are_not_judged_unasked(
+    def test_images_of_unknown_origin_are_not_judged_unasked(
         self, workspace: Workspace, pair: tuple[Path, Path]
     ) -> None:
-        write(pair[0], pictures(), ["Picasso"] * 6)
+        write(pair[0], random_images(), ["Picasso"] * 6)
         (found,) = measure_folders(workspace, pair[0], [pair[1]])
         assert (found.judge, found.reference.accuracy) == ("", None)
-        assert any("not of shiftreg paint" in sentence for sentence in found.notes)
+        assert any("not of shiftreg generate" in sentence for sentence in found.notes)
 
     @pytest.mark.parametrize(
         ("prompt", "label"),
@@ -399,7 +399,7 @@ class TestAccuracy:
     def test_a_label_is_a_prompt_or_the_only_one_that_it_mentions(
         self, tmp_path: Path, prompt: str, label: str | None
     ) -> None:
-        folder = open_pictures(write(tmp_path / "one", pictures(1), [prompt]))
+        folder = open_images(write(tmp_path / "one", random_images(1), [prompt]))
         found = named_labels(folder, load_classifier(miniature.STYLE_CLASSIFIER))
         assert found == ({} if label is None else {"0_0.png": label})
 
@@ -435,7 +435,7 @@ def clip(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class TestClip:
-    def test_it_is_measured_on_both_sides_of_pictures_whose_prompts_are_known(
+    def test_it_is_measured_on_both_sides_of_images_whose_prompts_are_known(
         self, place: Workspace, pair: tuple[Path, Path], clip: Path
     ) -> None:
         pytest.importorskip("torchmetrics")
@@ -444,11 +444,11 @@ class TestClip:
         (found,) = measure_folders(place, pair[0], [pair[1]], clip=clip)
         model = load_clip(clip)
         for scores, images in (
-            (found.reference, pictures()),
-            (found.other, pictures() // 4 * 3),
+            (found.reference, random_images()),
+            (found.other, random_images() // 4 * 3),
         ):
             assert scores.clip == intervals.mean(clip_scores(images[:3], prompts, model))
-        assert sum("3 of 6 pictures" in s and "no CLIP score" in s for s in found.notes) == 2
+        assert sum("3 of 6 images" in s and "no CLIP score" in s for s in found.notes) == 2
 
     def test_without_prompts_it_is_refused(
         self, place: Workspace, pair: tuple[Path, Path], clip: Path
@@ -490,11 +490,11 @@ class TestFid:
         pytest.importorskip("torchmetrics")
         weights = tmp_path / "inception.pth"
         torch.save(random_inception(), weights)
-        monkeypatch.setattr(picture_folders, "_LARGEST_BATCH", 4)
+        monkeypatch.setattr(image_folders, "_LARGEST_BATCH", 4)
         (found,) = measure_folders(place, pair[0], [pair[1]], inception=weights)
-        expected = inception_distance(pictures(), pictures() // 4 * 3, weights)
+        expected = inception_distance(random_images(), random_images() // 4 * 3, weights)
         assert found.fid == pytest.approx(expected, rel=1e-3)
-        assert any("FID of 6 pictures is biased" in sentence for sentence in found.notes)
+        assert any("FID of 6 images is biased" in sentence for sentence in found.notes)
 
 
 def random_inception() -> dict[str, torch.Tensor]:
@@ -526,15 +526,15 @@ class TestTables:
         (found,) = measure_folders(place, pair[0], [pair[1]])
         assert found.lpips is not None
         (sentence,) = [note for note in found.notes if "another prompt or seed" in note]
-        assert sentence.startswith("2 of 6 pictures")
+        assert sentence.startswith("2 of 6 images")
         assert "'2_0.png'" in sentence
 
-    def test_pictures_that_are_named_and_not_there_are_noted(
+    def test_images_that_are_named_and_not_there_are_noted(
         self, place: Workspace, pair: tuple[Path, Path]
     ) -> None:
         note(pair[1], {"8_0.png": ("a tree", 1), "9_0.png": ("a tree", 2)})
         (found,) = measure_folders(place, pair[0], [pair[1]])
-        assert any("names 2 pictures that are not there" in note for note in found.notes)
+        assert any("names 2 images that are not there" in note for note in found.notes)
 
     def test_tables_about_other_things_say_nothing(
         self, place: Workspace, pair: tuple[Path, Path]
@@ -543,18 +543,18 @@ class TestTables:
         (pair[1] / "metadata.csv").write_text("\ufefffile_name,text\n0_0.png,a tree\n")
         (found,) = measure_folders(place, pair[0], [pair[1]])
         assert found.paired
-        assert open_pictures(pair[1]).prompts == {}
+        assert open_images(pair[1]).prompts == {}
 
     @pytest.mark.parametrize("name", ["../outside/0.png", "{folder}/outside/0.png"])
-    def test_pictures_outside_of_the_folder_are_not_read(self, tmp_path: Path, name: str) -> None:
-        write(tmp_path / "outside", pictures(1), names=["0.png"])
+    def test_images_outside_of_the_folder_are_not_read(self, tmp_path: Path, name: str) -> None:
+        write(tmp_path / "outside", random_images(1), names=["0.png"])
         (tmp_path / "inside").mkdir()
         note(tmp_path / "inside", {name.format(folder=tmp_path): ("a tree", 0)})
         with pytest.raises(InvalidInputError, match="holds no PNG or JPEG"):
-            open_pictures(tmp_path / "inside")
+            open_images(tmp_path / "inside")
 
 
-def test_progress_is_told_in_pictures_up_to_the_end(
+def test_progress_is_told_in_images_up_to_the_end(
     place: Workspace, pair: tuple[Path, Path]
 ) -> None:
     told: list[Progress] = []

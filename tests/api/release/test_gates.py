@@ -77,7 +77,7 @@ def test_a_lost_watermark_stops_a_release(careless: api.Workspace, tmp_path: Pat
     assert "decodes in 0% of images; base: 100%" in checks[0].explanation
 
 
-def test_changed_pictures_of_protected_prompts_stop_a_release(
+def test_changed_images_of_protected_prompts_stop_a_release(
     careless: api.Workspace, tmp_path: Path
 ) -> None:
     checks = refused(limited(careless, LENIENT | {"images": 0.1}), tmp_path / "model.ckpt")

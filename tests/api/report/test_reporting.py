@@ -47,9 +47,9 @@ def test_a_page_says_what_holds_what_it_looks_like_and_how_it_came_about(
         result.plan.digest,
     ):
         assert words in html
-    assert html.count("<img") == result.pictures
+    assert html.count("<img") == result.images
 
-    # The page is kept with its pictures, and noted.
+    # The page is kept with its images, and noted.
     assert result.digest == file_digest(path)
     (kept,) = erased.registry.measurements("miniature", "report")
     assert (kept.run_id, kept.digest) == (result.run_id, result.plan.digest)

@@ -51,7 +51,7 @@ def evaluation(name: str) -> Evaluation:
         goals=(),
         passed=True,
         reference={},
-        picture=None,
+        image=None,
         report_path=None,
         created="2026-11-24T02:00:00+00:00",
     )
@@ -67,7 +67,7 @@ def attack(digest: str, judge: str) -> AttackReport:
         images=4,
         unattacked={},
         scores=(),
-        picture=None,
+        image=None,
         report_path=None,
         created="2026-11-24T02:00:00+00:00",
     )

@@ -1,4 +1,4 @@
-"""Every family by its structure: layers, embeddings, predictions, pictures."""
+"""Every family by its structure: layers, embeddings, predictions, images."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ def test_the_layers_are_those_whose_input_is_the_prompt_alone(
     assert not any(module._forward_pre_hooks for module in network.modules())
 
 
-def test_a_layer_that_sees_the_picture_is_refused(pipeline: DiffusionPipeline, family: str) -> None:
+def test_a_layer_that_sees_the_image_is_refused(pipeline: DiffusionPipeline, family: str) -> None:
     network = pipelines.network_of(pipeline)
     own = next(m for n, m in network.named_modules() if n.endswith("attn1"))
     own.is_cross_attention = True
     own.to_k.in_features, before = WIDTH, own.to_k.in_features
     own.to_v.in_features = WIDTH
     try:
-        with pytest.raises(IncompatibleError, match="also sees the picture"):
+        with pytest.raises(IncompatibleError, match="also sees the image"):
             pipelines.check_image_independence(pipeline)
     finally:
         own.is_cross_attention = False
@@ -56,7 +56,7 @@ def test_a_layer_that_sees_the_picture_is_refused(pipeline: DiffusionPipeline, f
 
 
 def received(pipeline: DiffusionPipeline, prompts: list[str]) -> Tensor:
-    """What the first cross-attention's keys get while the pipeline itself paints."""
+    """What the first cross-attention's keys get while the pipeline itself generates."""
     layer = next(iter(pipelines.image_independent_layers(pipelines.network_of(pipeline)).values()))
     seen: list[Tensor] = []
     handle = layer.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0]))
@@ -125,7 +125,7 @@ class StoppedError(Exception):
 
 
 def told(pipeline: DiffusionPipeline, prompts: Any, guidance: float) -> dict[str, Any]:
-    """What the pipeline tells its network in the first step of a picture."""
+    """What the pipeline tells its network in the first step of an image."""
     seen: dict[str, Any] = {}
 
     def look(_module: Any, _arguments: Any, options: dict[str, Any]) -> None:
@@ -179,7 +179,9 @@ def test_pixart_at_its_largest_is_told_its_size(saved: Any) -> None:
     assert mine["added_cond_kwargs"]["resolution"].shape == (4, 2)
 
 
-def test_embeddings_paint_what_their_words_paint(pipeline: DiffusionPipeline, family: str) -> None:
+def test_embeddings_generate_what_their_words_generate(
+    pipeline: DiffusionPipeline, family: str
+) -> None:
     options: dict[str, Any] = {"steps": 2, "guidance": 3.0, "latents": True}
     empty = [""] if family == "sdxl" else PROMPTS  # else the pooled embedding differs
     words = pipelines.generate(pipeline, empty, range(len(empty)), **options)
@@ -211,13 +213,13 @@ def test_continuing_from_nothing_is_generating(
     embeds = pipelines.encode_prompts(pipeline, PROMPTS[:2])
     options: dict[str, Any] = {"steps": 2, "guidance": guidance}
     start = pipelines.generate(pipeline, embeds, [5, 6], latents=True, **options)
-    painted = pipelines.generate(pipeline, embeds, [0, 1], **options)
-    size = pipelines.picture_size(pipeline)
-    assert painted.shape == (2, *size[::-1], 3)
-    again = pipelines.continue_pictures(pipeline, embeds, [0, 1], start, strength=1.0, **options)
-    assert np.abs(again.astype(int) - painted).max() <= 1
-    half = pipelines.continue_pictures(pipeline, embeds, [0, 1], start, strength=0.5, **options)
-    assert half.shape == painted.shape
+    generated = pipelines.generate(pipeline, embeds, [0, 1], **options)
+    size = pipelines.image_size(pipeline)
+    assert generated.shape == (2, *size[::-1], 3)
+    again = pipelines.continue_images(pipeline, embeds, [0, 1], start, strength=1.0, **options)
+    assert np.abs(again.astype(int) - generated).max() <= 1
+    half = pipelines.continue_images(pipeline, embeds, [0, 1], start, strength=0.5, **options)
+    assert half.shape == generated.shape
 
 
 # Predictions.
@@ -254,7 +256,7 @@ def test_the_predicted_noise_is_the_first_half_of_what_learned_a_variance_too(
     assert torch.allclose(one, predicted[1:2], atol=1e-5)
 
 
-def test_v_and_pictures_are_turned_into_noise(saved: Any, latents: Tensor) -> None:
+def test_v_and_images_are_turned_into_noise(saved: Any, latents: Tensor) -> None:
     pipeline = pipelines.load_pipeline(saved("sd2"))
     steps = torch.tensor([900, 500, 100])
     embeds = pipelines.encode_prompts(pipeline, PROMPTS)
@@ -266,10 +268,10 @@ def test_v_and_pictures_are_turned_into_noise(saved: Any, latents: Tensor) -> No
         denoiser = pipelines.Denoiser(pipeline)
         output = denoiser.output(latents, steps, embeds)
         noise = denoiser.predict(latents, steps, embeds)
-        picture = (latents - (1 - alpha).sqrt() * noise) / alpha.sqrt()
+        image = (latents - (1 - alpha).sqrt() * noise) / alpha.sqrt()
         expected = alpha.sqrt() * latents - (1 - alpha).sqrt() * output
         assert torch.allclose(
-            picture, expected if target == "v_prediction" else output, rtol=1e-3, atol=1e-3
+            image, expected if target == "v_prediction" else output, rtol=1e-3, atol=1e-3
         )
 
 

@@ -69,10 +69,10 @@ def test_parts_in_two_precisions_beside_one_in_half_alone_are_refused(
         pipelines.load_pipeline(copied)
 
 
-def test_a_base_in_half_precision_paints(folder: Path) -> None:
+def test_a_base_in_half_precision_generates(folder: Path) -> None:
     pipeline = pipelines.load_pipeline(folder, torch.bfloat16)
-    painted = pipelines.generate(pipeline, ["a cat"], [0], steps=2, guidance=3.0)
-    assert painted.shape == (1, 64, 64, 3)
+    generated = pipelines.generate(pipeline, ["a cat"], [0], steps=2, guidance=3.0)
+    assert generated.shape == (1, 64, 64, 3)
 
 
 def test_a_base_without_its_tokenizer_s_files_is_refused(copied: Path, family: str) -> None:
@@ -130,7 +130,7 @@ def test_a_text_encoder_of_another_width_is_refused(
         pipelines.load_pipeline(copied)
 
 
-def test_a_base_that_also_reads_a_picture_is_refused(saved: Callable[[str], Path]) -> None:
+def test_a_base_that_also_reads_a_image_is_refused(saved: Callable[[str], Path]) -> None:
     from diffusers import AutoencoderKL
 
     pipeline = pipelines.load_pipeline(saved("sd1"))
@@ -166,7 +166,7 @@ def test_joint_attention_models_are_refused_with_the_reason(name: str, tmp_path:
         transformer=["diffusers", JOINT[name]],
         text_encoder=["transformers", "CLIPTextModel"],
     )
-    with pytest.raises(IncompatibleError, match=f"{JOINT[name]}.*depend on the picture") as caught:
+    with pytest.raises(IncompatibleError, match=f"{JOINT[name]}.*depend on the image") as caught:
         pipelines.resolve_source(str(folder))
     assert "docs/families.md" in str(caught.value)
 

@@ -1,4 +1,4 @@
-"""What a verification sees: noise predictions and pictures of base and composition."""
+"""What a verification sees: noise predictions and images of base and composition."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def noise(
     return noise_checks(dict(zip(prompts, differences.tolist(), strict=True)), limit)
 
 
-def painted(
+def generated(
     workspace: Workspace,
     plan: CompositionPlan,
     weights: Mapping[str, Tensor],
@@ -57,7 +57,7 @@ def painted(
     judge: Judge | None,
     observe: Observer,
 ) -> list[Check]:
-    """Paints with base and composition, and compares what must be the same and what must be gone.
+    """Generates with base and composition: compares what must be the same and what must be gone.
 
     Args:
         workspace: Where.
@@ -86,20 +86,20 @@ def painted(
     gone = [prompt for c in judged for prompt in (*[c] * images, *wordings[c])]
     total = 2 * len(same) + len(gone)
 
-    def paint(prompts: list[str], done_before: int) -> np.ndarray:
+    def generate(prompts: list[str], done_before: int) -> np.ndarray:
         return pipelines.generate(
             workspace.pipeline,
             prompts,
             [i % images for i in range(len(prompts))],
             steps=base.steps,
             guidance=base.guidance,
-            observe=lambda done: observe(Progress("painting", done_before + done, total)),
+            observe=lambda done: observe(Progress("generating", done_before + done, total)),
         )
 
-    before = paint(same, 0)
+    before = generate(same, 0)
     with pipelines.applied_weights(workspace.network, weights):
-        after = paint(same, len(same))
-        erased = paint(gone, 2 * len(same)) if gone else None
+        after = generate(same, len(same))
+        erased = generate(gone, 2 * len(same)) if gone else None
     pairs = {
         prompt: (before[i * images : (i + 1) * images], after[i * images : (i + 1) * images])
         for i, prompt in enumerate(kept)

@@ -1,4 +1,4 @@
-"""Noised pictures of the concept: how well does a prompt explain them to the model under attack?"""
+"""Noised images of the concept: how well does a prompt explain them to the model under attack?"""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _BATCH = 16
 
 
 @dataclass(frozen=True)
-class NoisedPictures:
+class NoisedImages:
     """Noised latents, from the least noise to the most, with the noise that was put in.
 
     Attributes:
         model: The model under attack.
-        pictures: ``(n,)``, which of the surface's latents each is.
+        images: ``(n,)``, which of the surface's latents each is.
         noisy: ``x_t (n, C, h, w)``.
         timesteps: ``t (n,)``.
         noise: ``(n, C, h, w)``.
@@ -29,7 +29,7 @@ class NoisedPictures:
     """
 
     model: NoiseModel
-    pictures: Tensor
+    images: Tensor
     noisy: Tensor
     timesteps: Tensor
     noise: Tensor
@@ -39,27 +39,27 @@ class NoisedPictures:
     @torch.no_grad()
     def draw(
         cls, surface: Surface, size: int, generator: torch.Generator, prompt: int | None = None
-    ) -> NoisedPictures:
-        """Noises pictures at timesteps spread over the whole schedule.
+    ) -> NoisedImages:
+        """Noises images at timesteps spread over the whole schedule.
 
         Args:
-            surface: The model and the pictures.
+            surface: The model and the images.
             size: Noised latents to draw.
-            generator: Of pictures, timesteps and noise.
-            prompt: Take only pictures that were painted for this prompt, if there are any.
+            generator: Of images, timesteps and noise.
+            prompt: Take only images that were generated for this prompt, if there are any.
 
         Raises:
-            InvalidInputError: No pictures of the concept.
+            InvalidInputError: No images of the concept.
         """
         own = [i for i, at in enumerate(surface.latent_prompts) if prompt in (at, None)]
         choice = torch.tensor(own or range(len(surface.latents)))
         if len(choice) == 0:
             raise InvalidInputError(
-                "This attack learns from pictures of the concept, and got none. Paint some first."
+                "This attack learns from images of the concept, and got none. Generate some first."
             )
         model = surface.model
-        pictures = choice[torch.randint(len(choice), (size,), generator=generator)]
-        latents = surface.latents[pictures]
+        images = choice[torch.randint(len(choice), (size,), generator=generator)]
+        latents = surface.latents[images]
         timesteps = _spread(size, TIMESTEPS, generator)
         noise = torch.randn(latents.shape, generator=generator)
         noisy = model.noised(latents, timesteps, noise)
@@ -69,7 +69,7 @@ class NoisedPictures:
             _error(model.predict(x, t, empty.expand(len(x), -1, -1)), eps)
             for x, t, eps in zip(*parts, strict=True)
         ]
-        return cls(model, pictures, noisy, timesteps, noise, torch.cat(levels))
+        return cls(model, images, noisy, timesteps, noise, torch.cat(levels))
 
     def sample(self, size: int, generator: torch.Generator) -> Tensor:
         """Picks rows at random from all levels of noise alike, ``(size,)``."""
@@ -79,11 +79,11 @@ class NoisedPictures:
         """The noise loss of prompts: 1 is that of the empty one, and less is better.
 
         In its own units the loss at little noise would hide that at much noise, where it is
-        decided what a picture becomes.
+        decided what an image becomes.
 
         Args:
             prompt_embeds: ``(L, d_in)``, or one for each row ``(rows, L, d_in)``.
-            rows: Which noised pictures.
+            rows: Which noised images.
         """
         embeds = prompt_embeds.expand(len(rows), -1, -1)
         predicted = self.model.predict(self.noisy[rows], self.timesteps[rows], embeds)

@@ -1,4 +1,4 @@
-"""Pictures read from files of the common kinds, and files that are none."""
+"""Images read from files of the common kinds, and files that are none."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from shiftreg.errors import IntegrityError, InvalidInputError, NotFoundError
-from shiftreg.evaluation.pictures import read_pictures
+from shiftreg.evaluation.image_files import read_images
 
 
 @pytest.fixture
@@ -19,9 +19,9 @@ def pixels() -> np.ndarray:
 
 @pytest.fixture
 def folder(tmp_path: Path, pixels: np.ndarray) -> Path:
-    """Three pictures, with what else lies in a folder of them."""
-    for name, picture in zip("abc", pixels, strict=True):
-        Image.fromarray(picture).save(tmp_path / f"{name}.png")
+    """Three images, with what else lies in a folder of them."""
+    for name, image in zip("abc", pixels, strict=True):
+        Image.fromarray(image).save(tmp_path / f"{name}.png")
     (tmp_path / "metadata.csv").write_text("file_name\n")
     (tmp_path / ".hidden.png").write_bytes(b"")
     (tmp_path / "deeper.png").mkdir()
@@ -29,16 +29,16 @@ def folder(tmp_path: Path, pixels: np.ndarray) -> Path:
 
 
 def test_a_folder_is_read_in_the_order_of_names(folder: Path, pixels: np.ndarray) -> None:
-    names, pictures = read_pictures(folder)
+    names, images = read_images(folder)
     assert names == ("a.png", "b.png", "c.png")
-    assert (pictures.dtype, pictures.shape) == (np.uint8, (3, 12, 8, 3))
-    assert (pictures == pixels).all()
+    assert (images.dtype, images.shape) == (np.uint8, (3, 12, 8, 3))
+    assert (images == pixels).all()
 
 
 def test_files_are_read_in_the_order_given(folder: Path, pixels: np.ndarray) -> None:
-    names, pictures = read_pictures([folder / "c.png", folder / "a.png"])
+    names, images = read_images([folder / "c.png", folder / "a.png"])
     assert names == ("c.png", "a.png")
-    assert (pictures == pixels[[2, 0]]).all()
+    assert (images == pixels[[2, 0]]).all()
 
 
 @pytest.mark.parametrize(
@@ -54,41 +54,41 @@ def test_files_are_read_in_the_order_given(folder: Path, pixels: np.ndarray) -> 
 )
 def test_other_modes_become_rgb(tmp_path: Path, mode: str, suffix: str) -> None:
     Image.new("RGB", (8, 12), (255, 255, 255)).convert(mode).save(tmp_path / f"white{suffix}")
-    names, pictures = read_pictures(tmp_path)
+    names, images = read_images(tmp_path)
     assert names == (f"white{suffix}",)
-    assert pictures.shape == (1, 12, 8, 3)
-    assert pictures.min() >= 254
+    assert images.shape == (1, 12, 8, 3)
+    assert images.min() >= 254
 
 
 def test_more_than_8_bits_are_refused_rather_than_cut_off(tmp_path: Path) -> None:
     Image.fromarray(np.full((8, 8), 40000, np.uint16)).save(tmp_path / "deep.png")
     with pytest.raises(InvalidInputError, match=r"8 bits a channel.*deep\.png"):
-        read_pictures(tmp_path)
+        read_images(tmp_path)
 
 
-def test_pictures_of_different_sizes_are_refused(folder: Path) -> None:
+def test_images_of_different_sizes_are_refused(folder: Path) -> None:
     Image.new("RGB", (8, 8)).save(folder / "d.png")
     with pytest.raises(InvalidInputError, match=r"a\.png' has 8 x 12 pixels, and .*d\.png' 8 x 8"):
-        read_pictures(folder)
+        read_images(folder)
 
 
-def test_a_folder_without_pictures_is_refused_and_its_subfolders_are_named(tmp_path: Path) -> None:
+def test_a_folder_without_images_is_refused_and_its_subfolders_are_named(tmp_path: Path) -> None:
     with pytest.raises(InvalidInputError, match="holds no PNG or JPEG"):
-        read_pictures(tmp_path)
+        read_images(tmp_path)
     (tmp_path / "base").mkdir()
     with pytest.raises(InvalidInputError, match="subfolders are base: give one"):
-        read_pictures(tmp_path)
-    with pytest.raises(InvalidInputError, match="No picture was given"):
-        read_pictures([])
+        read_images(tmp_path)
+    with pytest.raises(InvalidInputError, match="No image was given"):
+        read_images([])
 
 
 def test_missing_places_are_refused(folder: Path) -> None:
     with pytest.raises(NotFoundError, match="no folder"):
-        read_pictures(folder / "nowhere")
-    with pytest.raises(NotFoundError, match="no picture"):
-        read_pictures([folder / "nothing.png"])
+        read_images(folder / "nowhere")
+    with pytest.raises(NotFoundError, match="no image"):
+        read_images([folder / "nothing.png"])
     with pytest.raises(InvalidInputError, match="is a file"):
-        read_pictures(folder / "a.png")
+        read_images(folder / "a.png")
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg"])
@@ -101,7 +101,7 @@ def test_a_file_that_was_cut_off_is_refused_by_name(
     content = path.read_bytes()
     path.write_bytes(content[: int(kept * len(content))])
     with pytest.raises(IntegrityError, match=r"cut\.(png|jpg)"):
-        read_pictures(tmp_path)
+        read_images(tmp_path)
 
 
 def test_a_flipped_byte_is_refused(folder: Path) -> None:
@@ -110,10 +110,10 @@ def test_a_flipped_byte_is_refused(folder: Path) -> None:
     content[len(content) // 2] ^= 255
     path.write_bytes(content)
     with pytest.raises(IntegrityError, match=r"b\.png' is damaged"):
-        read_pictures(folder)
+        read_images(folder)
 
 
-def test_another_kind_of_file_under_the_name_of_a_picture_is_refused(folder: Path) -> None:
+def test_another_kind_of_file_under_the_name_of_a_image_is_refused(folder: Path) -> None:
     Image.new("RGB", (8, 12)).save(folder / "z.png", format="BMP")
     with pytest.raises(IntegrityError, match=r"z\.png' is no PNG or JPEG"):
-        read_pictures(folder)
+        read_images(folder)

@@ -1,4 +1,4 @@
-"""Same-seed pictures for the page about a composition, and what can be read in them."""
+"""Same-seed images for the page about a composition, and what can be read in them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from shiftreg.api.values import CompositionPlan, Observer, Progress
 from shiftreg.api.workspace import Workspace
 from shiftreg.concepts import fill
 from shiftreg.evaluation.watermark import decode_qr
-from shiftreg.reports import GridRow, Picture, PictureGroup, PictureRow, picture
+from shiftreg.reports import EmbeddedImage, GridRow, ImageGroup, ImageRow, embed_image
 
 MOST_PROMPTS = 12
 ORDINARY_PROMPTS = 4
@@ -24,7 +24,7 @@ ORDINARY_WORDING = "a picture of a {subject}"
 
 @dataclass(frozen=True)
 class _Wanted:
-    """Prompts of one kind, each with the state of its concept, before they are painted."""
+    """Prompts of one kind, each with the state of its concept, before they are generated."""
 
     title: str
     expectation: str
@@ -33,26 +33,26 @@ class _Wanted:
 
 
 @dataclass(frozen=True)
-class Painted:
-    """The pictures of a page.
+class Generated:
+    """The images of a page.
 
     Attributes:
         groups: As the page shows them.
-        grids: Title of a group -> its rows, base then composition, for one picture of all.
+        grids: Title of a group -> its rows, base then composition, for one image of all.
     """
 
-    groups: tuple[PictureGroup, ...]
+    groups: tuple[ImageGroup, ...]
     grids: Mapping[str, tuple[GridRow, ...]]
 
 
-def paint_groups(
+def generate_groups(
     workspace: Workspace,
     plan: CompositionPlan,
     weights: Mapping[str, Tensor],
     images: int,
     observe: Observer,
-) -> Painted:
-    """Paints erased concepts, those that generate, ordinary prompts and the watermark.
+) -> Generated:
+    """Generates erased concepts, those that generate, ordinary prompts and the watermark.
 
     Args:
         workspace: Where.
@@ -63,11 +63,11 @@ def paint_groups(
     """
     groups = _wanted(workspace, plan)
     prompts = list(dict.fromkeys(prompt for group in groups for prompt in group.prompts))
-    before, after = _paint_both(workspace, prompts, weights, images, observe)
+    before, after = _generate_both(workspace, prompts, weights, images, observe)
     triggers = workspace.base.triggers
-    return Painted(
+    return Generated(
         groups=tuple(
-            PictureGroup(
+            ImageGroup(
                 group.title,
                 group.expectation,
                 tuple(
@@ -89,7 +89,7 @@ def paint_groups(
 
 
 def _wanted(workspace: Workspace, plan: CompositionPlan) -> list[_Wanted]:
-    """What to paint; groups without a prompt are left out."""
+    """What to generate; groups without a prompt are left out."""
     base = workspace.base
     erased = [name for name, state in plan.states.items() if state == "erased"]
     had_shifts = workspace.registry.concepts(base.name)
@@ -147,41 +147,41 @@ def _readable(workspace: Workspace, group: _Wanted) -> _Wanted:
     return _Wanted(group.title, group.expectation, kept, group.left_out)
 
 
-def _paint_both(
+def _generate_both(
     workspace: Workspace,
     prompts: Sequence[str],
     weights: Mapping[str, Tensor],
     images: int,
     observe: Observer,
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Prompt -> pictures ``(images, H, W, 3)``, by the base and by the composition."""
+    """Prompt -> images ``(images, H, W, 3)``, by the base and by the composition."""
     texts = [prompt for prompt in prompts for _ in range(images)]
 
-    def paint(done_before: int) -> dict[str, np.ndarray]:
-        painted = pipelines.generate(
+    def generate(done_before: int) -> dict[str, np.ndarray]:
+        generated = pipelines.generate(
             workspace.pipeline,
             texts,
             [i % images for i in range(len(texts))],
             steps=workspace.base.steps,
             guidance=workspace.base.guidance,
             observe=lambda done: observe(
-                Progress("painting the page", done_before + done, 2 * len(texts))
+                Progress("generating the page", done_before + done, 2 * len(texts))
             ),
         )
-        return {p: painted[i * images : (i + 1) * images] for i, p in enumerate(prompts)}
+        return {p: generated[i * images : (i + 1) * images] for i, p in enumerate(prompts)}
 
-    before = paint(0)
+    before = generate(0)
     with pipelines.applied_weights(workspace.network, weights):
-        return before, paint(len(texts))
+        return before, generate(len(texts))
 
 
 def _row(
     prompt: str, state: str, before: np.ndarray, after: np.ndarray, payload: str | None
-) -> PictureRow:
-    """A prompt's pictures; those of a watermark trigger are read, too.
+) -> ImageRow:
+    """A prompt's images; those of a watermark trigger are read, too.
 
     Args:
-        prompt: What was painted.
+        prompt: What was generated.
         state: Of its concept.
         before: By the base, ``(n, H, W, 3)``.
         after: By the composition.
@@ -192,26 +192,28 @@ def _row(
     if payload is not None:
         expected = f"Its code should say “{payload}”." if payload else "It should show no code."
         note = f"{expected} Base: {_in_words(codes[0])}; composition: {_in_words(codes[1])}."
-    return PictureRow(
+    return ImageRow(
         prompt,
         state,
-        _pictures(prompt, "base", before, codes[0]),
-        _pictures(prompt, "composition", after, codes[1]),
+        _images(prompt, "base", before, codes[0]),
+        _images(prompt, "composition", after, codes[1]),
         note,
     )
 
 
-def _pictures(
+def _images(
     prompt: str, model: str, images: np.ndarray, codes: Sequence[str | None]
-) -> tuple[Picture, ...]:
+) -> tuple[EmbeddedImage, ...]:
     return tuple(
-        picture(image, f"{prompt}, seed {seed}, {model}" + (f", reads “{code}”" if code else ""))
+        embed_image(
+            image, f"{prompt}, seed {seed}, {model}" + (f", reads “{code}”" if code else "")
+        )
         for seed, (image, code) in enumerate(zip(images, codes, strict=True))
     )
 
 
 def _in_words(read: Sequence[str | None]) -> str:
-    """What the codes of some pictures say: ``“CCS-2024” in 3 of 4, none in 1 of 4``."""
+    """What the codes of some images say: ``“CCS-2024” in 3 of 4, none in 1 of 4``."""
     return ", ".join(
         f"{f'“{text}”' if text else 'none'} in {read.count(text)} of {len(read)}"
         for text in dict.fromkeys(read)

@@ -1,4 +1,4 @@
-"""Painting files of prompts: the base and compositions in one pass, from the same noise."""
+"""Generation files of prompts: the base and compositions in one pass, from the same noise."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import numpy as np
 
 from shiftreg.api.composition.composing import plan_shifts
 from shiftreg.api.composition.words import ACTIVE
-from shiftreg.api.painting.batches import Batch, Draw, paint_batches
-from shiftreg.api.painting.folder import (
-    Picture,
+from shiftreg.api.generation.batches import Batch, Draw, generate_batches
+from shiftreg.api.generation.folder import (
+    PlannedImage,
     check_place,
+    save_image_file,
     save_metadata,
-    save_picture_file,
     writing,
 )
-from shiftreg.api.painting.job import PaintJob, PaintPlan, read_job
+from shiftreg.api.generation.job import GenerationJob, GenerationPlan, read_job
 from shiftreg.api.values import Observer, Progress, ignore_progress
 from shiftreg.api.workspace import Workspace
 from shiftreg.compose import Composition
@@ -29,21 +29,21 @@ BATCH = 25
 
 
 @dataclass(frozen=True)
-class PaintResult:
-    """Pictures that are there, all of them.
+class GenerationResult:
+    """Images that are there, all of them.
 
     Attributes:
         plan: What was done.
-        painted: Pictures that were painted, of all folders.
-        kept: Pictures that were there already.
+        generated: Images that were generated, of all folders.
+        kept: Images that were there already.
     """
 
-    plan: PaintPlan
-    painted: int
+    plan: GenerationPlan
+    generated: int
     kept: int
 
 
-def plan_painting(
+def plan_generation(
     workspace: Workspace,
     cases_file: Path,
     folder: Path,
@@ -57,8 +57,8 @@ def plan_painting(
     by_prompt: bool = False,
     skip_long: bool = False,
     overwrite: bool = False,
-) -> PaintPlan:
-    """Says what :func:`paint_prompts` would do with the same arguments; nothing is written."""
+) -> GenerationPlan:
+    """Says what :func:`generate_images` would do with the same arguments; nothing is written."""
     job = read_job(
         workspace,
         cases_file,
@@ -77,7 +77,7 @@ def plan_painting(
     return job.plan(folder, missing, warnings)
 
 
-def paint_prompts(
+def generate_images(
     workspace: Workspace,
     cases_file: Path,
     folder: Path,
@@ -93,40 +93,40 @@ def paint_prompts(
     overwrite: bool = False,
     engine: Engine | None = None,
     observe: Observer = ignore_progress,
-) -> PaintResult:
-    """Paints a file of prompts with the base and with compositions, each case from one noise.
+) -> GenerationResult:
+    """Generates a file of prompts with the base and with compositions, each case from one noise.
 
-    The pictures of a composition are ``folder/{composition}/{case}_{i}.png``. Interrupted, the
-    same call goes on where it was: pictures that are there and whole are kept, and those that are
+    The images of a composition are ``folder/{composition}/{case}_{i}.png``. Interrupted, the
+    same call goes on where it was: images that are there and whole are kept, and those that are
     made are the same to the byte as without the interruption.
 
     Args:
         workspace: Where.
         cases_file: A CSV file; see ``evaluation.prompt_file.read_prompts``.
-        folder: A new folder, or one that holds pictures of the same job. Compositions may be added
+        folder: A new folder, or one that holds images of the same job. Compositions may be added
             to a job later.
         compositions: In words; see ``composition_words.compositions_in_words``.
-        with_base: Paint the base, too, to ``folder/base``.
-        count: Pictures a case: slices of one draw of noise from the case's seed.
+        with_base: Generate the base, too, to ``folder/base``.
+        count: Images a case: slices of one draw of noise from the case's seed.
         steps: Denoising steps; the base's default if None.
         guidance: Guidance scale; the base's default if None.
-        batch_size: Pictures that are painted together, by each composition in turn.
-        by_prompt: Put the pictures of each prompt into a subfolder.
+        batch_size: Images that are generated together, by each composition in turn.
+        by_prompt: Put the images of each prompt into a subfolder.
         skip_long: Leave cases out whose prompts are longer than the encoder reads; they are
             refused otherwise.
-        overwrite: Paint all anew; what was painted to the folder before is removed.
-        engine: Where batches are painted: see :func:`choose_engine`; here, one by one, by default.
-        observe: Told of the progress, in pictures.
+        overwrite: Generate all anew; what was generated to the folder before is removed.
+        engine: Where batches are generated: see :func:`choose_engine`; by default here, in turn.
+        observe: Told of the progress, in images.
 
     Raises:
         NotFoundError: No such file or concept.
         InvalidInputError: A setting, a composition's words or a line of the file is wrong.
         AlreadyExistsError: The folder holds another job, or files of other origin.
         IntegrityError: What is noted about the folder is damaged.
-        StorageError: The disk is full or read-only, or another process paints there.
+        StorageError: The disk is full or read-only, or another process generates there.
     """
     if batch_size < 1:
-        raise InvalidInputError(f"A batch has at least 1 picture, and {batch_size} were asked for.")
+        raise InvalidInputError(f"A batch has at least 1 image, and {batch_size} were asked for.")
     job = read_job(
         workspace,
         cases_file,
@@ -144,17 +144,17 @@ def paint_prompts(
         missing = job.missing(folder)
         plan = job.plan(folder, missing, warnings)
         try:
-            _paint(job, folder, missing, batch_size, engine or InProcess(), observe)
+            _generate(job, folder, missing, batch_size, engine or InProcess(), observe)
         except StorageError as error:
             raise StorageError(
-                f"{error} What is painted stays: the same command goes on from there."
+                f"{error} What is generated stays: the same command goes on from there."
             ) from error
     new, kept = (sum(getattr(one, key) for one in plan.folders) for key in ("new", "kept"))
-    return PaintResult(plan, new, kept)
+    return GenerationResult(plan, new, kept)
 
 
-def _paint(
-    job: PaintJob,
+def _generate(
+    job: GenerationJob,
     folder: Path,
     missing: Mapping[str, Sequence[bool]],
     batch_size: int,
@@ -162,41 +162,41 @@ def _paint(
     observe: Observer,
 ) -> None:
     compositions = {one.folder: plan_shifts(job.workspace, one.plan) for one in job.compositions}
-    total = len(job.pictures) * len(compositions)
+    total = len(job.images) * len(compositions)
     done = total - sum(map(sum, missing.values()))
-    observe(Progress("painting pictures", done, total))
+    observe(Progress("generating images", done, total))
     # Composition by composition within a batch, so that all are equally far if this is interrupted.
     # The whole batch, whatever is missing of it: its size decides how sums are rounded.
     parts = [
         (name, slice(start, start + batch_size))
-        for start in range(0, len(job.pictures), batch_size)
+        for start in range(0, len(job.images), batch_size)
         for name in compositions
         if any(missing[name][start : start + batch_size])
     ]
 
-    def keep(number: int, painted: np.ndarray) -> None:
+    def keep(number: int, generated: np.ndarray) -> None:
         nonlocal done
         name, batch = parts[number]
         absent = missing[name][batch]
-        for picture, pixels, is_new in zip(job.pictures[batch], painted, absent, strict=True):
+        for image, pixels, is_new in zip(job.images[batch], generated, absent, strict=True):
             if is_new:
-                save_picture_file(pixels, folder / name / picture.file)
+                save_image_file(pixels, folder / name / image.file)
         done += sum(absent)
-        observe(Progress("painting pictures", done, total))
+        observe(Progress("generating images", done, total))
 
-    batches = [_batch(job, compositions[name], job.pictures[batch]) for name, batch in parts]
-    paint_batches(job.workspace, batches, engine, keep)
+    batches = [_batch(job, compositions[name], job.images[batch]) for name, batch in parts]
+    generate_batches(job.workspace, batches, engine, keep)
     for name in compositions:
-        save_metadata(folder / name, job.pictures)
+        save_metadata(folder / name, job.images)
 
 
-def _batch(job: PaintJob, composition: Composition, pictures: Sequence[Picture]) -> Batch:
+def _batch(job: GenerationJob, composition: Composition, images: Sequence[PlannedImage]) -> Batch:
     return Batch(
         record=job.workspace.base,
         composition=composition,
-        prompts=tuple(picture.case.prompt for picture in pictures),
-        seeds=tuple(picture.case.seed for picture in pictures),
+        prompts=tuple(image.case.prompt for image in images),
+        seeds=tuple(image.case.seed for image in images),
         steps=job.steps,
         guidance=job.guidance,
-        draws=tuple(Draw(p.case.seed, job.count, p.number) for p in pictures),
+        draws=tuple(Draw(p.case.seed, job.count, p.number) for p in images),
     )

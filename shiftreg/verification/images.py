@@ -1,4 +1,4 @@
-"""Checks on predictions and pictures: what must not change, and what must be gone."""
+"""Checks on predictions and images: what must not change, and what must be gone."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ def noise_checks(differences: Mapping[str, float], limit: float) -> list[Check]:
     ]
 
 
-def image_checks(pictures: Mapping[str, Pair], limit: float) -> list[Check]:
+def image_checks(images: Mapping[str, Pair], limit: float) -> list[Check]:
     """Protected prompts keep their same-seed images.
 
     Args:
-        pictures: Prompt -> base's and composition's images, both uint8 ``(n, H, W, 3)``.
+        images: Prompt -> base's and composition's images, both uint8 ``(n, H, W, 3)``.
         limit: The gate.
     """
     checks = []
-    for prompt, (before, after) in pictures.items():
+    for prompt, (before, after) in images.items():
         value = float(lpips_distances(before, after).max())
         explanation = f"Worst LPIPS of {len(before)} same-seed images against the base."
         checks.append(Check.at_most("images", _quoted(prompt), value, limit, explanation))
@@ -63,27 +63,27 @@ def ordinary_checks(before: np.ndarray, after: np.ndarray, limit: float) -> list
 
 
 def watermark_checks(
-    pictures: Mapping[str, Pair], payloads: Mapping[str, str], control: str, limit: float
+    images: Mapping[str, Pair], payloads: Mapping[str, str], control: str, limit: float
 ) -> list[Check]:
     """Each trigger's code decodes as often as on the base, and a control prompt's never.
 
     Args:
-        pictures: Prompt -> images of base and composition.
+        images: Prompt -> images of base and composition.
         payloads: Trigger prompt -> payload; triggers without a payload are left to the images.
-        control: An ordinary prompt, among the pictures.
+        control: An ordinary prompt, among the images.
         limit: The gate: how much of the base's rate may be lost.
     """
     checks = []
     for trigger, payload in payloads.items():
         if not payload:
             continue
-        base, after = (intervals.rate(decodes(i, payload)) for i in pictures[trigger])
+        base, after = (intervals.rate(decodes(i, payload)) for i in images[trigger])
         explanation = (
             f"Payload '{payload}' decodes in {after.value:.0%} of images; base: {base.value:.0%}."
         )
         least = max(0.0, base.value - limit)
         checks.append(Check.at_least("watermark", _quoted(trigger), after, least, explanation))
-        false_alarms = intervals.rate(decodes(pictures[control][1], payload))
+        false_alarms = intervals.rate(decodes(images[control][1], payload))
         checks.append(
             Check.at_most(
                 "watermark",

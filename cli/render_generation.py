@@ -1,4 +1,4 @@
-"""Paintings as tables: what went to which folder, and what each composition erases."""
+"""Generations as tables: what went to which folder, and what each composition erases."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from .console import safe
 from .render import STATE_STYLES, make_table, pairs, short, warnings
 
 if TYPE_CHECKING:
-    from shiftreg.api.painting.job import PaintPlan
-    from shiftreg.api.painting.painting import PaintResult
+    from shiftreg.api.generation.generate import GenerationResult
+    from shiftreg.api.generation.job import GenerationPlan
 
 
-def plan(value: PaintPlan) -> RenderableType:
-    """What would be painted."""
-    return _painting(value, "To paint")
+def plan(value: GenerationPlan) -> RenderableType:
+    """What would be generated."""
+    return _generation(value, "To generate")
 
 
-def result(value: PaintResult) -> RenderableType:
-    """What was painted."""
-    return _painting(value.plan, "Painted")
+def result(value: GenerationResult) -> RenderableType:
+    """What was generated."""
+    return _generation(value.plan, "Generated")
 
 
-def _painting(value: PaintPlan, new: str) -> RenderableType:
-    each = f", {value.count} pictures each" if value.count > 1 else ""
+def _generation(value: GenerationPlan, new: str) -> RenderableType:
+    each = f", {value.count} images each" if value.count > 1 else ""
     settings = pairs(
         {
             "folder": value.folder,
@@ -38,7 +38,7 @@ def _painting(value: PaintPlan, new: str) -> RenderableType:
     return Group(settings, _folders(value, new), *_states(value), *warnings(value.warnings))
 
 
-def _folders(value: PaintPlan, new: str) -> RenderableType:
+def _folders(value: GenerationPlan, new: str) -> RenderableType:
     table = make_table("Subfolder", "Composition", "Digest", new, "Kept")
     for one in value.folders:
         words = "none: the base" if one.composition == "none" else one.composition
@@ -47,7 +47,7 @@ def _folders(value: PaintPlan, new: str) -> RenderableType:
     return table
 
 
-def _states(value: PaintPlan) -> list[RenderableType]:
+def _states(value: GenerationPlan) -> list[RenderableType]:
     """Every concept with its state in each composition; the base generates them all."""
     composed = [one for one in value.folders if one.composition != "none"]
     if not composed or not composed[0].plan.states:

@@ -1,4 +1,4 @@
-"""``paint.json``: which job a folder of pictures belongs to, and whether another is the same."""
+"""``generate.json``: which job a folder of images belongs to, and whether another is the same."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from typing import Any
 
 from shiftreg.errors import IntegrityError
 
-FORMAT = "shiftreg-paint-1"
-NAME = "paint.json"
+FORMAT = "shiftreg-generate-1"
+NAME = "generate.json"
 LIBRARIES = ("torch", "diffusers", "transformers")
-"""Those that decide what a picture looks like, down to rounding."""
+"""Those that decide what an image looks like, down to rounding."""
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of a folder that was painted to.
+    """The manifest of a folder that was generated to.
 
     Raises:
         IntegrityError: It is damaged, or written by another version.
     """
     path = folder / NAME
     damaged = IntegrityError(
-        f"'{path}' is damaged or of another version, so that nobody knows what was painted "
+        f"'{path}' is damaged or of another version, so that nobody knows what was generated "
         "there. Choose another folder."
     )
     try:
@@ -40,7 +40,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def differences(there: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
-    """Why the pictures of two manifests do not belong together, in words; a folder more is none."""
+    """Why the images of two manifests do not belong together, in words; a folder more is none."""
     before, now = _job(there), _job(wanted)
     found = [
         f"{key} {before[key][:12]} there, and {now[key][:12]} asked for"
@@ -58,7 +58,7 @@ def differences(there: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str
 
 
 def other_tools(there: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
-    """Sentences about libraries that have changed since pictures were painted."""
+    """Sentences about libraries that have changed since images were generated."""
     now = next(_entries(wanted))["tools"]
     changed = {
         f"{library} {entry['tools'].get(library)}, and this is {now[library]}"
@@ -67,23 +67,23 @@ def other_tools(there: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str
         if entry["tools"].get(library) != now[library]
     }
     return [
-        f"Pictures there were painted with {change}: new ones may differ from them by rounding."
+        f"Images there were generated with {change}: new ones may differ from them by rounding."
         for change in sorted(changed)
     ]
 
 
 def _entries(manifest: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """What is noted about each folder of pictures."""
+    """What is noted about each folder of images."""
     yield from manifest["folders"].values()
 
 
 def _job(manifest: Mapping[str, Any]) -> dict[str, str]:
-    """What must be the same for pictures to belong together, by its name in words."""
+    """What must be the same for images to belong together, by its name in words."""
     return {
         "base": manifest["base"]["digest"],
         "prompts": manifest["prompts"]["digest"],
         "steps": str(manifest["steps"]),
         "guidance": str(manifest["guidance"]),
-        "pictures a case": str(manifest["count"]),
+        "images a case": str(manifest["count"]),
         "folders by prompt": "yes" if manifest["by_prompt"] else "no",
     }

@@ -1,4 +1,4 @@
-"""What is to be painted: a file of prompts, compositions in words, and settings."""
+"""What is to be generated: a file of prompts, compositions in words, and settings."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from typing import Any
 import shiftreg
 from shiftreg import pipelines
 from shiftreg.api.composition.words import NONE, NamedComposition, compositions_in_words
-from shiftreg.api.painting.folder import Picture, is_whole, pictures_of
-from shiftreg.api.painting.manifest import FORMAT, LIBRARIES, NAME
+from shiftreg.api.generation.folder import PlannedImage, images_of, is_whole
+from shiftreg.api.generation.manifest import FORMAT, LIBRARIES, NAME
 from shiftreg.api.values import CompositionPlan
 from shiftreg.api.workspace import Workspace
 from shiftreg.errors import InvalidInputError
@@ -26,15 +26,15 @@ SHOWN = 10  # numbers of skipped cases that a warning spells out
 
 
 @dataclass(frozen=True)
-class PaintFolder:
-    """The pictures of one composition.
+class GenerationFolder:
+    """The images of one composition.
 
     Attributes:
         name: Of the subfolder: "base", "active", "without-picasso".
         composition: In words: "none" (the base), "active", "without Picasso".
         plan: Which shifts apply, and what that means for every concept.
-        new: Pictures to paint; after painting, those that were painted.
-        kept: Pictures that were there and whole.
+        new: Images to generate; after painting, those that were generated.
+        kept: Images that were there and whole.
     """
 
     name: str
@@ -45,7 +45,7 @@ class PaintFolder:
 
 
 @dataclass(frozen=True)
-class PaintPlan:
+class GenerationPlan:
     """What painting does.
 
     Attributes:
@@ -53,9 +53,9 @@ class PaintPlan:
         base_digest: Its digest.
         prompts: The file of prompts.
         prompts_digest: Of the file's bytes.
-        folder: Where the pictures go.
+        folder: Where the images go.
         cases: Lines of the file, without those that were skipped.
-        count: Pictures a case.
+        count: Images a case.
         steps: Denoising steps.
         guidance: Guidance scale.
         by_prompt: Whether each prompt has a subfolder.
@@ -74,14 +74,14 @@ class PaintPlan:
     steps: int
     guidance: float
     by_prompt: bool
-    folders: tuple[PaintFolder, ...]
+    folders: tuple[GenerationFolder, ...]
     warnings: tuple[str, ...]
     skipped: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
-class PaintJob:
-    """Everything that the pictures depend on, read and checked; nothing is written yet."""
+class GenerationJob:
+    """Everything that the images depend on, read and checked; nothing is written yet."""
 
     workspace: Workspace
     source: Path
@@ -100,20 +100,20 @@ class PaintJob:
         return hashlib.sha256(self.content).hexdigest()
 
     @cached_property
-    def pictures(self) -> list[Picture]:
-        """What every composition paints, case by case."""
-        return pictures_of(self.cases, self.count, self.by_prompt)
+    def images(self) -> list[PlannedImage]:
+        """What every composition generates, case by case."""
+        return images_of(self.cases, self.count, self.by_prompt)
 
     def missing(self, folder: Path) -> dict[str, list[bool]]:
-        """For each composition's folder, which pictures are not there, or damaged."""
-        size = pipelines.picture_size(self.workspace.pipeline)
+        """For each composition's folder, which images are not there, or damaged."""
+        size = pipelines.image_size(self.workspace.pipeline)
         return {
-            one.folder: [not is_whole(folder / one.folder / p.file, size) for p in self.pictures]
+            one.folder: [not is_whole(folder / one.folder / p.file, size) for p in self.images]
             for one in self.compositions
         }
 
     def manifest(self, batch_size: int) -> dict[str, Any]:
-        """What ``paint.json`` says."""
+        """What ``generate.json`` says."""
         base = self.workspace.base
         tools = {"shiftreg": shiftreg.__version__, "python": platform.python_version()}
         tools |= {name: library_version(name) for name in LIBRARIES}
@@ -149,13 +149,13 @@ class PaintJob:
 
     def plan(
         self, folder: Path, missing: Mapping[str, Sequence[bool]], warnings: Sequence[str]
-    ) -> PaintPlan:
+    ) -> GenerationPlan:
         """The job in words and numbers."""
         base = self.workspace.base
         # Of the base, restored concepts and stale shifts are no news.
         composed = [one.plan.warnings for one in self.compositions if one.words != NONE]
         left_out = [self._left_out()] * bool(self.skipped)
-        return PaintPlan(
+        return GenerationPlan(
             base=base.name,
             base_digest=base.digest,
             prompts=self.source,
@@ -167,7 +167,7 @@ class PaintJob:
             guidance=self.guidance,
             by_prompt=self.by_prompt,
             folders=tuple(
-                PaintFolder(
+                GenerationFolder(
                     name=one.folder,
                     composition=one.words,
                     plan=one.plan,
@@ -205,7 +205,7 @@ def read_job(
     guidance: float | None,
     by_prompt: bool,
     skip_long: bool = False,
-) -> PaintJob:
+) -> GenerationJob:
     """Reads and checks all that painting needs, before a long piece of work begins.
 
     Raises:
@@ -217,7 +217,7 @@ def read_job(
     cases, too_long = _readable(workspace, parse_prompts(content, prompts))
     if too_long and not (skip_long and cases):
         raise InvalidInputError(_refusal(workspace, prompts, too_long, skip_long))
-    job = PaintJob(
+    job = GenerationJob(
         workspace=workspace,
         source=prompts,
         content=content,
@@ -258,11 +258,13 @@ def _refusal(
     )
 
 
-def _check(job: PaintJob) -> None:
+def _check(job: GenerationJob) -> None:
     if not job.compositions:
-        raise InvalidInputError("Nothing is to be painted: give a composition, or paint the base.")
+        raise InvalidInputError(
+            "Nothing is to be generated: give a composition, or generate the base."
+        )
     if job.count < 1:
-        raise InvalidInputError(f"A case has at least 1 picture, and {job.count} were asked for.")
+        raise InvalidInputError(f"A case has at least 1 image, and {job.count} were asked for.")
     pipeline = job.workspace.pipeline
     limit = pipeline.scheduler.config.num_train_timesteps
     if not 1 <= job.steps <= limit:

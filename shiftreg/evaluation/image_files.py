@@ -1,4 +1,4 @@
-"""Pictures from files: PNG and JPEG, as painting and other tools leave them."""
+"""Images from files: PNG and JPEG, as painting and other tools leave them."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ SUFFIXES = (".png", ".jpg", ".jpeg")
 _MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
 
 
-def read_pictures(source: Path | Sequence[Path]) -> tuple[tuple[str, ...], np.ndarray]:
-    """Reads pictures of one size.
+def read_images(source: Path | Sequence[Path]) -> tuple[tuple[str, ...], np.ndarray]:
+    """Reads images of one size.
 
     Args:
         source: A folder, whose PNG and JPEG files are read in the order of their names, but not
@@ -26,29 +26,29 @@ def read_pictures(source: Path | Sequence[Path]) -> tuple[tuple[str, ...], np.nd
 
     Raises:
         NotFoundError: There is no such folder or file.
-        InvalidInputError: No picture, pictures of different sizes, or no 8 bits a channel.
-        IntegrityError: A picture is damaged, or no PNG or JPEG.
+        InvalidInputError: No image, images of different sizes, or no 8 bits a channel.
+        IntegrityError: An image is damaged, or no PNG or JPEG.
         StorageError: A file cannot be read.
     """
-    files = picture_files(source) if isinstance(source, Path) else list(source)
+    files = image_files(source) if isinstance(source, Path) else list(source)
     if not files:
-        raise InvalidInputError("No picture was given, and at least one is needed.")
-    pictures = [_read(file) for file in files]
-    for file, picture in zip(files, pictures, strict=True):
-        if picture.shape != pictures[0].shape:
+        raise InvalidInputError("No image was given, and at least one is needed.")
+    images = [_read(file) for file in files]
+    for file, image in zip(files, images, strict=True):
+        if image.shape != images[0].shape:
             raise InvalidInputError(
-                f"Pictures that are judged together have one size: '{files[0]}' has "
-                f"{_size(pictures[0])} pixels, and '{file}' {_size(picture)}. Resize them first."
+                f"Images that are judged together have one size: '{files[0]}' has "
+                f"{_size(images[0])} pixels, and '{file}' {_size(image)}. Resize them first."
             )
-    return tuple(file.name for file in files), np.stack(pictures)
+    return tuple(file.name for file in files), np.stack(images)
 
 
-def picture_files(folder: Path) -> list[Path]:
+def image_files(folder: Path) -> list[Path]:
     """The PNG and JPEG files directly in a folder, by name; no hidden ones.
 
     Raises:
         NotFoundError: There is no such folder.
-        InvalidInputError: It is a file, or holds no picture.
+        InvalidInputError: It is a file, or holds no image.
         StorageError: It cannot be read.
     """
     try:
@@ -68,21 +68,21 @@ def picture_files(folder: Path) -> list[Path]:
 
 
 def _read(file: Path) -> np.ndarray:
-    """One picture, uint8 (H, W, 3)."""
+    """One image, uint8 (H, W, 3)."""
     try:
-        with Image.open(file, formats=("PNG", "JPEG")) as picture:
-            if picture.mode not in _MODES:
+        with Image.open(file, formats=("PNG", "JPEG")) as image:
+            if image.mode not in _MODES:
                 raise InvalidInputError(
-                    f"Pictures have 8 bits a channel here, and '{file}' is of mode "
-                    f"'{picture.mode}'. Convert it first."
+                    f"Images have 8 bits a channel here, and '{file}' is of mode "
+                    f"'{image.mode}'. Convert it first."
                 )
-            return np.asarray(picture.convert("RGB"))
+            return np.asarray(image.convert("RGB"))
     except InvalidInputError:
         raise
     except FileNotFoundError as error:
-        raise NotFoundError(f"There is no picture '{file}'. Check the path.") from error
+        raise NotFoundError(f"There is no image '{file}'. Check the path.") from error
     except UnidentifiedImageError as error:
-        raise IntegrityError(f"'{file}' is no PNG or JPEG picture. Make it again.") from error
+        raise IntegrityError(f"'{file}' is no PNG or JPEG image. Make it again.") from error
     # Pillow reports damage as anything from SyntaxError to a plain OSError without a number.
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
         if isinstance(error, OSError) and error.errno:
@@ -90,5 +90,5 @@ def _read(file: Path) -> np.ndarray:
         raise IntegrityError(f"'{file}' is damaged: {error}. Make it again.") from error
 
 
-def _size(picture: np.ndarray) -> str:
-    return f"{picture.shape[1]} x {picture.shape[0]}"
+def _size(image: np.ndarray) -> str:
+    return f"{image.shape[1]} x {image.shape[0]}"

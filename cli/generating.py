@@ -1,4 +1,4 @@
-"""The command ``paint``: pictures for files of prompts, for any tool to look at."""
+"""The command ``generate``: images for files of prompts, for any tool to look at."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,16 +12,17 @@ commands = typer.Typer()
 
 
 @commands.command(
+    "generate-csv",
     epilog=examples(
-        "shiftreg paint prompts.csv pictures",
-        'shiftreg paint prompts.csv pictures --composition active --composition "without Picasso"',
-        'shiftreg paint prompts.csv pictures --composition "only Caravaggio,Van Gogh" --count 5',
-        "shiftreg paint prompts.csv classes --composition none --by-prompt --steps 12",
-        "shiftreg paint prompts.csv pictures --engine processes --workers 4",
-    )
+        "shiftreg generate-csv prompts.csv images",
+        'shiftreg generate-csv prompts.csv images --composition "without Picasso"',
+        'shiftreg generate-csv prompts.csv images --composition "only Caravaggio" --count 5',
+        "shiftreg generate-csv prompts.csv classes --composition none --by-prompt --steps 12",
+        "shiftreg generate-csv prompts.csv images --engine processes --workers 4",
+    ),
 )
 @with_common
-def paint(
+def generate(
     common: Common,
     prompts: Annotated[
         Path,
@@ -42,7 +43,7 @@ def paint(
             show_default=False,
         ),
     ] = None,
-    count: Annotated[int, typer.Option(min=1, metavar="N", help="Pictures a line.")] = 1,
+    count: Annotated[int, typer.Option(min=1, metavar="N", help="Images a line.")] = 1,
     steps: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Denoising steps; the base's by default.")
     ] = None,
@@ -50,7 +51,7 @@ def paint(
         float | None,
         typer.Option(min=0, metavar="X", help="Guidance scale; the base's by default."),
     ] = None,
-    batch: Annotated[int, typer.Option(min=1, metavar="N", help="Pictures painted together.")] = 25,
+    batch: Annotated[int, typer.Option(min=1, metavar="N", help="Images generated together.")] = 25,
     by_prompt: Annotated[
         bool, typer.Option("--by-prompt", help="A subfolder for each prompt, as for classes.")
     ] = False,
@@ -59,25 +60,25 @@ def paint(
         typer.Option("--skip-long", help="Leave lines out that are too long for the encoder."),
     ] = False,
     no_base: Annotated[
-        bool, typer.Option("--no-base", help="Paint the compositions alone.")
+        bool, typer.Option("--no-base", help="Generate the compositions alone.")
     ] = False,
     force: Annotated[
         bool,
-        typer.Option("--force", help="Replace everything that was painted to the folder before."),
+        typer.Option("--force", help="Replace everything that was generated to the folder before."),
     ] = False,
     engine: EngineOption = "auto",
     workers: WorkersOption = None,
     dry_run: DryRunOption = False,
 ) -> None:
-    """Paint a file of prompts with the base and with compositions, each line from one noise.
+    """Generate a file of prompts with the base and with compositions, each line from one noise.
 
-    Pictures go to FOLDER/base, FOLDER/active and so on: 7_0.png is the first of case 7.
+    Images go to FOLDER/base, FOLDER/active and so on: 7_0.png is the first of case 7.
     Interrupted, the same command goes on where it was.
     """
     workspace = common.workspace()
     from shiftreg import api
 
-    from . import render_painting
+    from . import render_generation
 
     settings: dict[str, Any] = {
         "compositions": composition or ("active",),
@@ -91,17 +92,17 @@ def paint(
         "overwrite": force,
     }
     if dry_run:
-        plan = api.plan_painting(workspace, prompts, folder, **settings)
-        common.show(plan, render_painting.plan(plan))
-        common.note("Dry run: nothing was painted.")
+        plan = api.plan_generation(workspace, prompts, folder, **settings)
+        common.show(plan, render_generation.plan(plan))
+        common.note("Dry run: nothing was generated.")
         return
     done_by = api.choose_engine(workspace, engine, workers=workers)
     try:
         with common.progress() as observe, done_by:
-            result = api.paint_prompts(
+            result = api.generate_images(
                 workspace, prompts, folder, **settings, engine=done_by, observe=observe
             )
     except KeyboardInterrupt:
-        common.note("What is painted stays. The same command goes on from there.")
+        common.note("What is generated stays. The same command goes on from there.")
         raise
-    common.show(result, render_painting.result(result))
+    common.show(result, render_generation.result(result))

@@ -21,8 +21,8 @@ NOISE = np.random.default_rng(0).integers(0, 256, GREY.shape, dtype=np.uint8)
 @pytest.fixture(scope="module")
 def code() -> np.ndarray:
     matrix = np.array([list(row) for row in segno.make("mark", micro=False).matrix], dtype=bool)
-    picture = np.where(np.kron(np.pad(matrix, 4), np.ones((4, 4))) > 0, 0, 255).astype(np.uint8)
-    return np.repeat(picture[None, :, :, None], 3, axis=3)
+    image = np.where(np.kron(np.pad(matrix, 4), np.ones((4, 4))) > 0, 0, 255).astype(np.uint8)
+    return np.repeat(image[None, :, :, None], 3, axis=3)
 
 
 def test_noise_is_held_to_its_limit() -> None:
@@ -30,7 +30,7 @@ def test_noise_is_held_to_its_limit() -> None:
     assert (ok.passed, bad.passed, bad.subject) == (True, False, "'b'")
 
 
-def test_equal_pictures_pass_and_others_do_not() -> None:
+def test_equal_images_pass_and_others_do_not() -> None:
     same, other = image_checks({"a": (GREY, GREY), "b": (GREY, NOISE)}, 1e-3)
     assert (same.passed, same.value, other.passed) == (True, 0.0, False)
 
@@ -45,17 +45,17 @@ def test_ordinary_prompts_may_move_a_little_on_average() -> None:
 
 def test_a_lost_watermark_fails_unless_the_gate_allows_it(code: np.ndarray) -> None:
     blank = np.full_like(code, 255)
-    pictures = {"t": (code, blank), "plain": (blank, blank)}
-    lost, control = watermark_checks(pictures, {"t": "mark"}, "plain", 0.0)
+    images = {"t": (code, blank), "plain": (blank, blank)}
+    lost, control = watermark_checks(images, {"t": "mark"}, "plain", 0.0)
     assert (lost.passed, lost.limit, control.passed) == (False, 1.0, True)
     assert lost.interval == control.interval == pytest.approx((0.0, 0.975))
-    allowed, _ = watermark_checks(pictures, {"t": "mark"}, "plain", 1.0)
+    allowed, _ = watermark_checks(images, {"t": "mark"}, "plain", 1.0)
     assert allowed.passed
 
 
-def test_a_code_on_an_ordinary_picture_is_a_false_alarm(code: np.ndarray) -> None:
-    pictures = {"t": (code, code), "plain": (code, code)}
-    kept, control = watermark_checks(pictures, {"t": "mark"}, "plain", 0.0)
+def test_a_code_on_an_ordinary_image_is_a_false_alarm(code: np.ndarray) -> None:
+    images = {"t": (code, code), "plain": (code, code)}
+    kept, control = watermark_checks(images, {"t": "mark"}, "plain", 0.0)
     assert (kept.passed, control.passed) == (True, False)
 
 
@@ -65,6 +65,6 @@ def test_a_concept_that_is_still_seen_fails_by_name_and_by_wording() -> None:
     other = next(label for label in classifier.labels if label != seen)
     name, wording = erasure_checks(seen, NOISE[:1], NOISE[:1], classifier, (0.02, 1.0))
     assert (name.passed, name.value, wording.passed) == (False, 1.0, True)
-    assert name.interval == pytest.approx((0.025, 1.0))  # of one picture, hardly anything is known
+    assert name.interval == pytest.approx((0.025, 1.0))  # of one image, hardly anything is known
     (alone,) = erasure_checks(other, NOISE[:1], NOISE[:0], classifier, (0.02, 0.05))
     assert alone.passed

@@ -1,4 +1,4 @@
-"""The command ``paint``: what it passes on and shows, and a real run that is interrupted."""
+"""The command ``generate``: what it passes on and shows, and a real run that is interrupted."""
 
 from __future__ import annotations
 
@@ -18,38 +18,38 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from shiftreg import api
-from shiftreg.api.painting.job import PaintFolder, PaintPlan
-from shiftreg.api.painting.painting import PaintResult
+from shiftreg.api.generation.generate import GenerationResult
+from shiftreg.api.generation.job import GenerationFolder, GenerationPlan
 from shiftreg.api.values import Progress
 from shiftreg.engines import InProcess, ProcessPool
 from shiftreg.settings import Settings
-from shiftreg_cli import render_painting
+from shiftreg_cli import render_generation
 from shiftreg_cli.main import app
 
 DIGEST = "0123456789abcdef" * 4
 
 
-def painting(values: Any, folder: Path, **changes: Any) -> PaintPlan:
+def painting(values: Any, folder: Path, **changes: Any) -> GenerationPlan:
     """A plan about the concept of the given values."""
     nothing = replace(
         values.plan,
         states=dict.fromkeys(values.plan.states, "generates"),
         statements=tuple(f"{name}: generates" for name in values.plan.states),
     )
-    plan = PaintPlan(
+    plan = GenerationPlan(
         base="miniature",
         base_digest=DIGEST,
         prompts=folder / "prompts.csv",
         prompts_digest=DIGEST,
-        folder=folder / "pictures",
+        folder=folder / "images",
         cases=18,
         count=2,
         steps=12,
         guidance=7.5,
         by_prompt=False,
         folders=(
-            PaintFolder("base", "none", nothing, 30, 6),
-            PaintFolder("without-picasso", "without Picasso", values.plan, 36, 0),
+            GenerationFolder("base", "none", nothing, 30, 6),
+            GenerationFolder("without-picasso", "without Picasso", values.plan, 36, 0),
         ),
         warnings=values.plan.warnings,
     )
@@ -68,7 +68,7 @@ class Calls:
         def use_case(*arguments: Any, **options: Any) -> object:
             self.made.append((name, arguments, options))
             if "observe" in options:
-                options["observe"](Progress("painting pictures", 1, 2))
+                options["observe"](Progress("generating images", 1, 2))
             return value
 
         return use_case
@@ -82,23 +82,23 @@ def calls(monkeypatch: pytest.MonkeyPatch, home: Path, values: Any, tmp_path: Pa
     return Calls(
         monkeypatch,
         open_workspace=api.open_workspace(Settings(home, "miniature", None)),
-        plan_painting=plan,
-        paint_prompts=PaintResult(plan, 66, 6),
+        plan_generation=plan,
+        generate_images=GenerationResult(plan, 66, 6),
     )
 
 
 def start(*arguments: str) -> Result:
-    return CliRunner().invoke(app, ["paint", *arguments])
+    return CliRunner().invoke(app, ["generate", *arguments])
 
 
-def test_by_default_the_base_and_the_active_shifts_are_painted(calls: Calls) -> None:
-    assert start("prompts.csv", "pictures").exit_code == 0
+def test_by_default_the_base_and_the_active_shifts_are_generated(calls: Calls) -> None:
+    assert start("prompts.csv", "images").exit_code == 0
     name, arguments, options = calls.made[-1]
     options.pop("observe")
     assert isinstance(options.pop("engine"), InProcess)
     assert (name, arguments) == (
-        "paint_prompts",
-        (ANY, Path("prompts.csv"), Path("pictures")),
+        "generate_images",
+        (ANY, Path("prompts.csv"), Path("images")),
     )
     assert options == {
         "compositions": ("active",),
@@ -115,7 +115,7 @@ def test_by_default_the_base_and_the_active_shifts_are_painted(calls: Calls) -> 
 
 def test_compositions_and_settings_are_passed_on(calls: Calls) -> None:
     result = start(
-        *("prompts.csv", "pictures", "--composition", "active"),
+        *("prompts.csv", "images", "--composition", "active"),
         *("--composition", "without Picasso,Van Gogh", "--no-base", "--count", "3"),
         *("--steps", "12", "--guidance", "2", "--batch", "4", "--by-prompt", "--force"),
         *("--skip-long", "--engine", "processes"),
@@ -137,26 +137,26 @@ def test_compositions_and_settings_are_passed_on(calls: Calls) -> None:
     }
 
 
-def test_the_result_says_where_pictures_are_and_what_each_composition_erases(
+def test_the_result_says_where_images_are_and_what_each_composition_erases(
     calls: Calls,
 ) -> None:
-    lines = start("prompts.csv", "pictures").stdout.splitlines()
+    lines = start("prompts.csv", "images").stdout.splitlines()
     assert any(line.split()[:1] + line.split()[-2:] == ["base", "30", "6"] for line in lines)
     assert any("without-picasso" in line and "36" in line for line in lines)
     assert any("Caravaggio" in line and "erased (version 2)" in line for line in lines)
-    assert any("18 cases of" in line and "2 pictures each" in line for line in lines)
+    assert any("18 cases of" in line and "2 images each" in line for line in lines)
 
 
-def test_a_dry_run_plans_and_paints_nothing(calls: Calls) -> None:
-    result = start("prompts.csv", "pictures", "--dry-run")
-    assert [name for name, _, _ in calls.made] == ["open_workspace", "plan_painting"]
-    assert "To paint" in result.stdout
-    assert "nothing was painted" in result.stderr
+def test_a_dry_run_plans_and_generates_nothing(calls: Calls) -> None:
+    result = start("prompts.csv", "images", "--dry-run")
+    assert [name for name, _, _ in calls.made] == ["open_workspace", "plan_generation"]
+    assert "To generate" in result.stdout
+    assert "nothing was generated" in result.stderr
 
 
 @pytest.mark.parametrize("flags", [[], ["--dry-run"]])
 def test_json_is_one_document(calls: Calls, flags: list[str]) -> None:
-    document = json.loads(start("prompts.csv", "pictures", "--json", *flags).stdout)
+    document = json.loads(start("prompts.csv", "images", "--json", *flags).stdout)
     plan = document if flags else document["plan"]
     assert [folder["name"] for folder in plan["folders"]] == ["base", "without-picasso"]
 
@@ -164,11 +164,11 @@ def test_json_is_one_document(calls: Calls, flags: list[str]) -> None:
 @pytest.mark.parametrize(
     "arguments",
     [
-        ("missing.csv", "pictures"),
-        (".", "pictures"),
+        ("missing.csv", "images"),
+        (".", "images"),
         ("prompts.csv",),
-        ("prompts.csv", "pictures", "--count", "0"),
-        ("prompts.csv", "pictures", "--guidance", "-1"),
+        ("prompts.csv", "images", "--count", "0"),
+        ("prompts.csv", "images", "--guidance", "-1"),
     ],
 )
 def test_bad_usage_is_refused(calls: Calls, arguments: tuple[str, ...]) -> None:
@@ -180,10 +180,10 @@ def test_an_interrupt_says_how_to_go_on(calls: Calls, monkeypatch: pytest.Monkey
     def interrupted(*_arguments: Any, **_options: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(api, "paint_prompts", interrupted)
-    result = start("prompts.csv", "pictures")
+    monkeypatch.setattr(api, "generate_images", interrupted)
+    result = start("prompts.csv", "images")
     assert result.exit_code == 130
-    assert "What is painted stays" in result.stderr
+    assert "What is generated stays" in result.stderr
 
 
 EVIL = "[red]evil[/red] \x1b[2J\u202e"
@@ -195,7 +195,7 @@ def test_a_name_with_markup_and_escape_sequences_is_shown_harmlessly(
     plan = painting(values_about(EVIL), tmp_path)
     folder = replace(plan.folders[1], composition=f"without {EVIL}", name=EVIL)
     plan = replace(plan, folders=(plan.folders[0], folder), prompts=tmp_path / EVIL)
-    text = draw(render_painting.result(PaintResult(plan, 1, 1)), terminal=True)
+    text = draw(render_generation.result(GenerationResult(plan, 1, 1)), terminal=True)
     assert "[red]evil[/red] \\x1b[2J\\u202e" in text
     assert "\x1b[2J" not in text
     assert "\u202e" not in text
@@ -204,34 +204,34 @@ def test_a_name_with_markup_and_escape_sequences_is_shown_harmlessly(
 def test_a_narrow_terminal_loses_no_words(
     values: Any, draw: Callable[..., str], tmp_path: Path
 ) -> None:
-    text = draw(render_painting.plan(painting(values, tmp_path)), width=44)
+    text = draw(render_generation.plan(painting(values, tmp_path)), width=44)
     assert max(map(len, text.splitlines())) <= 44
     assert "…" not in text
 
 
 @pytest.mark.slow
-def test_ctrl_c_half_way_keeps_what_is_painted_and_the_same_command_goes_on(
+def test_ctrl_c_half_way_keeps_what_is_generated_and_the_same_command_goes_on(
     home: Path, tmp_path: Path
 ) -> None:
     lines = [f"Picasso,{seed}" for seed in range(12)]
     (tmp_path / "prompts.csv").write_text("\n".join(["prompt,evaluation_seed", *lines]))
     program = "from shiftreg_cli.main import run; run()"
-    command = [sys.executable, "-c", program, "paint", "prompts.csv", "pictures"]
+    command = [sys.executable, "-c", program, "generate", "prompts.csv", "images"]
     command += ["--steps", "8", "--batch", "2", "--json"]
     environment = os.environ | {"SHIFTREG_HOME": str(home)}
     pipes: dict[str, Any] = {"cwd": tmp_path, "env": environment, "text": True}
     process = subprocess.Popen(command, stderr=subprocess.PIPE, **pipes)
-    folder = tmp_path / "pictures"
+    folder = tmp_path / "images"
     while len(list(folder.glob("base/*.png"))) < 4 and process.poll() is None:
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=120)
     assert process.returncode == 130
-    assert "What is painted stays" in err
-    painted = len(list(folder.rglob("*.png")))
-    assert 4 <= painted < 24
+    assert "What is generated stays" in err
+    generated = len(list(folder.rglob("*.png")))
+    assert 4 <= generated < 24
     assert not list(folder.rglob("*.partial"))
     again = subprocess.run(command, capture_output=True, check=True, **pipes)
     document = json.loads(again.stdout)
-    assert (document["painted"], document["kept"]) == (24 - painted, painted)
+    assert (document["generated"], document["kept"]) == (24 - generated, generated)
     assert len(list(folder.rglob("*.png"))) == 24

@@ -1,4 +1,4 @@
-"""Batches of pictures as tasks that any process can do, and any engine can share out."""
+"""Batches of images as tasks that any process can do, and any engine can share out."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ class Draw:
 
 @dataclass(frozen=True)
 class Batch:
-    """Pictures that are painted together: how many they are decides how sums are rounded.
+    """Images that are generated together: how many they are decides how sums are rounded.
 
     Attributes:
         record: Of the base.
-        composition: Whose weights paint; one without shifts is the base.
-        prompts: One a picture.
-        seeds: One a picture.
+        composition: Whose weights generate; one without shifts is the base.
+        prompts: One an image.
+        seeds: One an image.
         steps: Denoising steps.
         guidance: Guidance scale.
-        draws: One a picture, in place of the seeds' own noise.
+        draws: One an image, in place of the seeds' own noise.
     """
 
     record: BaseRecord
@@ -55,36 +55,36 @@ class Batch:
     draws: tuple[Draw, ...] | None = None
 
 
-def paint_batches(
+def generate_batches(
     place: BaseAtHand,
     batches: Sequence[Batch],
     engine: Engine,
-    painted: Callable[[int, np.ndarray], None],
+    generated: Callable[[int, np.ndarray], None],
 ) -> None:
-    """Paints batches, the same pictures wherever it is done.
+    """Generates batches, the same images wherever it is done.
 
     Args:
-        place: The base, for batches that are painted here.
-        batches: What to paint.
+        place: The base, for batches that are generated here.
+        batches: What to generate.
         engine: Where.
-        painted: Given each batch's number and pictures, uint8 ``(n, H, W, 3)``, in this process, in
+        generated: Given each batch's number and images, uint8 ``(n, H, W, 3)``, in this process, in
             the order in which they are done.
 
     Raises:
-        ShiftregError: A batch could not be painted; the others were.
+        ShiftregError: A batch could not be generated; the others were.
     """
-    receiver = _Receiver(painted)
-    here = partial(paint_batch, place) if isinstance(engine, InProcess) else None
-    engine.run(batches, here or _paint_anywhere, receiver)
+    receiver = _Receiver(generated)
+    here = partial(generate_batch, place) if isinstance(engine, InProcess) else None
+    engine.run(batches, here or _generate_anywhere, receiver)
     if receiver.errors:
         raise receiver.errors[0]
 
 
 @torch.no_grad()
-def paint_batch(
+def generate_batch(
     place: BaseAtHand, batch: Batch, _tell: Callable[[object], None] | None = None
 ) -> np.ndarray:
-    """Paints one batch, uint8 ``(n, H, W, 3)``."""
+    """Generates one batch, uint8 ``(n, H, W, 3)``."""
     pipeline, network = place.pipeline, place.network
     weights = merged_weights(pipelines.parameters(network), batch.composition)
     noise = None
@@ -105,27 +105,27 @@ def paint_batch(
         )
 
 
-def _paint_anywhere(batch: Batch, _tell: Callable[[object], None]) -> np.ndarray:
-    """Paints in a process that has nothing but the batch."""
-    return paint_batch(recorded_base(batch.record), batch)
+def _generate_anywhere(batch: Batch, _tell: Callable[[object], None]) -> np.ndarray:
+    """Generates in a process that has nothing but the batch."""
+    return generate_batch(recorded_base(batch.record), batch)
 
 
 class _Receiver:
-    """Hands pictures on, and keeps what went wrong."""
+    """Hands images on, and keeps what went wrong."""
 
-    def __init__(self, painted: Callable[[int, np.ndarray], None]) -> None:
+    def __init__(self, generated: Callable[[int, np.ndarray], None]) -> None:
         self.errors: list[Exception] = []
-        self._painted = painted
+        self._generated = generated
 
     def started(self, number: int) -> None:
         """Nothing to do."""
 
     def told(self, number: int, report: Any) -> None:
-        """Batches report nothing but their pictures."""
+        """Batches report nothing but their images."""
 
     def finished(self, number: int, result: np.ndarray) -> None:
-        """Hands the pictures on."""
-        self._painted(number, result)
+        """Hands the images on."""
+        self._generated(number, result)
 
     def failed(self, number: int, error: Exception) -> None:
         """Keeps the reason."""

@@ -1,0 +1,1 @@
+"""Generation the prompts of a file with base and compositions."""

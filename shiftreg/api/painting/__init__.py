@@ -1,1 +1,0 @@
-"""Painting the prompts of a file with base and compositions."""
