@@ -5,7 +5,9 @@ Each is imported when it is first asked for, so that `shiftreg list` does not wa
 
 from __future__ import annotations
 
+import ast
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -71,78 +73,20 @@ if TYPE_CHECKING:
     from shiftreg.engines import Engine as Engine
     from shiftreg.evaluation.scenes import read_scene as read_scene
     from shiftreg.registry import BaseRecord as BaseRecord
+else:
+    # Type checkers read the imports above; here they are the table of where a name comes from.
+    _HOMES = {
+        alias.asname: node.module
+        for node in ast.walk(ast.parse(Path(__file__).read_text(encoding="utf-8")))
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+        if alias.asname
+    }
 
-_HOMES = {
-    "AdapterPlan": "shiftreg.api.composition.adapter_planning",
-    "AdapterResult": "shiftreg.api.composition.adapting",
-    "AuditEvent": "shiftreg.audit",
-    "AuditReport": "shiftreg.audit",
-    "BaseRecord": "shiftreg.registry",
-    "Checkpoint": "shiftreg.audit",
-    "CompositionPlan": "shiftreg.api.values",
-    "Deletion": "shiftreg.api.deleting",
-    "Engine": "shiftreg.engines",
-    "EngineName": "shiftreg.api.engine_choice",
-    "ReleaseRefusedError": "shiftreg.api.release.values",
-    "UntrustedFileError": "shiftreg.api.release.values",
-    "Workspace": "shiftreg.api.workspace",
-    "attack": "shiftreg.api.attacks.attacking",
-    "check_signature": "shiftreg.api.release.checking",
-    "choose_engine": "shiftreg.api.engine_choice",
-    "composition_weights": "shiftreg.api.composition.live",
-    "convert_base": "shiftreg.api.bases.single_files",
-    "decouple": "shiftreg.api.erasure.decoupling",
-    "delete": "shiftreg.api.deleting",
-    "erase": "shiftreg.api.erasure.erasing",
-    "evaluate": "shiftreg.api.evaluation.evaluating",
-    "events_csv": "shiftreg.api.trail.timeline",
-    "examine_registry": "shiftreg.api.doctor.examining",
-    "export_adapter": "shiftreg.api.composition.adapting",
-    "export_composition": "shiftreg.api.composition.exporting",
-    "find_shift": "shiftreg.api.trail.whereabouts",
-    "generate_grid": "shiftreg.api.composition.samples",
-    "imagenet_classifier": "shiftreg.api.evaluation.classifying",
-    "import_shift": "shiftreg.api.erasure.importing",
-    "inspect_file": "shiftreg.api.inspection.inspecting",
-    "list_attacks": "shiftreg.api.attacks.methods",
-    "list_concepts": "shiftreg.api.states",
-    "list_events": "shiftreg.api.trail.timeline",
-    "list_methods": "shiftreg.api.erasure.methods",
-    "measure_folders": "shiftreg.api.measurement.measuring",
-    "open_workspace": "shiftreg.api.workspace",
-    "generate_images": "shiftreg.api.generation.generate",
-    "plan_adapter": "shiftreg.api.composition.adapter_planning",
-    "plan_attack": "shiftreg.api.attacks.planning",
-    "plan_capacity": "shiftreg.api.erasure.capacity",
-    "plan_composition": "shiftreg.api.composition.composing",
-    "plan_deletion": "shiftreg.api.deleting",
-    "plan_erasures": "shiftreg.api.erasure.planning",
-    "plan_generation": "shiftreg.api.generation.generate",
-    "plan_refresh": "shiftreg.api.states",
-    "policy_standing": "shiftreg.api.release.policy",
-    "read_import": "shiftreg.api.erasure.importing",
-    "read_scene": "shiftreg.evaluation.scenes",
-    "refresh": "shiftreg.api.erasure.erasing",
-    "register_base": "shiftreg.api.workspace",
-    "restore": "shiftreg.api.states",
-    "show_concept": "shiftreg.api.states",
-    "test_classifier": "shiftreg.api.evaluation.classifying",
-    "to_json": "shiftreg.api.front_end",
-    "train_classifier": "shiftreg.api.evaluation.classifying",
-    "ui_command": "shiftreg.api.front_end",
-    "verify": "shiftreg.api.composition.verifying",
-    "verify_trail": "shiftreg.api.trail.checking",
-    "write_checkpoint": "shiftreg.api.trail.checking",
-    "write_evidence": "shiftreg.api.trail.evidence",
-    "write_report": "shiftreg.api.report.reporting",
-}
+    def __getattr__(name: str) -> Any:
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(import_module(_HOMES[name]), name)
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOMES])
+    def __dir__() -> list[str]:
+        return sorted([*globals(), *_HOMES])
