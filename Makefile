@@ -1,6 +1,6 @@
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint browser services audit-dependencies licences clean
+.PHONY: help demo test lint browser services audit-dependencies docs release licences clean
 
 PYTHON ?= python3
 PIP_ARGS ?=
@@ -24,9 +24,10 @@ demo: $(INSTALLED)  ## erase nine artists, restore Picasso, export and verify a 
 test: lint browser services  ## lint, then run all tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile
 
-lint: $(INSTALLED)  ## ruff and mypy
+lint: $(INSTALLED)  ## ruff, codespell and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/codespell
 	$(BIN)/mypy
 
 # The tests open the page of `shiftreg report` in it. Without it they are skipped, except in CI.
@@ -57,6 +58,16 @@ audit-dependencies: $(INSTALLED)  ## ask for known vulnerabilities of what is in
 		|| { echo "The service of pip-audit cannot be reached from here: nothing was audited." >&2; exit 3; }
 	$(VENV)/audit/bin/pip-audit --path \
 		"$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
+
+docs: $(INSTALLED)  ## check the links of the documents, and that generated pages are current
+	$(BIN)/python -m pytest tests/test_docs.py tests/test_licences.py
+
+# The wheel is built from the source distribution: what that lacks, the tests of the wheel find.
+release: $(INSTALLED)  ## build dist/, and check what is in it
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist
+	$(BIN)/python -m twine check --strict dist/*
+	SHIFTREG_TESTS_DIST="$(CURDIR)/dist" $(BIN)/python -m pytest tests/test_wheel.py
 
 licences: $(INSTALLED)  ## list the licences of what is installed, docs/licences.md
 	$(BIN)/python docs/licences.py > docs/licences.md.new

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import os
 import shutil
 import subprocess
 import sys
@@ -42,7 +43,13 @@ def installed_name(path: Path) -> str:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.Path:
-    """The wheel of a copy of the tree, built by the backend itself: no network, no traces here."""
+    """The wheel in the folder that `make release` built, or else one of a copy of the tree.
+
+    The copy's is built by the backend itself: no network, no traces here.
+    """
+    if dist := os.environ.get("SHIFTREG_TESTS_DIST"):
+        (path,) = Path(dist).glob("*.whl")
+        return zipfile.Path(path)
     source = tmp_path_factory.mktemp("source")
     for path in [*shipped_files(), *map(Path, ("pyproject.toml", "README.md", "LICENSE"))]:
         (source / path).parent.mkdir(parents=True, exist_ok=True)
