@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,14 +12,16 @@ from torch import Tensor
 
 from shiftreg.checkpoints.base_folder import network_folder, stored_component, weight_files
 from shiftreg.checkpoints.ckpt_file import stored_ckpt
+from shiftreg.checkpoints.digested_file import DigestedReader
 from shiftreg.checkpoints.export import RECIPE_KEY, export_format
+from shiftreg.checkpoints.files import digest_of_files, visible_files
 from shiftreg.checkpoints.merged import (
     MergedTensor,
     check_layers,
     put_layers,
     single_file_tensors,
 )
-from shiftreg.checkpoints.stored import TensorSource, whole
+from shiftreg.checkpoints.stored import LoadedTensor, StoredTensor, TensorSource, whole
 from shiftreg.checkpoints.tensor_files import read_safetensors, stored_safetensors
 from shiftreg.checkpoints.torch_file import load_pickle_checkpoint
 from shiftreg.errors import NotFoundError
@@ -39,6 +41,10 @@ class Comparison:
         missing: Tensors that the checkpoint lacks.
         extra: Tensors that it should not have.
         largest_difference: Of any two values; infinite where shapes differ or one is not a number.
+        digest: SHA-256 of the checkpoint, of the bytes that were compared: as
+            ``checkpoint_digest`` gives it.
+        files: The path within the folder (with "/"), or the name of the single file -> SHA-256, of
+            every file, hidden ones too; empty for what is not a regular file.
     """
 
     equal: bool
@@ -46,7 +52,9 @@ class Comparison:
     missing: tuple[str, ...]
     extra: tuple[str, ...]
     largest_difference: float
-    accepted: tuple[str, ...] = ()
+    accepted: tuple[str, ...]
+    digest: str
+    files: Mapping[str, str]
 
 
 def read_checkpoint(path: Path) -> dict[str, Tensor]:
@@ -97,6 +105,8 @@ def compare_checkpoint(
 ) -> Comparison:
     """Compares a checkpoint with base and merged layers, bit for bit and a piece at a time.
 
+    Each byte of the checkpoint is read once, for its digest and for the comparison.
+
     Args:
         path: A ``.ckpt`` or ``.safetensors`` file, or a diffusers folder.
         base_folder: The base.
@@ -116,33 +126,43 @@ def compare_checkpoint(
     else:
         actual = _checkpoint_tensors(path)
         expected = single_file_tensors(base_folder, layers, dtype)
-    unequal = {
-        name: source
-        for name, source in expected.items()
-        if name in actual and not _same_bits(actual[name], source)
-    }
-    accepted = {
-        name: source.layer
-        for name, source in unequal.items()
-        if accepts
-        and isinstance(source, MergedTensor)
-        and accepts(source.layer, whole(actual[name]))
-    }
-    differing = {
-        name: _largest_difference(actual[name], source)
-        for name, source in unequal.items()
-        if name not in accepted
-    }
+    accepted: list[str] = []
+    differing: dict[str, float] = {}
+
+    def compare(name: str, pieces: Iterator[Tensor]) -> None:
+        found, wanted = actual[name], expected[name]
+        if accepts is None or not isinstance(wanted, MergedTensor):
+            difference = _difference(found, pieces, wanted)
+        else:
+            value = whole(found, pieces)
+            difference = _difference(found, LoadedTensor(value).pieces(), wanted)
+            if difference is not None and accepts(wanted.layer, value):
+                accepted.append(wanted.layer)
+                return
+        if difference is not None:
+            differing[name] = difference
+
+    files = _read_once(path, {n: actual[n] for n in expected if n in actual}, compare)
     missing = tuple(sorted(expected.keys() - actual.keys()))
     extra = tuple(sorted(actual.keys() - expected.keys()))
     return Comparison(
-        equal=not (unequal or missing or extra),
+        equal=not (accepted or differing or missing or extra),
         differing=tuple(sorted(differing)),
         missing=missing,
         extra=extra,
         largest_difference=max(differing.values(), default=0.0),
-        accepted=tuple(sorted(accepted.values())),
+        accepted=tuple(sorted(accepted)),
+        digest=_digest(path, files),
+        files=files,
     )
+
+
+def _digest(path: Path, files: Mapping[str, str]) -> str:
+    """That of a checkpoint, from those of its files."""
+    if not path.is_dir():
+        return files[path.name]
+    visible = (file.relative_to(path) for file in visible_files(path))
+    return digest_of_files({file: files[file.as_posix()] for file in visible})
 
 
 def _existing_format(path: Path) -> str:
@@ -173,24 +193,48 @@ def _folder_tensors(
     return tensors
 
 
-def _same_bits(one: TensorSource, other: TensorSource) -> bool:
-    if one.dtype != other.dtype or one.shape != other.shape:
-        return False
-    pairs = zip(one.pieces(), other.pieces(), strict=True)
-    return all(torch.equal(_bits(left), _bits(right)) for left, right in pairs)
+def _read_once(
+    path: Path,
+    tensors: Mapping[str, TensorSource],
+    take: Callable[[str, Iterator[Tensor]], None],
+) -> dict[str, str]:
+    """Hands on tensors with their values, in the order of the files, and digests every file."""
+    by_file: dict[Path, dict[str, StoredTensor]] = {}
+    for name, source in tensors.items():
+        if isinstance(source, StoredTensor):
+            by_file.setdefault(source.path, {})[name] = source
+        else:
+            take(name, source.pieces())
+    digests = {}
+    for file in sorted(path.rglob("*")) if path.is_dir() else (path,):
+        if file.is_dir():
+            continue
+        key = file.relative_to(path).as_posix() if path.is_dir() else file.name
+        digests[key] = ""
+        if file.is_file():
+            stored = by_file.pop(file, {})
+            with DigestedReader(file) as reader:
+                for name in sorted(stored, key=lambda name: stored[name].offset):
+                    take(name, reader.pieces(stored[name]))
+            digests[key] = reader.digest
+    for stored in by_file.values():  # behind a link to a folder: no part of the checkpoint's digest
+        for name, source in stored.items():
+            take(name, source.pieces())
+    return digests
 
 
-def _bits(values: Tensor) -> Tensor:
-    return values.view(torch.uint8)
-
-
-def _largest_difference(one: TensorSource, other: TensorSource) -> float:
-    if one.shape != other.shape:
-        return float("inf")
-    largest = 0.0
-    for left, right in zip(one.pieces(), other.pieces(), strict=True):
+def _difference(
+    found: TensorSource, pieces: Iterator[Tensor], wanted: TensorSource
+) -> float | None:
+    """The largest difference of two values; None if all are the same bit for bit."""
+    if found.shape != wanted.shape:
+        return math.inf
+    largest = None if found.dtype == wanted.dtype else 0.0
+    for left, right in zip(pieces, wanted.pieces(), strict=True):
+        if largest is None and torch.equal(left.view(torch.uint8), right.view(torch.uint8)):
+            continue
         difference = float((left.double() - right.double()).abs().max())
         if math.isnan(difference):
-            return float("inf")
-        largest = max(largest, difference)
+            return math.inf
+        largest = max(largest or 0.0, difference)
     return largest

@@ -1,4 +1,4 @@
-"""A file that is written once, from front to back, and known by its digest when it is finished."""
+"""Files that are written or read once, from front to back, and whose digest is known at the end."""
 
 from __future__ import annotations
 
@@ -12,12 +12,51 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
 
+from torch import Tensor
+
 from shiftreg.checkpoints.files import CHUNK, opened, read_into
+from shiftreg.checkpoints.stored import StoredTensor, TensorSource, raw_bytes
 
 BLOCK = 4096  # bytes: file systems share whole blocks only
-BACKLOG = 4  # pieces that were written and wait to be digested
+BACKLOG = 4  # pieces that wait to be digested
 FLUSH = 1 << 28  # bytes that are written before the disk is asked to take them
 WRITE = 1 << 16  # bytes at a time: of larger ones, Linux seeks memory in one stretch, which is slow
+
+
+class _Digest:
+    """SHA-256, computed in a thread of its own."""
+
+    def __init__(self) -> None:
+        self._hasher = hashlib.sha256()
+        self._thread = ThreadPoolExecutor(1)
+        self._waiting: deque[tuple[Future[None], bytearray | None]] = deque()
+        self._free: list[bytearray] = []
+
+    def buffer(self) -> bytearray:
+        """``CHUNK`` bytes that nobody reads: fresh memory costs as much as reading into it."""
+        return self._free.pop() if self._free else bytearray(CHUNK)
+
+    def update(self, data: memoryview, buffer: bytearray | None = None) -> None:
+        """Takes bytes, which must not change, and waits if the thread lags behind.
+
+        Args:
+            data: What follows.
+            buffer: Where they lie, if it came from :meth:`buffer`: it is used again.
+        """
+        self._waiting.append((self._thread.submit(self._hasher.update, data), buffer))
+        if len(self._waiting) > BACKLOG:
+            digested, free = self._waiting.popleft()
+            digested.result()
+            if free is not None:
+                self._free.append(free)
+
+    def close(self, *, cancel: bool = False) -> None:
+        """Waits for what was handed over, or gives it up."""
+        self._thread.shutdown(cancel_futures=cancel)
+
+    def value(self) -> str:
+        """Hexadecimal digits; once it is closed."""
+        return self._hasher.hexdigest()
 
 
 class DigestedFile:
@@ -38,13 +77,10 @@ class DigestedFile:
         """
         self.position = 0
         self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
-        self._hasher = hashlib.sha256()
-        self._thread = ThreadPoolExecutor(1)
+        self._digest = _Digest()
         self._disk = ThreadPoolExecutor(1)
         self._flushing: Future[None] | None = None
         self._flushed = 0
-        self._waiting: deque[tuple[Future[None], bytearray | None]] = deque()
-        self._free: list[bytearray] = []
         self._sharing = hasattr(os, "copy_file_range")
 
     def __enter__(self) -> DigestedFile:
@@ -56,16 +92,16 @@ class DigestedFile:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._thread.shutdown(cancel_futures=kind is not None)
+        self._digest.close(cancel=kind is not None)
         self._disk.shutdown(cancel_futures=kind is not None)
         os.close(self._descriptor)
         if kind is None and self._flushing:
-            self._flushing.result()  # what the disk refused is told once, to whoever asks first
+            self._flushing.result()  # what the disk refused is reported once, to the first to ask
 
     @property
     def digest(self) -> str:
         """SHA-256 of what was written, as hexadecimal digits; once the block is left."""
-        return self._hasher.hexdigest()
+        return self._digest.value()
 
     def write(self, data: bytes | memoryview) -> int:
         """Writes bytes, which must not change afterwards.
@@ -74,7 +110,7 @@ class DigestedFile:
             OSError: The disk refused.
         """
         view = memoryview(data)
-        self._update(view)
+        self._digest.update(view)
         self._write(view)
         return len(view)
 
@@ -99,25 +135,15 @@ class DigestedFile:
             if length is None:
                 length = os.fstat(handle.fileno()).st_size - offset
             for start, end in _pieces(offset, offset + length):
-                # Used again and again: fresh memory costs as much as reading into it.
-                buffer = self._free.pop() if self._free else bytearray(CHUNK)
+                buffer = self._digest.buffer()
                 data = memoryview(buffer)[: end - start]
                 read_into(handle, start, data)
-                self._update(data, buffer)
+                self._digest.update(data, buffer)
                 if not self._share(handle, start, end):
                     self._write(data)
 
     def flush(self) -> None:
         """Nothing is held back; archive writers ask for it all the same."""
-
-    def _update(self, data: memoryview, buffer: bytearray | None = None) -> None:
-        """Hands bytes to the digest, and waits if it lags behind: they stay in memory till then."""
-        self._waiting.append((self._thread.submit(self._hasher.update, data), buffer))
-        if len(self._waiting) > BACKLOG:
-            digested, free = self._waiting.popleft()
-            digested.result()
-            if free is not None:
-                self._free.append(free)
 
     def _write(self, data: memoryview) -> None:
         while data:
@@ -156,6 +182,67 @@ class DigestedFile:
         self.position = os.lseek(self._descriptor, target, os.SEEK_SET)
         self._flush_if_much()
         return True
+
+
+class DigestedReader:
+    """Reads the tensors of a file in the order in which they lie, and digests all of its bytes.
+
+    Attributes:
+        digest: SHA-256 of the file, as hexadecimal digits; once the block is left.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._position = 0
+        self._digest = _Digest()
+        self.digest = ""
+
+    def __enter__(self) -> DigestedReader:
+        """Opens the file.
+
+        Raises:
+            NotFoundError: It does not exist.
+            StorageError: It cannot be read.
+        """
+        self._opened = opened(self._path)
+        self._handle = self._opened.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            if kind is None:
+                self._skip(os.fstat(self._handle.fileno()).st_size)
+        finally:
+            self._digest.close(cancel=kind is not None)
+            self._handle.close()
+        self.digest = self._digest.value()
+
+    def pieces(self, source: TensorSource) -> Iterator[Tensor]:
+        """See ``TensorSource``; what lies before the place that was reached is read once more."""
+        if not isinstance(source, StoredTensor) or source.offset < self._position:
+            yield from source.pieces()
+            return
+        self._skip(source.offset)
+        for piece in source.empty_pieces():
+            data = raw_bytes(piece)
+            read_into(self._handle, self._position, data)
+            self._position += len(data)
+            self._digest.update(data)
+            yield piece
+
+    def _skip(self, end: int) -> None:
+        """Digests what lies between tensors."""
+        while self._position < end:
+            buffer = self._digest.buffer()
+            data = memoryview(buffer)[: end - self._position]
+            read_into(self._handle, self._position, data)
+            self._position += len(data)
+            self._digest.update(data, buffer)
 
 
 def _pieces(offset: int, end: int) -> Iterator[tuple[int, int]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -60,12 +60,18 @@ class StoredTensor:
 
     def pieces(self) -> Iterator[Tensor]:
         """See ``TensorSource``."""
-        count = math.prod(self.shape)
+        offset = self.offset
         with opened(self.path) as handle:
-            for start in range(0, count, PIECE):
-                piece = torch.empty(min(PIECE, count - start), dtype=self.dtype)
-                read_into(handle, self.offset + start * self.dtype.itemsize, raw_bytes(piece))
+            for piece in self.empty_pieces():
+                read_into(handle, offset, raw_bytes(piece))
+                offset += piece.nbytes
                 yield piece
+
+    def empty_pieces(self) -> Iterator[Tensor]:
+        """Memory for the pieces."""
+        count = math.prod(self.shape)
+        for start in range(0, count, PIECE):
+            yield torch.empty(min(PIECE, count - start), dtype=self.dtype)
 
 
 @dataclass(frozen=True)
@@ -94,10 +100,15 @@ def size_in_bytes(tensor: Tensor | TensorSource) -> int:
     return math.prod(tensor.shape) * tensor.dtype.itemsize
 
 
-def whole(source: TensorSource) -> Tensor:
-    """The tensor, in memory."""
-    values = list(source.pieces()) or [torch.empty(0, dtype=source.dtype)]
-    return torch.cat(values).reshape(source.shape)
+def whole(source: TensorSource, pieces: Iterable[Tensor] | None = None) -> Tensor:
+    """The tensor, in memory.
+
+    Args:
+        source: Where it lies.
+        pieces: Its values, where they are read by somebody else.
+    """
+    values = list(source.pieces() if pieces is None else pieces)
+    return torch.cat(values or [torch.empty(0, dtype=source.dtype)]).reshape(source.shape)
 
 
 def raw_bytes(tensor: Tensor) -> memoryview:

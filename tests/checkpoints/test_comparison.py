@@ -9,12 +9,15 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from shiftreg.checkpoints import (
+    checkpoint_digest,
     compare_checkpoint,
     export_checkpoint,
+    file_digest,
     read_checkpoint,
     read_recipe_digest,
 )
 from shiftreg.errors import IntegrityError, InvalidInputError, NotFoundError
+from shiftreg.release import file_digests
 
 TARGETS = ("model.safetensors", "model.ckpt", "model")
 KEY = "model.diffusion_model.input_blocks.3.1.transformer_blocks.0.attn2.to_k.weight"
@@ -51,6 +54,32 @@ def test_layers_that_were_not_merged_are_named_with_their_distance(
     state = read_checkpoint(tmp_path / target)
     expected = next(iter(layers.values())).half().double()
     assert found.largest_difference >= float((state[KEY].double() - expected).abs().max()) > 0
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_the_digests_are_those_of_the_files_that_were_compared(
+    base: Path, tmp_path: Path, layers: dict[str, Tensor], recipe: dict[str, Any], target: str
+) -> None:
+    done = export_checkpoint(base, layers, tmp_path / target, recipe)
+    if target == "model":
+        (tmp_path / target / ".hidden").write_text("x")
+    equal = compare_checkpoint(done.path, base, layers)
+    other = compare_checkpoint(done.path, base, {}, accepts=lambda _name, _value: False)
+    for found in (equal, other):
+        assert found.digest == done.digest == checkpoint_digest(done.path)
+        assert found.files == file_digests(done.path)
+
+
+def test_values_that_several_tensors_share_are_compared_for_each(
+    base: Path, tmp_path: Path
+) -> None:
+    state = read_checkpoint(base)
+    state["twin"] = state[KEY]
+    state["turned"] = state[KEY].T
+    torch.save(dict(reversed(state.items())), tmp_path / "model.ckpt")
+    found = compare_checkpoint(tmp_path / "model.ckpt", base, {})
+    assert (found.differing, found.missing, found.extra) == ((), (), ("turned", "twin"))
+    assert found.digest == file_digest(tmp_path / "model.ckpt")
 
 
 @pytest.mark.parametrize("target", TARGETS)

@@ -7,12 +7,15 @@ import random
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
+import torch
 
 from shiftreg.checkpoints import digested_file
-from shiftreg.checkpoints.digested_file import BLOCK, DigestedFile
+from shiftreg.checkpoints.digested_file import BLOCK, DigestedFile, DigestedReader
 from shiftreg.checkpoints.files import CHUNK
+from shiftreg.checkpoints.stored import StoredTensor, whole
 from shiftreg.errors import IntegrityError, NotFoundError
 
 SIZE = 2 * CHUNK + 3 * BLOCK + 77
@@ -196,3 +199,42 @@ def test_a_full_disk_is_not_hidden(small_disk: Path, content: bytes, source: Pat
             DigestedFile(small_disk / "x") as file,
         ):
             fill(file)
+
+
+def test_a_reader_gives_each_tensor_and_digests_every_byte_once(
+    content: bytes, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, original = [], digested_file.read_into
+
+    def note(handle: BinaryIO, offset: int, memory: memoryview) -> None:
+        asked.append((offset, len(memory)))
+        original(handle, offset, memory)
+
+    monkeypatch.setattr(digested_file, "read_into", note)
+    first = StoredTensor(source, 77, torch.uint8, (5, 20))
+    second = StoredTensor(source, 2 * CHUNK, torch.uint8, (BLOCK,))
+    overlapping = StoredTensor(source, 2 * CHUNK + 8, torch.uint8, (8,))
+    with DigestedReader(source) as reader:
+        for tensor in (first, second, overlapping):
+            read = whole(tensor, reader.pieces(tensor))
+            start = tensor.offset
+            assert bytes(read.flatten().tolist()) == content[start : start + read.numel()]
+            assert read.shape == tensor.shape
+    assert reader.digest == hashlib.sha256(content).hexdigest()
+    assert sum(size for _, size in asked) == SIZE
+    assert [offset for offset, _ in asked] == sorted({offset for offset, _ in asked})
+
+
+def test_a_tensor_that_was_not_read_to_its_end_is_digested_all_the_same(
+    content: bytes, source: Path
+) -> None:
+    tensor = StoredTensor(source, 8, torch.uint8, (2 * CHUNK,))
+    with DigestedReader(source) as reader:
+        next(reader.pieces(tensor))
+    assert reader.digest == hashlib.sha256(content).hexdigest()
+
+
+def test_a_reader_of_a_short_file_says_so(source: Path) -> None:
+    tensor = StoredTensor(source, SIZE - 5, torch.uint8, (6,))
+    with pytest.raises(IntegrityError, match="too early"), DigestedReader(source) as reader:
+        list(reader.pieces(tensor))
