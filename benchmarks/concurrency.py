@@ -29,7 +29,7 @@ import torch
 from shiftreg import api, miniature
 from shiftreg.api.erasure.registering import register_shift
 from shiftreg.errors import NotFoundError
-from shiftreg.registry import patience, turns
+from shiftreg.registry import lock, patience
 from shiftreg.settings import Settings
 from shiftreg.shift import ConceptShift
 
@@ -82,7 +82,7 @@ class Writer:
         """Registers a new shift, as erasing does once it is found."""
         shift = self.new_shift(concept)
         registry = self.workspace.registry
-        with registry.training_run(self.base.name, concept, {"seed": self.number}) as log:
+        with registry.trainings.run(self.base.name, concept, {"seed": self.number}) as log:
             log.metric(1, loss=self.random.random())
             version = register_shift(
                 self.workspace, log, shift, {"rank": RANK}, action="erase", reason=reason
@@ -147,7 +147,7 @@ def work(settings: Settings, number: int, folder: Path, start: Any, seconds: flo
     torch.set_num_threads(1)
     slept = {"database": Counting(), "turns": Counting()}
     patience.time = slept["database"]  # type: ignore[attr-defined]
-    turns.time = slept["turns"]  # type: ignore[attr-defined]
+    lock.time = slept["turns"]  # type: ignore[attr-defined]
     outcome: dict[str, Any] = {"reports": []}
     start.wait()
     try:
@@ -183,14 +183,14 @@ def judge(settings: Settings, outcomes: list[dict[str, Any]]) -> list[str]:
     if by_reason.keys() != done.keys():
         problems.append(f"events and commands differ: {sorted(by_reason.keys() ^ done.keys())}")
 
-    stored = workspace.registry.all_versions(base)
+    stored = workspace.registry.shifts.by_concept(base)
     kept = {(name, v.version): v.digest for name, found in stored.items() for v in found}
     made = {
         (r["concept"], r["version"]): r["digest"] for r in done.values() if r["action"] == "erase"
     }
     if kept != made:
         problems.append(f"versions that differ: {sorted(set(kept.items()) ^ set(made.items()))}")
-    releases = {v.version: v.export_digest for v in workspace.registry.compositions(base)}
+    releases = {v.version: v.export_digest for v in workspace.registry.compositions.all(base)}
     exported = {r["version"]: r["digest"] for r in done.values() if r["action"] == "compose"}
     if releases != exported:
         problems.append(f"releases that differ: {sorted(releases.keys() ^ exported.keys())}")
@@ -211,7 +211,7 @@ def judge(settings: Settings, outcomes: list[dict[str, Any]]) -> list[str]:
                     f"event {event.sequence} restores {name}@{event.details['version']}, "
                     f"and {found} was active"
                 )
-    now = {version.concept: version.version for version in workspace.registry.active(base)}
+    now = {version.concept: version.version for version in workspace.registry.shifts.active(base)}
     if now != active:
         problems.append(f"active is {now}, and the audit trail says {active}")
     return problems

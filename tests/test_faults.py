@@ -36,7 +36,7 @@ def is_whole(workspace: api.Workspace) -> bool:
 
 
 def versions(workspace: api.Workspace) -> list[str]:
-    return [f"{v.reference}" for v in workspace.registry.active(workspace.base.name)]
+    return [f"{v.reference}" for v in workspace.registry.shifts.active(workspace.base.name)]
 
 
 def story(workspace: api.Workspace) -> list[str]:

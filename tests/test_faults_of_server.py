@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from shiftreg import api, miniature
 from shiftreg.errors import StorageError
-from shiftreg.registry import turns
+from shiftreg.registry import lock
 from shiftreg.settings import Settings
 from shiftreg_cli.main import app
 from tests.links import Link
@@ -31,7 +31,7 @@ def is_whole(workspace: api.Workspace) -> bool:
 
 
 def versions(workspace: api.Workspace) -> list[str]:
-    return [version.reference for version in workspace.registry.active(workspace.base.name)]
+    return [version.reference for version in workspace.registry.shifts.active(workspace.base.name)]
 
 
 def story(workspace: api.Workspace) -> list[str]:
@@ -42,7 +42,7 @@ def story(workspace: api.Workspace) -> list[str]:
 def link(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Link]:
     """A way to the server that can be cut; nobody waits long for it, or for a lost turn."""
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    monkeypatch.setattr(turns, "LEASE_SECONDS", 1.0)
+    monkeypatch.setattr(lock, "LEASE_SECONDS", 1.0)
     link = Link(server.uri)
     yield link
     if link.is_up:

@@ -124,7 +124,7 @@ def _sampled(number: int, chance: random.Random) -> list[str]:
 def _places(workspace: api.Workspace, folder: Path) -> dict[str, object]:
     """What commands name: files, and the newest of what can be deleted."""
     versions = [version.version for version in workspace.versions("Monet")]
-    compositions = [entry.version for entry in workspace.registry.compositions("miniature")]
+    compositions = [entry.version for entry in workspace.registry.compositions.all("miniature")]
     return {
         "folder": folder,
         "config": miniature.BASE_FOLDER,

@@ -89,7 +89,7 @@ def delete(
         raise InvalidInputError("Deleting needs a reason, for the audit trail. Give --reason TEXT.")
     registry = workspace.registry
     # What speaks against it is looked up in the turn of the deletion: nobody comes between.
-    with registry.turn():
+    with registry.lock():
         found = _found(workspace, reference, composition)
         planned = _planned(workspace, found)
         if planned.objections and not force:
@@ -157,8 +157,8 @@ def _found(
                 f"Deleting takes one version, NAME@VERSION, and not '{reference}'. "
                 f"See: shiftreg show '{name or reference}'"
             )
-        return registry.version(base, workspace.find(name), number)
-    for version in registry.compositions(base):
+        return registry.shifts.version(base, workspace.find(name), number)
+    for version in registry.compositions.all(base):
         if version.version == composition:
             return version
     raise NotFoundError(
@@ -202,7 +202,7 @@ def _against_shift(workspace: Workspace, version: ShiftVersion) -> Sequence[str]
             "first: shiftreg restore."
         )
     shift = (version.concept, version.version, version.digest)
-    holders = [c for c in workspace.registry.compositions(version.base) if shift in c.shifts]
+    holders = [c for c in workspace.registry.compositions.all(version.base) if shift in c.shifts]
     if holders:
         names = ", ".join(f"{c.version} ({c.export_path or 'not exported'})" for c in holders)
         objections.append(

@@ -54,7 +54,7 @@ def recover(workspace: Workspace) -> tuple[str, ...]:
     with workspace.intents.abandoned() as intents:
         if not intents:
             return ()
-        with workspace.registry.turn():
+        with workspace.registry.lock():
             return _settled(workspace, intents)
 
 
@@ -98,7 +98,7 @@ def _registered(workspace: Workspace, unsettled: Unsettled) -> bool:
     workspace.registry.examination.end_run(version.run_id)
     later = any(concept in e.concepts and e.sequence > unsettled.after for e in events)
     if event["details"]["active"] and not version.active and not later:
-        workspace.registry.activate(event["base"], concept, version.version)
+        workspace.registry.shifts.activate(event["base"], concept, version.version)
     event["digests"]["record"] = version.seal
     event["details"]["version"] = version.version
     return True
@@ -117,7 +117,7 @@ def _deleted(workspace: Workspace, unsettled: Unsettled) -> bool:
     event, registry = unsettled.event, workspace.registry
     base, details = event["base"], event["details"]
     if "composition" in details:
-        left = {version.version for version in registry.compositions(base)}
+        left = {version.version for version in registry.compositions.all(base)}
         is_left = details["composition"] in left
     else:
         (concept,) = event["concepts"]
@@ -131,7 +131,7 @@ def _deleted(workspace: Workspace, unsettled: Unsettled) -> bool:
 def _initialised(workspace: Workspace, unsettled: Unsettled) -> bool:
     """Whether the base's record is the one that was to be kept."""
     with suppress(NotFoundError):
-        record = workspace.registry.base(unsettled.event["base"])
+        record = workspace.registry.bases.read(unsettled.event["base"])
         return record.seal == unsettled.event["digests"]["record"]
     return False
 
@@ -140,12 +140,12 @@ def _measured(workspace: Workspace, unsettled: Unsettled) -> bool:
     """Whether the report was kept; then the exports that it is about are marked."""
     event, registry = unsettled.event, workspace.registry
     base, kind, digest = event["base"], unsettled.recovery["kind"], event["digests"]["report"]
-    kept = [one for one in registry.measurements(base, kind) if one.report_digest == digest]
+    kept = [one for one in registry.measurements.all(base, kind) if one.report_digest == digest]
     # What was verified before and is as it was gives the same report: it has an event of its own.
     alike = [one for one in told(unsettled.events, base, kind) if one.digests["report"] == digest]
     if len(kept) <= len(alike):
         return False
-    registry.mark_exports(base, kept[-1])
+    registry.measurements.mark_exports(base, kept[-1])
     return True
 
 
@@ -173,7 +173,7 @@ def _exported(workspace: Workspace, unsettled: Unsettled) -> bool:
     known = {e.digests.get("record") for e in events}
     new = [
         composition
-        for composition in workspace.registry.compositions(event["base"])
+        for composition in workspace.registry.compositions.all(event["base"])
         if composition.export_path == str(paths[0])
         and composition.digest == event["digests"]["composition"]
         and composition.seal not in known
@@ -189,7 +189,8 @@ def _exported(workspace: Workspace, unsettled: Unsettled) -> bool:
         forget_replaced(paths[0])
         return True
     for composition in new:  # its files were put back before it was told of
-        workspace.registry.remove_composition(composition)
+        workspace.registry.remove_version(composition)
+        workspace.registry.drop_run(composition.base, composition.run_id)
     # Another command may have exported to the same place since.
     if not _is_registered(workspace, event["base"], paths[0], found):
         take_back(paths[0], set(paths) - {Path(path) for path in unsettled.recovery["existed"]})
@@ -201,13 +202,13 @@ def _is_registered(workspace: Workspace, base: str, path: Path, digest: str) -> 
     """Whether what lies there is what an export of that path was registered with."""
     return any(
         composition.export_path == str(path) and composition.export_digest == digest
-        for composition in workspace.registry.compositions(base)
+        for composition in workspace.registry.compositions.all(base)
     )
 
 
 def _versions(workspace: Workspace, base: str, concept: str) -> list[ShiftVersion]:
     with suppress(NotFoundError):
-        return workspace.registry.versions(base, concept)
+        return workspace.registry.shifts.versions(base, concept)
     return []
 
 

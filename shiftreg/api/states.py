@@ -16,7 +16,7 @@ from shiftreg.registry.shifts import unprotected
 def list_concepts(workspace: Workspace) -> tuple[ConceptState, ...]:
     """The state of every known concept, by name."""
     base, registry = workspace.base, workspace.registry
-    stored = registry.all_versions(base.name)
+    stored = registry.shifts.by_concept(base.name)
     stale = {version.concept: towards for version, towards in unprotected(stored).items()}
     deleted = known_deletions(workspace)
     states = []
@@ -45,7 +45,7 @@ def plan_refresh(
 ) -> tuple[tuple[str, tuple[str, ...]], ...]:
     """Active shifts that do not protect a concept registered later: ``(concept, towards)``."""
     wanted = None if names is None else {workspace.find(name) for name in names}
-    stale = workspace.registry.stale(workspace.base.name)
+    stale = workspace.registry.shifts.stale(workspace.base.name)
     return tuple(
         (version.concept, towards)
         for version, towards in stale.items()
@@ -68,7 +68,7 @@ def show_concept(workspace: Workspace, reference: str) -> ConceptDetail:
     registry, base = workspace.registry, workspace.base
     versions = workspace.versions(name)
     if number:
-        versions = [registry.version(base.name, name, number)]
+        versions = [registry.shifts.version(base.name, name, number)]
     history = [event for event in workspace.audit.events() if name in event.concepts]
     return ConceptDetail(
         state=next(state for state in list_concepts(workspace) if state.concept == name),
@@ -103,8 +103,8 @@ def restore(workspace: Workspace, names: Sequence[str], *, reason: str) -> tuple
     base, registry = workspace.base, workspace.registry
     found = [workspace.find(name) for name in names]
     # What is active is read in the same turn, so that the event names the shift that was taken out.
-    with registry.turn():
-        active = {version.concept: version for version in registry.active(base.name)}
+    with registry.lock():
+        active = {version.concept: version for version in registry.shifts.active(base.name)}
         for name in found:
             if name not in active:
                 raise NotFoundError(f"'{name}' is not erased, so there is nothing to restore.")
@@ -120,5 +120,5 @@ def restore(workspace: Workspace, names: Sequence[str], *, reason: str) -> tuple
                 details={"version": active[name].version},
                 recovery={"active": None},
             ):
-                registry.deactivate(base.name, name)
+                registry.shifts.deactivate(base.name, name)
     return tuple(state for state in list_concepts(workspace) if state.concept in found)

@@ -58,7 +58,7 @@ class Workspace(BaseAtHand):
             NotFoundError: No such base.
         """
         try:
-            return self.registry.base(self.settings.base)
+            return self.registry.bases.read(self.settings.base)
         except NotFoundError:
             if self.settings.base != miniature.NAME:
                 raise
@@ -66,7 +66,7 @@ class Workspace(BaseAtHand):
 
     def known_names(self) -> tuple[str, ...]:
         """Every concept that has a shift or that the base protects, in that order."""
-        names = (*self.registry.concepts(self.base.name), *self.base.protected)
+        names = (*self.registry.shifts.concepts(self.base.name), *self.base.protected)
         return tuple(dict.fromkeys(names))
 
     def find(self, name: str) -> str:
@@ -93,7 +93,7 @@ class Workspace(BaseAtHand):
         from shiftreg.checkpoints import load_shift
 
         if version.digest not in self._shifts:
-            shift = load_shift(self.registry.download_shift(version))
+            shift = load_shift(self.registry.shifts.download(version))
             if shift.digest != version.digest:
                 raise IntegrityError(
                     f"The stored shift of '{version.concept}' version {version.version} has digest "
@@ -105,13 +105,13 @@ class Workspace(BaseAtHand):
 
     def versions(self, concept: str) -> list[ShiftVersion]:
         """All versions of a known concept, oldest first; none if it was never erased."""
-        if concept not in self.registry.concepts(self.base.name):
+        if concept not in self.registry.shifts.concepts(self.base.name):
             return []
-        return self.registry.versions(self.base.name, concept)
+        return self.registry.shifts.versions(self.base.name, concept)
 
     def shift_of(self, concept: str, version: int) -> ConceptShift:
         """Loads the shift of a concept's version."""
-        return self.shift(self.registry.version(self.base.name, concept, str(version)))
+        return self.shift(self.registry.shifts.version(self.base.name, concept, str(version)))
 
 
 def open_workspace(
@@ -144,7 +144,7 @@ def open_workspace(
     registry = open_registry(settings.home, settings.tracking_uri, reading=reading)
     audit = AuditLog(
         # The chain is kept with the registry, so that all who share that share one chain.
-        registry.events() if settings.tracking_uri else FileEvents(settings.home / "audit.jsonl"),
+        registry.events if settings.tracking_uri else FileEvents(settings.home / "audit.jsonl"),
         Cause(reason, request, licence),
         signer,
         cache(lambda: registry.account() or current_actor()),
@@ -246,7 +246,7 @@ def register_base(
     )
     pipelines.encode_prompts(pipeline, [*triggers, *record.protected, *record.preserved])
     with (
-        workspace.registry.turn(),
+        workspace.registry.lock(),
         change(
             workspace,
             "init",
@@ -255,7 +255,7 @@ def register_base(
             details={"source": record.source} | ({"single_file": origin} if origin else {}),
         ),
     ):
-        workspace.registry.save_base(record)
+        workspace.registry.bases.save(record)
     return record
 
 

@@ -3,15 +3,21 @@
 Nothing here imports MLflow before a registry is opened.
 """
 
+from shiftreg.registry.compositions import Compositions
+from shiftreg.registry.measurements import Measurements
 from shiftreg.registry.records import BaseRecord, CompositionVersion, ShiftVersion
 from shiftreg.registry.registry import Registry, open_registry
+from shiftreg.registry.shifts import Shifts
 from shiftreg.registry.training import TrainingLog
 
 __all__ = [
     "BaseRecord",
     "CompositionVersion",
+    "Compositions",
+    "Measurements",
     "Registry",
     "ShiftVersion",
+    "Shifts",
     "TrainingLog",
     "open_registry",
 ]

@@ -24,7 +24,7 @@ from shiftreg.registry.failures import is_missing, is_taken
 from shiftreg.registry.records import BaseRecord
 from shiftreg.registry.runs import start_run
 from shiftreg.registry.server import require_proxied_artifacts
-from shiftreg.registry.store import Store, translates_errors
+from shiftreg.registry.store import Section, Store, translates_errors
 
 if TYPE_CHECKING:
     from mlflow.entities import Experiment
@@ -33,58 +33,56 @@ RECORD = "base.json"
 SEAL = "shiftreg.record_sha256"
 
 
-@translates_errors
-def save_base(store: Store, record: BaseRecord) -> None:
-    """Keeps a base's record; the same base again replaces its lists and settings.
+class Bases(Section):
+    """The bases that shifts are made for."""
 
-    Args:
-        store: The registry.
-        record: To keep.
+    @translates_errors
+    def save(self, record: BaseRecord) -> None:
+        """Keeps a base's record; the same base again replaces its lists and settings.
 
-    Raises:
-        InvalidInputError: The name cannot be a base's.
-        AlreadyExistsError: The name, or one that is too like it, stands for something else.
-    """
-    experiment = _claim(store, record)
-    client = store.client
-    if experiment.tags["shiftreg.digest"] != record.digest:
-        raise AlreadyExistsError(
-            f"Base '{record.name}' is registered with digest "
-            f"{experiment.tags['shiftreg.digest'][:12]}, and this one has {record.digest[:12]}. "
-            "Its shifts would not fit: register this base under another name (--name)."
+        Raises:
+            InvalidInputError: The name cannot be a base's.
+            AlreadyExistsError: The name, or one that is too like it, stands for something else.
+        """
+        store, client = self.store, self.store.client
+        experiment = _claim(store, record)
+        if experiment.tags["shiftreg.digest"] != record.digest:
+            raise AlreadyExistsError(
+                f"Base '{record.name}' is registered with digest "
+                f"{experiment.tags['shiftreg.digest'][:12]}, and this one has "
+                f"{record.digest[:12]}. Its shifts would not fit: register this base under "
+                "another name (--name)."
+            )
+        run = start_run(
+            store,
+            experiment.experiment_id,
+            f"base {record.name}",
+            {
+                "shiftreg.kind": "base",
+                "shiftreg.digest": record.digest,
+                SEAL: record.seal,
+                "mlflow.note.content": f"The base model `{record.name}`, from {record.source}.",
+            },
         )
-    run = start_run(
-        store,
-        experiment.experiment_id,
-        f"base {record.name}",
-        {
-            "shiftreg.kind": "base",
-            "shiftreg.digest": record.digest,
-            SEAL: record.seal,
-            "mlflow.note.content": f"The base model `{record.name}`, from {record.source}.",
-        },
-    )
-    log_text(store, run.info.run_id, record.to_json(), RECORD)
-    client.set_terminated(run.info.run_id)
-    # Last, so that an interrupted save leaves the old record standing.
-    client.set_experiment_tag(experiment.experiment_id, "shiftreg.base_run", run.info.run_id)
+        log_text(store, run.info.run_id, record.to_json(), RECORD)
+        client.set_terminated(run.info.run_id)
+        # Last, so that an interrupted save leaves the old record standing.
+        client.set_experiment_tag(experiment.experiment_id, "shiftreg.base_run", run.info.run_id)
 
+    @translates_errors
+    def read(self, name: str) -> BaseRecord:
+        """The record of a base.
 
-@translates_errors
-def read_base(store: Store, name: str) -> BaseRecord:
-    """The record of a base.
+        Raises:
+            NotFoundError: No base has this name.
+            IntegrityError: The record is missing or damaged.
+        """
+        return base_record(self.store, find_experiment(self.store, name))
 
-    Raises:
-        NotFoundError: No base has this name.
-        IntegrityError: The record is missing or damaged.
-    """
-    return base_record(store, find_experiment(store, name))
-
-
-@translates_errors
-def list_bases(store: Store) -> tuple[BaseRecord, ...]:
-    """The records of all bases, by name."""
-    return tuple(base_record(store, experiment) for experiment in base_experiments(store))
+    @translates_errors
+    def all(self) -> tuple[BaseRecord, ...]:
+        """The records of all bases, by name."""
+        return tuple(base_record(self.store, found) for found in base_experiments(self.store))
 
 
 def base_experiments(store: Store) -> list[Experiment]:

@@ -24,7 +24,7 @@ from shiftreg.registry.models import (
 from shiftreg.registry.records import CompositionVersion, ShiftVersion
 from shiftreg.registry.runs import start_run
 from shiftreg.registry.shifts import list_concepts
-from shiftreg.registry.store import Store, translates_errors
+from shiftreg.registry.store import Section, Store, translates_errors
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -35,106 +35,110 @@ TEXT_FIELDS = (
 )  # fmt: skip
 
 
-@translates_errors
-def register_composition(
-    store: Store,
-    base: str,
-    shifts: Iterable[ShiftVersion],
-    *,
-    digest: str,
-    form: str = "",
-    export_path: str = "",
-    export_digest: str = "",
-    recipe_digest: str = "",
-    restored: Iterable[str] | None = None,
-    verification: Mapping[str, Any] | None = None,
-    files: Iterable[Path] = (),
-    reason: str = "",
-    actor: str = "",
-) -> CompositionVersion:
-    """Keeps what was composed and exported; see :meth:`Registry.register_composition`."""
-    experiment = find_experiment(store, base)
-    shifts = tuple(shifts)
-    erased = tuple(shift.concept for shift in shifts)
-    if restored is None:
-        restored = (name for name in list_concepts(store, base) if name not in erased)
-    values: dict[str, Any] = {
-        "digest": digest,
-        "form": form,
-        "shifts": [[shift.concept, shift.version, shift.digest] for shift in shifts],
-        "erased": list(erased),
-        "restored": list(restored),
-        "export_path": export_path,
-        "export_digest": export_digest,
-        "recipe_digest": recipe_digest,
-        "verification": None if verification is None else dict(verification),
-        "reason": reason,
-        "actor": actor,
-    }
-    text = canonical_json(values)
-    title = "Without " + ", ".join(erased) if erased else "The base, unchanged"
-    run = start_run(
-        store,
-        experiment.experiment_id,
-        f"compose {digest[:12]}",
-        {
-            "shiftreg.kind": "composition",
-            "shiftreg.digest": digest,
-            "mlflow.note.content": f"{title}. {reason}".strip(),
-        },
-    )
-    run_id = run.info.run_id
-    try:
-        log_text(store, run_id, text, "composition/composition.json")
-        for path in files:
-            log_file(store, run_id, Path(path), f"composition/{Path(path).name}")
-        name = f"{slug(base)}.{COMPOSITIONS}"
-        tags = base_tags(base, "composition")
-        create_model(store, name, tags, f"Checkpoints made from the base `{base}` and its shifts.")
-        tags |= {f"shiftreg.{key}": values[key] for key in TEXT_FIELDS}
-        tags |= {f"shiftreg.{key}": to_tag(store, run_id, key, values[key]) for key in JSON_FIELDS}
-        entry = create_version(
-            store, name, f"runs:/{run_id}/composition", run_id, tags, f"{title}. {reason}".strip()
+class Compositions(Section):
+    """What was composed and exported."""
+
+    @translates_errors
+    def register(
+        self,
+        base: str,
+        shifts: Iterable[ShiftVersion],
+        *,
+        digest: str,
+        form: str = "",
+        export_path: str = "",
+        export_digest: str = "",
+        recipe_digest: str = "",
+        restored: Iterable[str] | None = None,
+        verification: Mapping[str, Any] | None = None,
+        files: Iterable[Path] = (),
+        reason: str = "",
+        actor: str = "",
+    ) -> CompositionVersion:
+        """Keeps what was composed and exported.
+
+        Args:
+            base: Name of the base.
+            shifts: The versions that were applied.
+            digest: Of the composition.
+            form: Of the file: "ckpt", "safetensors" or "folder", or "adapter, kohya" and the like.
+            export_path: Where the checkpoint was written.
+            export_digest: Of the checkpoint.
+            recipe_digest: Of the recipe beside it.
+            restored: Names of concepts left alone; all other registered ones by default.
+            verification: The verification's report, JSON values.
+            files: Files to keep, such as the recipe and a report.
+            reason: Why it was made.
+            actor: Who made it.
+
+        Raises:
+            NotFoundError: The base or a file does not exist.
+        """
+        store = self.store
+        experiment = find_experiment(store, base)
+        shifts = tuple(shifts)
+        erased = tuple(shift.concept for shift in shifts)
+        if restored is None:
+            restored = (name for name in list_concepts(store, base) if name not in erased)
+        values: dict[str, Any] = {
+            "digest": digest,
+            "form": form,
+            "shifts": [[shift.concept, shift.version, shift.digest] for shift in shifts],
+            "erased": list(erased),
+            "restored": list(restored),
+            "export_path": export_path,
+            "export_digest": export_digest,
+            "recipe_digest": recipe_digest,
+            "verification": None if verification is None else dict(verification),
+            "reason": reason,
+            "actor": actor,
+        }
+        text = canonical_json(values)
+        title = "Without " + ", ".join(erased) if erased else "The base, unchanged"
+        run = start_run(
+            store,
+            experiment.experiment_id,
+            f"compose {digest[:12]}",
+            {
+                "shiftreg.kind": "composition",
+                "shiftreg.digest": digest,
+                "mlflow.note.content": f"{title}. {reason}".strip(),
+            },
         )
-    except BaseException:
-        with suppress(Exception):  # who may write may not always delete; the first error counts
-            store.client.delete_run(run_id)
-        raise
-    store.client.set_terminated(run_id)
-    return composition_version(store, entry)
+        run_id = run.info.run_id
+        try:
+            log_text(store, run_id, text, "composition/composition.json")
+            for path in files:
+                log_file(store, run_id, Path(path), f"composition/{Path(path).name}")
+            name = f"{slug(base)}.{COMPOSITIONS}"
+            tags = base_tags(base, "composition")
+            create_model(
+                store, name, tags, f"Checkpoints made from the base `{base}` and its shifts."
+            )
+            tags |= {f"shiftreg.{key}": values[key] for key in TEXT_FIELDS}
+            tags |= {
+                f"shiftreg.{key}": to_tag(store, run_id, key, values[key]) for key in JSON_FIELDS
+            }
+            entry = create_version(
+                store,
+                name,
+                f"runs:/{run_id}/composition",
+                run_id,
+                tags,
+                f"{title}. {reason}".strip(),
+            )
+        except BaseException:
+            with suppress(Exception):  # who may write may not always delete; the first error counts
+                store.client.delete_run(run_id)
+            raise
+        store.client.set_terminated(run_id)
+        return composition_version(store, entry)
 
-
-@translates_errors
-def remove_composition(store: Store, version: CompositionVersion) -> None:
-    """Takes a composition back; see :meth:`Registry.remove_composition`."""
-    remove_version(store, version)
-    store.client.delete_run(version.run_id)
-
-
-@translates_errors
-def remove_version(store: Store, version: CompositionVersion) -> None:
-    """Takes a composition's version away."""
-    name = f"{slug(version.base)}.{COMPOSITIONS}"
-    store.client.delete_model_version(name, str(version.version))
-
-
-@translates_errors
-def drop_run(store: Store, base: str, run_id: str) -> None:
-    """Deletes the run of what was removed; see :meth:`Registry.drop_run`."""
-    client = store.client
-    for kind in ("shift", "composition"):
-        entries = search_versions(store, tag_filter(base, kind))
-        if any(entry.run_id == run_id for entry in entries):
-            return
-    if client.get_run(run_id).info.lifecycle_stage == "active":
-        client.delete_run(run_id)
-
-
-@translates_errors
-def list_compositions(store: Store, base: str) -> list[CompositionVersion]:
-    """All compositions of a base, oldest first."""
-    entries = search_versions(store, tag_filter(base, "composition"))
-    return [composition_version(store, entry) for entry in entries]
+    @translates_errors
+    def all(self, base: str) -> list[CompositionVersion]:
+        """All compositions of a base, oldest first."""
+        entries = search_versions(self.store, tag_filter(base, "composition"))
+        return [composition_version(self.store, entry) for entry in entries]
 
 
 def composition_version(store: Store, entry: ModelVersion) -> CompositionVersion:

@@ -14,7 +14,7 @@ from shiftreg.errors import IntegrityError, ShiftregError, StorageError
 from shiftreg.registry.bases import base_experiments, base_record, find_experiment
 from shiftreg.registry.compositions import composition_version
 from shiftreg.registry.failures import translated_errors
-from shiftreg.registry.measurements import list_measurements
+from shiftreg.registry.measurements import Measurements
 from shiftreg.registry.models import ATTEMPT, search_versions, tag_filter
 from shiftreg.registry.records import (
     BaseRecord,
@@ -24,7 +24,7 @@ from shiftreg.registry.records import (
 )
 from shiftreg.registry.runs import is_left
 from shiftreg.registry.shifts import active_numbers, shift_version
-from shiftreg.registry.store import Store
+from shiftreg.registry.store import Section
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -72,24 +72,20 @@ class OpenRun:
     is_left: bool
 
 
-class Examination:
+class Examination(Section):
     """Reads a registry as it is, for whoever looks for damage.
 
     Every method raises :class:`~shiftreg.errors.StorageError` when the database or the server
     refuses, and :class:`~shiftreg.errors.NotFoundError` for an unknown base.
     """
 
-    def __init__(self, store: Store) -> None:
-        """See ``Registry.examination``."""
-        self._store = store
-
     def bases(self) -> tuple[Entry[BaseRecord], ...]:
         """Every base, by name."""
         entries: list[Entry[BaseRecord]] = []
-        with translated_errors(self._store.uri):
-            for experiment in base_experiments(self._store):
+        with translated_errors(self.store.uri):
+            for experiment in base_experiments(self.store):
                 try:
-                    record = base_record(self._store, experiment)
+                    record = base_record(self.store, experiment)
                     entries.append(Entry(experiment.name, 0, record, ""))
                 except IntegrityError as error:
                     entries.append(Entry(experiment.name, 0, None, str(error)))
@@ -97,12 +93,12 @@ class Examination:
 
     def base_run(self, base: str) -> str:
         """The run in MLflow that keeps the record of a base."""
-        with translated_errors(self._store.uri):
-            return str(find_experiment(self._store, base).tags["shiftreg.base_run"])
+        with translated_errors(self.store.uri):
+            return str(find_experiment(self.store, base).tags["shiftreg.base_run"])
 
     def shifts(self, base: str) -> tuple[Entry[ShiftVersion], ...]:
         """Every version of every shift of a base, oldest first."""
-        store = self._store
+        store = self.store
         with translated_errors(store.uri):
             find_experiment(store, base)
             active = active_numbers(store, base)
@@ -114,7 +110,7 @@ class Examination:
 
     def compositions(self, base: str) -> tuple[Entry[CompositionVersion], ...]:
         """Every composition of a base, oldest first."""
-        store = self._store
+        store = self.store
         with translated_errors(store.uri):
             find_experiment(store, base)
             entries = search_versions(store, tag_filter(base, "composition"))
@@ -122,7 +118,7 @@ class Examination:
 
     def deleted_measurements(self, base: str, kind: str) -> list[Measurement]:
         """The measurements of a kind whose runs were deleted, and that MLflow can bring back."""
-        return list_measurements(self._store, base, kind, deleted=True)
+        return Measurements(self.store).all(base, kind, deleted=True)
 
     def is_run_kept(self, run_id: str) -> bool:
         """Whether a run is there and not deleted: a cleanup of MLflow takes a deleted one's files.
@@ -131,8 +127,8 @@ class Examination:
             run_id: The run in MLflow.
         """
         try:
-            with translated_errors(self._store.uri):
-                return self._store.client.get_run(run_id).info.lifecycle_stage == "active"
+            with translated_errors(self.store.uri):
+                return self.store.client.get_run(run_id).info.lifecycle_stage == "active"
         except StorageError as error:
             if "not found" in str(error):
                 return False
@@ -140,10 +136,10 @@ class Examination:
 
     def open_runs(self, base: str) -> tuple[OpenRun, ...]:
         """The runs of a base that have not ended: those of living processes, and leftovers."""
-        client, token = self._store.client, None
+        client, token = self.store.client, None
         runs: list[Run] = []
-        with translated_errors(self._store.uri):
-            experiment = find_experiment(self._store, base)
+        with translated_errors(self.store.uri):
+            experiment = find_experiment(self.store, base)
             while True:
                 page = client.search_runs(
                     [experiment.experiment_id],
@@ -157,25 +153,25 @@ class Examination:
 
     def remove_run(self, run_id: str) -> None:
         """Ends a run that its process left, and deletes it; MLflow can bring it back."""
-        with translated_errors(self._store.uri):
-            self._store.client.set_terminated(run_id, "KILLED")
-            self._store.client.delete_run(run_id)
+        with translated_errors(self.store.uri):
+            self.store.client.set_terminated(run_id, "KILLED")
+            self.store.client.delete_run(run_id)
 
     def end_run(self, run_id: str) -> None:
         """Ends a run that its process left, and that is needed."""
-        with translated_errors(self._store.uri):
-            self._store.client.set_terminated(run_id)
+        with translated_errors(self.store.uri):
+            self.store.client.set_terminated(run_id)
 
     def remove_version(self, entry: Entry[Any]) -> None:
         """Deletes a version in MLflow."""
-        with translated_errors(self._store.uri):
-            self._store.client.delete_model_version(entry.name, str(entry.number))
+        with translated_errors(self.store.uri):
+            self.store.client.delete_model_version(entry.name, str(entry.number))
 
     def database_damage(self) -> str:
         """What SQLite finds wrong with the database; empty if nothing, or for a server."""
-        if not self._store.is_own:
+        if not self.store.is_own:
             return ""
-        with closing(sqlite3.connect(self._store.home / "registry.db")) as connection:
+        with closing(sqlite3.connect(self.store.home / "registry.db")) as connection:
             try:
                 lines = [row[0] for row in connection.execute("PRAGMA quick_check(3)")]
             except sqlite3.DatabaseError as error:

@@ -11,11 +11,11 @@ from shiftreg.canonical import canonical_json
 from shiftreg.concepts import slug
 from shiftreg.registry.artifacts import fetch_verified, file_digest, log_file
 from shiftreg.registry.bases import find_experiment
-from shiftreg.registry.compositions import list_compositions
+from shiftreg.registry.compositions import Compositions
 from shiftreg.registry.models import COMPOSITIONS, utc
 from shiftreg.registry.records import Measurement
 from shiftreg.registry.runs import start_run
-from shiftreg.registry.store import Store, translates_errors
+from shiftreg.registry.store import Section, translates_errors
 from shiftreg.registry.training import log_metrics
 
 if TYPE_CHECKING:
@@ -24,68 +24,118 @@ if TYPE_CHECKING:
 PAGE = 1000
 
 
-@translates_errors
-def record_measurement(
-    store: Store,
-    base: str,
-    kind: str,
-    digest: str,
-    report: Path,
-    *,
-    metrics: Mapping[str, float],
-    passed: bool | None = None,
-    export_digest: str = "",
-    concept: str = "",
-    files: Sequence[Path] = (),
-) -> Measurement:
-    """Keeps a report; see :meth:`Registry.record_measurement`."""
-    experiment = find_experiment(store, base)
-    outcome = {True: ": passed", False: ": failed", None: ""}[passed]
-    of = f" of `{concept}`" if concept else ""
-    run = start_run(
-        store,
-        experiment.experiment_id,
-        f"{kind} {concept or digest[:12]}",
-        {
-            "shiftreg.kind": kind,
-            "shiftreg.digest": digest,
-            "shiftreg.export_digest": export_digest,
-            "shiftreg.concept": concept,
-            "shiftreg.passed": "" if passed is None else str(passed).lower(),
-            "shiftreg.report": report.name,
-            "mlflow.note.content": f"{kind.capitalize()}{of} on `{digest[:12]}`{outcome}.",
-        },
-    )
-    run_id = run.info.run_id
-    try:
-        log_metrics(store, run_id, metrics)
-        for path in (report, *files):
-            log_file(store, run_id, path, f"{kind}/{path.name}")
-        store.client.set_tag(run_id, "shiftreg.report_sha256", file_digest(report))
-    except BaseException:
-        with suppress(Exception):  # who may write may not always delete; the first error counts
-            store.client.delete_run(run_id)
-        raise
-    store.client.set_terminated(run_id)
-    measurement = _measurement(store.client.get_run(run_id))
-    mark_exports(store, base, measurement)
-    return measurement
+class Measurements(Section):
+    """Stored reports about compositions."""
 
+    @translates_errors
+    def record(
+        self,
+        base: str,
+        kind: str,
+        digest: str,
+        report: Path,
+        *,
+        metrics: Mapping[str, float],
+        passed: bool | None = None,
+        export_digest: str = "",
+        concept: str = "",
+        files: Sequence[Path] = (),
+    ) -> Measurement:
+        """Keeps a report about a composition, and marks the exports that it is about.
 
-@translates_errors
-def mark_exports(store: Store, base: str, measurement: Measurement) -> None:
-    """Marks the exports that a measurement is about; see :meth:`Registry.mark_exports`."""
-    if not measurement.export_digest or measurement.passed is None:
-        return
-    mark = canonical_json(mark_of(measurement))
-    for version in list_compositions(store, base):
-        if version.export_digest == measurement.export_digest:
-            store.client.set_model_version_tag(
-                f"{slug(base)}.{COMPOSITIONS}",
-                str(version.version),
-                f"shiftreg.{measurement.kind}",
-                mark,
+        Args:
+            base: Name of the base.
+            kind: "verification", "evaluation", "attack" or "report".
+            digest: Of the composition.
+            report: The report's file.
+            metrics: Worth comparing between measurements.
+            passed: Whether what was asked for holds; None where nothing was.
+            export_digest: Of the exported file that was measured, if one was.
+            concept: The one concept that it is about.
+            files: Images to keep beside the report.
+        """
+        store = self.store
+        experiment = find_experiment(store, base)
+        outcome = {True: ": passed", False: ": failed", None: ""}[passed]
+        of = f" of `{concept}`" if concept else ""
+        run = start_run(
+            store,
+            experiment.experiment_id,
+            f"{kind} {concept or digest[:12]}",
+            {
+                "shiftreg.kind": kind,
+                "shiftreg.digest": digest,
+                "shiftreg.export_digest": export_digest,
+                "shiftreg.concept": concept,
+                "shiftreg.passed": "" if passed is None else str(passed).lower(),
+                "shiftreg.report": report.name,
+                "mlflow.note.content": f"{kind.capitalize()}{of} on `{digest[:12]}`{outcome}.",
+            },
+        )
+        run_id = run.info.run_id
+        try:
+            log_metrics(store, run_id, metrics)
+            for path in (report, *files):
+                log_file(store, run_id, path, f"{kind}/{path.name}")
+            store.client.set_tag(run_id, "shiftreg.report_sha256", file_digest(report))
+        except BaseException:
+            with suppress(Exception):  # who may write may not always delete; the first error counts
+                store.client.delete_run(run_id)
+            raise
+        store.client.set_terminated(run_id)
+        measurement = _measurement(store.client.get_run(run_id))
+        self.mark_exports(base, measurement)
+        return measurement
+
+    @translates_errors
+    def mark_exports(self, base: str, measurement: Measurement) -> None:
+        """Marks the exports that a measurement is about, as recording it does."""
+        if not measurement.export_digest or measurement.passed is None:
+            return
+        mark = canonical_json(mark_of(measurement))
+        for version in Compositions(self.store).all(base):
+            if version.export_digest == measurement.export_digest:
+                self.store.client.set_model_version_tag(
+                    f"{slug(base)}.{COMPOSITIONS}",
+                    str(version.version),
+                    f"shiftreg.{measurement.kind}",
+                    mark,
+                )
+
+    @translates_errors
+    def all(self, base: str, kind: str, *, deleted: bool = False) -> list[Measurement]:
+        """All finished measurements of a kind, oldest first; or else those that were deleted."""
+        from mlflow.entities import ViewType
+
+        experiment = find_experiment(self.store, base)
+        runs: list[Run] = []
+        token = None
+        while True:
+            page = self.store.client.search_runs(
+                [experiment.experiment_id],
+                f"tags.`shiftreg.kind` = '{kind}' and attributes.status = 'FINISHED'",
+                run_view_type=ViewType.DELETED_ONLY if deleted else ViewType.ACTIVE_ONLY,
+                max_results=PAGE,
+                order_by=["attributes.start_time ASC"],
+                page_token=token,
             )
+            runs += page
+            if not (token := page.token):
+                return [_measurement(run) for run in runs]
+
+    @translates_errors
+    def download(self, measurement: Measurement) -> Path:
+        """A local file with a measurement's report. It is the registry's: do not change it.
+
+        Raises:
+            IntegrityError: The file is missing or was changed.
+        """
+        return fetch_verified(
+            self.store,
+            measurement.run_id,
+            f"{measurement.kind}/{measurement.report}",
+            measurement.report_digest,
+        )
 
 
 def mark_of(measurement: Measurement) -> dict[str, Any]:
@@ -95,41 +145,6 @@ def mark_of(measurement: Measurement) -> dict[str, Any]:
         "run_id": measurement.run_id,
         "report": measurement.report,
     }
-
-
-@translates_errors
-def list_measurements(
-    store: Store, base: str, kind: str, *, deleted: bool = False
-) -> list[Measurement]:
-    """All finished measurements of a kind, oldest first; or else those that were deleted."""
-    from mlflow.entities import ViewType
-
-    experiment = find_experiment(store, base)
-    runs: list[Run] = []
-    token = None
-    while True:
-        page = store.client.search_runs(
-            [experiment.experiment_id],
-            f"tags.`shiftreg.kind` = '{kind}' and attributes.status = 'FINISHED'",
-            run_view_type=ViewType.DELETED_ONLY if deleted else ViewType.ACTIVE_ONLY,
-            max_results=PAGE,
-            order_by=["attributes.start_time ASC"],
-            page_token=token,
-        )
-        runs += page
-        if not (token := page.token):
-            return [_measurement(run) for run in runs]
-
-
-@translates_errors
-def download_report(store: Store, measurement: Measurement) -> Path:
-    """A local file with the report; see :meth:`Registry.download_report`."""
-    return fetch_verified(
-        store,
-        measurement.run_id,
-        f"{measurement.kind}/{measurement.report}",
-        measurement.report_digest,
-    )
 
 
 def _measurement(run: Run) -> Measurement:

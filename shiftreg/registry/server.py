@@ -10,6 +10,8 @@ from shiftreg.addresses import without_secret
 from shiftreg.errors import InvalidInputError, StorageError
 
 GREETING_SECONDS = 10
+USERNAME = "MLFLOW_TRACKING_USERNAME"
+QUESTION = "/api/2.0/mlflow/experiments/search"
 LIMITS = {
     # MLflow waits for minutes by default. A server that is away should be named within seconds.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
@@ -60,7 +62,7 @@ def separate_credentials(uri: str) -> str:
     """
     parts = urlsplit(uri)
     if parts.username is not None:
-        os.environ["MLFLOW_TRACKING_USERNAME"] = unquote(parts.username)
+        os.environ[USERNAME] = unquote(parts.username)
     if parts.password is not None:
         os.environ["MLFLOW_TRACKING_PASSWORD"] = unquote(parts.password)
     return without_secret(uri).rstrip("/")
@@ -105,6 +107,31 @@ def greet(uri: str) -> None:
             f"The server {uri} runs MLflow {version}, and this is MLflow {VERSION}: they must "
             "have the same major version. Upgrade the older one."
         )
+
+
+def account(uri: str) -> str | None:
+    """The name that a server checks a password for; None if it checks none.
+
+    Without authentication the variable of that name is a claim of anybody's, and so no answer.
+    """
+    name = os.environ.get(USERNAME)
+    if not name or not is_server(uri):
+        return None
+    from mlflow.utils import rest_utils
+    from mlflow.utils.credentials import get_default_host_creds
+
+    # The certificates that MLflow would use, without the password.
+    own = get_default_host_creds(uri)  # type: ignore[no-untyped-call]  # MLflow's
+    nobody = rest_utils.MlflowHostCreds(  # type: ignore[no-untyped-call]  # MLflow's
+        uri,
+        ignore_tls_verification=own.ignore_tls_verification,
+        server_cert_path=own.server_cert_path,
+        client_cert_path=own.client_cert_path,
+    )
+    answer = rest_utils.http_request(  # type: ignore[no-untyped-call]  # MLflow's
+        nobody, QUESTION, "POST", json={"max_results": 1}, raise_on_status=False
+    )
+    return name if answer.status_code in (401, 403) else None
 
 
 def require_proxied_artifacts(uri: str, location: str) -> None:

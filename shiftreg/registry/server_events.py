@@ -29,7 +29,7 @@ from shiftreg.errors import IntegrityError, StorageError
 from shiftreg.registry.artifacts import TAG_BYTES, fetch_verified, log_text
 from shiftreg.registry.failures import is_denied, is_missing, is_taken, translated_errors
 from shiftreg.registry.models import create_model, search_versions
-from shiftreg.registry.store import Store
+from shiftreg.registry.store import Section
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -47,17 +47,13 @@ DESCRIPTION = (
 )
 
 
-class ServerEvents:
+class ServerEvents(Section):
     """A chain of events in an MLflow server or database."""
-
-    def __init__(self, store: Store) -> None:
-        """Uses an open registry; asks nothing of it yet."""
-        self._store = store
 
     def add(self, draft: Draft) -> AuditEvent:
         """Registers one event; see :meth:`EventStore.add`."""
         deadline, wait = time.monotonic() + RACE_SECONDS, 0.1
-        with self._one_at_a_time(), translated_errors(self._store.uri):
+        with self._one_at_a_time(), translated_errors(self.store.uri):
             while time.monotonic() < deadline:
                 number, previous = self._end()
                 event = draft.sealed(number, previous)
@@ -68,23 +64,23 @@ class ServerEvents:
                 time.sleep(random.uniform(0.0, wait))
                 wait = min(2 * wait, LONGEST_WAIT)
         raise StorageError(
-            f"The audit trail in {self._store.uri} is written to by so many that there was no "
+            f"The audit trail in {self.store.uri} is written to by so many that there was no "
             f"turn within {RACE_SECONDS} s. Try again."
         )
 
     def contents(self) -> Contents:
         """All versions; see :meth:`EventStore.contents`."""
-        with translated_errors(self._store.uri):
+        with translated_errors(self.store.uri):
             entries = tuple(
                 Entry(int(version.version), self._line(version))
-                for version in search_versions(self._store, f"name = '{NAME}'")
+                for version in search_versions(self.store, f"name = '{NAME}'")
             )
-        name = f"audit trail '{NAME}' in {self._store.uri}"
+        name = f"audit trail '{NAME}' in {self.store.uri}"
         return Contents(name, tuple(sorted(entries, key=lambda e: e.number)), "version", True)
 
     def last_place(self) -> int:
         """The number of the last version; see :meth:`EventStore.last_place`."""
-        with translated_errors(self._store.uri):
+        with translated_errors(self.store.uri):
             return self._end()[0] - 1
 
     def noted_head(self) -> tuple[int, str] | None:
@@ -97,7 +93,7 @@ class ServerEvents:
 
     def note_head(self, sequence: int, digest: str) -> None:
         """Remembers the head beside the home's other files, if anything can be written there."""
-        if self._store.is_read_only:
+        if self.store.is_read_only:
             return
         self._note.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(
@@ -109,8 +105,8 @@ class ServerEvents:
     @property
     def _note(self) -> Path:
         """One file a server; its address may hold a password, and so its digest names the file."""
-        server = hashlib.sha256(self._store.uri.encode()).hexdigest()[:12]
-        return self._store.home / "audit" / f"head-{server}.json"
+        server = hashlib.sha256(self.store.uri.encode()).hexdigest()[:12]
+        return self.store.home / "audit" / f"head-{server}.json"
 
     @contextmanager
     def _one_at_a_time(self) -> Iterator[None]:
@@ -132,7 +128,7 @@ class ServerEvents:
         token: str | None = None
         following = 0
         while True:
-            page = self._store.client.search_model_versions(
+            page = self.store.client.search_model_versions(
                 f"name = '{NAME}'",
                 max_results=PAGE,
                 order_by=["version_number DESC"],
@@ -166,11 +162,11 @@ class ServerEvents:
         line = event.to_line()
         if len(line.encode()) > TAG_BYTES:
             digest = hashlib.sha256(line.encode()).hexdigest()
-            log_text(self._store, self._run, line, _file_of(digest))
+            log_text(self.store, self._run, line, _file_of(digest))
             line = f"sha256:{digest}"
         for attempt in range(2):
             try:
-                version = self._store.client.create_model_version(
+                version = self.store.client.create_model_version(
                     NAME,
                     f"runs:/{self._run}/events",
                     run_id=self._run,
@@ -182,7 +178,7 @@ class ServerEvents:
                 if attempt or not (is_missing(error) or is_denied(error)):
                     raise
                 tags = {"shiftreg.kind": "audit"}
-                create_model(self._store, NAME, tags, DESCRIPTION)
+                create_model(self.store, NAME, tags, DESCRIPTION)
         raise AssertionError("the second attempt returns or raises")
 
     def _arrived(self, event: AuditEvent) -> bool:
@@ -194,7 +190,7 @@ class ServerEvents:
         from mlflow.exceptions import MlflowException
 
         try:
-            version = self._store.client.get_model_version(NAME, str(event.sequence))
+            version = self.store.client.get_model_version(NAME, str(event.sequence))
         except MlflowException as error:
             if is_missing(error):
                 return False
@@ -209,9 +205,9 @@ class ServerEvents:
         digest = stored[1]
         run_id, file = version.run_id or "", _file_of(digest)
         try:
-            return fetch_verified(self._store, run_id, file, digest).read_bytes()
+            return fetch_verified(self.store, run_id, file, digest).read_bytes()
         except Exception as error:
-            files = self._store.client.list_artifacts(run_id, Path(file).parent.as_posix())
+            files = self.store.client.list_artifacts(run_id, Path(file).parent.as_posix())
             if isinstance(error, IntegrityError) or file not in [found.path for found in files]:
                 return text.encode()  # No event: whoever reads it says so, and where.
             raise
@@ -221,7 +217,7 @@ class ServerEvents:
         """A run that versions can name as their source, and that keeps long events."""
         from mlflow.exceptions import MlflowException
 
-        client, root = self._store.client, self._store.artifact_root
+        client, root = self.store.client, self.store.artifact_root
         found = client.get_experiment_by_name(NAME)
         if found is None:
             try:

@@ -14,7 +14,14 @@ from shiftreg.errors import (
     InvalidInputError,
     NotFoundError,
 )
-from shiftreg.registry.artifacts import fetch_verified, file_digest, from_tag, log_file, to_tag
+from shiftreg.registry.artifacts import (
+    fetch,
+    fetch_verified,
+    file_digest,
+    from_tag,
+    log_file,
+    to_tag,
+)
 from shiftreg.registry.bases import find_experiment
 from shiftreg.registry.models import (
     base_tags,
@@ -28,144 +35,245 @@ from shiftreg.registry.models import (
     utc,
 )
 from shiftreg.registry.records import ShiftVersion
-from shiftreg.registry.store import Store, translates_errors
+from shiftreg.registry.store import Section, Store, translates_errors
 from shiftreg.registry.training import TrainingLog, log_metrics
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 
 ACTIVE = "active"
+SAMPLES = "samples"
 
 
-@translates_errors
-def register_shift(
-    store: Store,
-    base: str,
-    run: TrainingLog | str,
-    shift_file: Path,
-    shift_metadata: Mapping[str, Any],
-    metrics: Mapping[str, float],
-    *,
-    predecessor: str | None = None,
-    reason: str = "",
-    actor: str = "",
-    activate: bool = True,
-) -> ShiftVersion:
-    """Makes a new version from a shift file; see :meth:`Registry.register_shift`."""
-    try:
-        concept, digest, method = (shift_metadata[k] for k in ("concept", "digest", "method"))
-        protected = tuple(shift_metadata["protected"])
-    except KeyError as error:
-        raise InvalidInputError(
-            f"The metadata of a shift must name its {error}; it names {sorted(shift_metadata)}."
-        ) from error
-    experiment = find_experiment(store, base)
-    made_for = shift_metadata.get("base_digest", experiment.tags["shiftreg.digest"])
-    if made_for != experiment.tags["shiftreg.digest"]:
-        raise IncompatibleError(
-            f"The shift of '{concept}' was made for base {made_for[:12]}, and '{base}' is "
-            f"{experiment.tags['shiftreg.digest'][:12]}. Erase the concept on this base."
-        )
-    run_id = run if isinstance(run, str) else run.run_id
-    aliases = tuple(shift_metadata.get("aliases", ()))
-    # The digest in its name keeps a second shift of the same run from taking its place.
-    artifact = f"shift/{slug(concept)[:80]}-{digest[:12]}{Path(shift_file).suffix}"
-    log_file(store, run_id, Path(shift_file), artifact)
-    tags = base_tags(base, "shift") | {
-        "shiftreg.concept": concept,
-        "shiftreg.aliases": to_tag(store, run_id, "aliases", aliases),
-        "shiftreg.digest": digest,
-        "shiftreg.method": method,
-        "shiftreg.reason": reason,
-        "shiftreg.actor": actor,
-        "shiftreg.protected": to_tag(store, run_id, "protected", protected),
-        "shiftreg.metrics": to_tag(store, run_id, "metrics", dict(metrics)),
-        "shiftreg.artifact": artifact,
-        "shiftreg.file_digest": file_digest(Path(shift_file)),
-    }
-    if predecessor:
-        tags["shiftreg.predecessor"] = predecessor
-    log_metrics(store, run_id, metrics)
+class Shifts(Section):
+    """The versions of every concept's shift."""
 
-    name = claim_model(store, base, concept, aliases, str(shift_metadata.get("kind", "")))
-    what = reason or f"Shift that erases {concept}."
-    entry = create_version(store, name, f"runs:/{run_id}/{artifact}", run_id, tags, what)
-    if isinstance(run, TrainingLog):
-        run.is_registered = True
-    # Last: whoever reads the alias finds a version that is whole.
-    if activate:
-        store.client.set_registered_model_alias(name, ACTIVE, str(entry.version))
-    return shift_version(store, entry, activate)
+    @translates_errors
+    def register(
+        self,
+        base: str,
+        run: TrainingLog | str,
+        shift_file: Path,
+        shift_metadata: Mapping[str, Any],
+        metrics: Mapping[str, float],
+        *,
+        predecessor: str | None = None,
+        reason: str = "",
+        actor: str = "",
+        activate: bool = True,
+    ) -> ShiftVersion:
+        """Makes a new version from a shift file. Versions never change and are never reused.
 
+        Args:
+            base: Name of the base.
+            run: The training's log, or the id of its run.
+            shift_file: The file; a copy is kept.
+            shift_metadata: "concept", "digest", "method" and "protected"; perhaps "aliases", "kind"
+                and "base_digest".
+            metrics: Measured on the shift.
+            predecessor: Digest of the version that it replaces with a wider protection.
+            reason: Why it was made.
+            actor: Who made it.
+            activate: Whether it becomes the active version.
 
-@translates_errors
-def list_concepts(store: Store, base: str) -> tuple[str, ...]:
-    """Names of all concepts that have a version, as they were registered."""
-    return tuple(model.tags["shiftreg.concept"] for model in list_models(store, base))
-
-
-@translates_errors
-def list_versions(store: Store, base: str, concept: str) -> list[ShiftVersion]:
-    """All versions of a concept, oldest first.
-
-    Raises:
-        NotFoundError: The base or the concept is not registered.
-    """
-    return _versions(store, find_model(store, base, concept))
-
-
-@translates_errors
-def list_all(store: Store, base: str) -> dict[str, list[ShiftVersion]]:
-    """All versions of all concepts in two queries; see :meth:`Registry.all_versions`."""
-    models = {model.name: model for model in list_models(store, base)}
-    found: dict[str, list[ShiftVersion]] = {
-        model.tags["shiftreg.concept"]: [] for model in models.values()
-    }
-    for entry in search_versions(store, tag_filter(base, "shift")):
-        # A concept whose first version came between the two queries is not listed yet.
-        if model := models.get(entry.name):
-            active = str(entry.version) == str(model.aliases.get(ACTIVE))
-            found[model.tags["shiftreg.concept"]].append(shift_version(store, entry, active))
-    return found
-
-
-@translates_errors
-def read_version(
-    store: Store, base: str, concept: str, ref: str | int | None = None
-) -> ShiftVersion:
-    """One version of a concept; see :meth:`Registry.version`."""
-    model = find_model(store, base, concept)
-    found = _versions(store, model)
-    name = model.tags["shiftreg.concept"]
-    active = [version for version in found if version.active]
-    word = "" if ref is None else str(ref).removeprefix("v")
-    if word in ("", "latest"):
-        return (active if word == "" and active else found)[-1]
-    if word == ACTIVE:
-        if not active:
-            raise NotFoundError(
-                f"Concept '{name}' has no active version on base '{base}'. "
-                f"Activate one: shiftreg erase '{name}@{found[-1].version}'"
+        Raises:
+            NotFoundError: The base or the file does not exist.
+            IncompatibleError: The shift was made for another base.
+            InvalidInputError: Metadata is missing.
+            AlreadyExistsError: A registered concept's name differs in punctuation only.
+        """
+        store = self.store
+        try:
+            concept, digest, method = (shift_metadata[k] for k in ("concept", "digest", "method"))
+            protected = tuple(shift_metadata["protected"])
+        except KeyError as error:
+            raise InvalidInputError(
+                f"The metadata of a shift must name its {error}; it names {sorted(shift_metadata)}."
+            ) from error
+        experiment = find_experiment(store, base)
+        made_for = shift_metadata.get("base_digest", experiment.tags["shiftreg.digest"])
+        if made_for != experiment.tags["shiftreg.digest"]:
+            raise IncompatibleError(
+                f"The shift of '{concept}' was made for base {made_for[:12]}, and '{base}' is "
+                f"{experiment.tags['shiftreg.digest'][:12]}. Erase the concept on this base."
             )
-        return active[0]
-    for version in found:
-        if word == str(version.version):
-            return version
-    raise NotFoundError(
-        f"Concept '{name}' has no version '{ref}' on base '{base}'. "
-        f"It has {', '.join(str(version.version) for version in found)}."
-    )
+        run_id = run if isinstance(run, str) else run.run_id
+        aliases = tuple(shift_metadata.get("aliases", ()))
+        # The digest in its name keeps a second shift of the same run from taking its place.
+        artifact = f"shift/{slug(concept)[:80]}-{digest[:12]}{Path(shift_file).suffix}"
+        log_file(store, run_id, Path(shift_file), artifact)
+        tags = base_tags(base, "shift") | {
+            "shiftreg.concept": concept,
+            "shiftreg.aliases": to_tag(store, run_id, "aliases", aliases),
+            "shiftreg.digest": digest,
+            "shiftreg.method": method,
+            "shiftreg.reason": reason,
+            "shiftreg.actor": actor,
+            "shiftreg.protected": to_tag(store, run_id, "protected", protected),
+            "shiftreg.metrics": to_tag(store, run_id, "metrics", dict(metrics)),
+            "shiftreg.artifact": artifact,
+            "shiftreg.file_digest": file_digest(Path(shift_file)),
+        }
+        if predecessor:
+            tags["shiftreg.predecessor"] = predecessor
+        log_metrics(store, run_id, metrics)
+
+        name = claim_model(store, base, concept, aliases, str(shift_metadata.get("kind", "")))
+        what = reason or f"Shift that erases {concept}."
+        entry = create_version(store, name, f"runs:/{run_id}/{artifact}", run_id, tags, what)
+        if isinstance(run, TrainingLog):
+            run.is_registered = True
+        # Last: whoever reads the alias finds a version that is whole.
+        if activate:
+            store.client.set_registered_model_alias(name, ACTIVE, str(entry.version))
+        return shift_version(store, entry, activate)
+
+    @translates_errors
+    def concepts(self, base: str) -> tuple[str, ...]:
+        """Names of all concepts that have a version, as they were registered."""
+        return list_concepts(self.store, base)
+
+    @translates_errors
+    def versions(self, base: str, concept: str) -> list[ShiftVersion]:
+        """All versions of a concept, oldest first.
+
+        Raises:
+            NotFoundError: The base or the concept is not registered.
+        """
+        return _versions(self.store, find_model(self.store, base, concept))
+
+    @translates_errors
+    def by_concept(self, base: str) -> dict[str, list[ShiftVersion]]:
+        """All versions of all concepts, in two queries.
+
+        Returns:
+            Name of a concept -> its versions, oldest first.
+        """
+        models = {model.name: model for model in list_models(self.store, base)}
+        found: dict[str, list[ShiftVersion]] = {
+            model.tags["shiftreg.concept"]: [] for model in models.values()
+        }
+        for entry in search_versions(self.store, tag_filter(base, "shift")):
+            # A concept whose first version came between the two queries is not listed yet.
+            if model := models.get(entry.name):
+                active = str(entry.version) == str(model.aliases.get(ACTIVE))
+                found[model.tags["shiftreg.concept"]].append(
+                    shift_version(self.store, entry, active)
+                )
+        return found
+
+    @translates_errors
+    def version(self, base: str, concept: str, ref: str | int | None = None) -> ShiftVersion:
+        """One version of a concept.
+
+        Args:
+            base: Name of the base.
+            concept: Its name or an alias; case and punctuation do not matter.
+            ref: A number, "active" or "latest"; by default the active or else the latest one.
+
+        Raises:
+            NotFoundError: The base, the concept or the version is not registered.
+        """
+        model = find_model(self.store, base, concept)
+        found = _versions(self.store, model)
+        name = model.tags["shiftreg.concept"]
+        active = [version for version in found if version.active]
+        word = "" if ref is None else str(ref).removeprefix("v")
+        if word in ("", "latest"):
+            return (active if word == "" and active else found)[-1]
+        if word == ACTIVE:
+            if not active:
+                raise NotFoundError(
+                    f"Concept '{name}' has no active version on base '{base}'. "
+                    f"Activate one: shiftreg erase '{name}@{found[-1].version}'"
+                )
+            return active[0]
+        for version in found:
+            if word == str(version.version):
+                return version
+        raise NotFoundError(
+            f"Concept '{name}' has no version '{ref}' on base '{base}'. "
+            f"It has {', '.join(str(version.version) for version in found)}."
+        )
+
+    @translates_errors
+    def active(self, base: str) -> list[ShiftVersion]:
+        """The active versions of all concepts, by concept."""
+        numbers = active_numbers(self.store, base)
+        entries = search_versions(self.store, tag_filter(base, "shift"))
+        return sorted(
+            (
+                shift_version(self.store, entry, True)
+                for entry in entries
+                if str(entry.version) == numbers.get(entry.name)
+            ),
+            key=lambda version: version.concept,
+        )
+
+    @translates_errors
+    def activate(self, base: str, concept: str, version: str | int | ShiftVersion) -> ShiftVersion:
+        """Makes one version the active one. Hold the registry's lock for it.
+
+        Raises:
+            NotFoundError: The base, the concept or the version is not registered.
+        """
+        chosen = version
+        if not isinstance(chosen, ShiftVersion):
+            chosen = self.version(base, concept, chosen)
+        name = model_name(base, chosen.concept)
+        self.store.client.set_registered_model_alias(name, ACTIVE, str(chosen.version))
+        return replace(chosen, active=True)
+
+    @translates_errors
+    def deactivate(self, base: str, concept: str) -> ShiftVersion | None:
+        """Leaves a concept without active version; its versions stay. Hold the registry's lock.
+
+        Returns:
+            The version that was active, as it is now; None if there was none.
+
+        Raises:
+            NotFoundError: The base or the concept is not registered.
+        """
+        model = find_model(self.store, base, concept)
+        version = model.aliases.get(ACTIVE)
+        if version is None:
+            return None
+        self.store.client.delete_registered_model_alias(model.name, ACTIVE)
+        return self.version(base, concept, version)
+
+    @translates_errors
+    def download(self, version: ShiftVersion) -> Path:
+        """A local file of a version, whose bytes are those that were registered; do not change it.
+
+        Raises:
+            IntegrityError: The file is missing or was changed.
+        """
+        return fetch_verified(self.store, version.run_id, version.artifact, version.file_digest)
+
+    @translates_errors
+    def download_samples(self, version: ShiftVersion) -> Path | None:
+        """A local image of what a version does, generated when it was made; None if there is none.
+
+        No digest of it is on record: it illustrates, and proves nothing.
+        """
+        # A run may hold the images of several shifts; the digest in the name tells them apart.
+        for file in self.store.client.list_artifacts(version.run_id, SAMPLES):
+            if Path(file.path).name.startswith(version.digest[:16]):
+                return fetch(self.store, version.run_id, file.path)
+        return None
+
+    def stale(self, base: str) -> dict[ShiftVersion, tuple[str, ...]]:
+        """Active separable versions that do not protect every other registered concept.
+
+        Returns:
+            Version -> names of the concepts that it does not protect.
+        """
+        return unprotected(self.by_concept(base))
 
 
-@translates_errors
-def list_active(store: Store, base: str) -> list[ShiftVersion]:
-    """The active versions of all concepts, by concept."""
-    active = active_numbers(store, base)
-    entries = search_versions(store, tag_filter(base, "shift"))
-    return sorted(
-        (shift_version(store, e, True) for e in entries if str(e.version) == active.get(e.name)),
-        key=lambda version: version.concept,
-    )
+def list_concepts(store: Store, base: str) -> tuple[str, ...]:
+    """See :meth:`Shifts.concepts`."""
+    return tuple(model.tags["shiftreg.concept"] for model in list_models(store, base))
 
 
 def active_numbers(store: Store, base: str) -> dict[str, str]:
@@ -173,73 +281,10 @@ def active_numbers(store: Store, base: str) -> dict[str, str]:
     return {model.name: str(model.aliases.get(ACTIVE)) for model in list_models(store, base)}
 
 
-@translates_errors
-def activate(
-    store: Store, base: str, concept: str, version: str | int | ShiftVersion
-) -> ShiftVersion:
-    """Makes one version the active one.
-
-    Raises:
-        NotFoundError: The concept or the version is not registered.
-    """
-    chosen = (
-        version
-        if isinstance(version, ShiftVersion)
-        else read_version(store, base, concept, version)
-    )
-    name = model_name(base, chosen.concept)
-    store.client.set_registered_model_alias(name, ACTIVE, str(chosen.version))
-    return replace(chosen, active=True)
-
-
-@translates_errors
-def deactivate(store: Store, base: str, concept: str) -> ShiftVersion | None:
-    """Leaves a concept without active version; its versions stay.
-
-    Returns:
-        The version that was active, as it is now; None if there was none.
-
-    Raises:
-        NotFoundError: The concept is not registered.
-    """
-    model = find_model(store, base, concept)
-    version = model.aliases.get(ACTIVE)
-    if version is None:
-        return None
-    store.client.delete_registered_model_alias(model.name, ACTIVE)
-    return read_version(store, base, concept, version)
-
-
-@translates_errors
-def remove_version(store: Store, version: ShiftVersion) -> None:
-    """Takes a version away, and what makes it active with it, in one step."""
-    name = model_name(version.base, version.concept)
-    store.client.delete_model_version(name, str(version.version))
-
-
-@translates_errors
-def download_shift(store: Store, version: ShiftVersion) -> Path:
-    """A local file of a version, whose bytes are those that were registered; do not change it.
-
-    Raises:
-        IntegrityError: The file is missing or was changed.
-    """
-    return fetch_verified(store, version.run_id, version.artifact, version.file_digest)
-
-
-def list_stale(store: Store, base: str) -> dict[ShiftVersion, tuple[str, ...]]:
-    """Active separable versions that do not protect every other registered concept.
-
-    Returns:
-        Version -> names of the concepts that it does not protect.
-    """
-    return unprotected(list_all(store, base))
-
-
 def unprotected(
     versions: Mapping[str, Sequence[ShiftVersion]],
 ) -> dict[ShiftVersion, tuple[str, ...]]:
-    """The same for versions that were read already."""
+    """See :meth:`Shifts.stale`: the same for versions that were read already."""
     found = {}
     active = (v for concept in versions.values() for v in concept if v.active)
     for version in sorted(active, key=lambda version: version.concept):

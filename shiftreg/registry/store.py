@@ -122,15 +122,27 @@ def _is_read_only(home: Path) -> bool:
     return not all(os.access(path, os.W_OK) for path in (home, database) if path.exists())
 
 
-def translates_errors(function: Callable[P, T]) -> Callable[P, T]:
-    """Applies :func:`translated_errors` to a function whose first argument is the store."""
+class Section:
+    """One kind of what a registry keeps, and all that is done with it.
 
-    @functools.wraps(function)
+    Every method raises :class:`~shiftreg.errors.StorageError` when the database or the server
+    refuses, and :class:`~shiftreg.errors.IntegrityError` when what it reads was tampered with.
+    """
+
+    def __init__(self, store: Store) -> None:
+        """Uses an open registry; asks nothing of it yet."""
+        self.store = store
+
+
+def translates_errors(method: Callable[P, T]) -> Callable[P, T]:
+    """Applies :func:`translated_errors` to a method of a :class:`Section`."""
+
+    @functools.wraps(method)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> T:
-        store = args[0]
-        assert isinstance(store, Store)
-        with translated_errors(store.uri):
-            return function(*args, **kwargs)
+        section = args[0]
+        assert isinstance(section, Section)
+        with translated_errors(section.store.uri):
+            return method(*args, **kwargs)
 
     return wrapper
 

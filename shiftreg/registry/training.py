@@ -13,8 +13,9 @@ from shiftreg.canonical import canonical_json
 from shiftreg.registry.artifacts import log_file, log_text
 from shiftreg.registry.bases import find_experiment
 from shiftreg.registry.failures import translated_errors
+from shiftreg.registry.records import ShiftVersion
 from shiftreg.registry.runs import start_run
-from shiftreg.registry.store import Store, translates_errors
+from shiftreg.registry.store import Section, Store, translates_errors
 
 if TYPE_CHECKING:
     from mlflow.entities import Metric
@@ -99,68 +100,73 @@ class TrainingLog:
         self._buffer += _rows(values, step)
 
 
-@contextmanager
-def training_run(
-    store: Store, base: str, concept: str, parameters: Mapping[str, Any]
-) -> Iterator[TrainingLog]:
-    """A run for one training; it is finished at the end, and taken away after a failure.
+class Trainings(Section):
+    """The runs of trainings."""
 
-    A run whose training fails or is interrupted is marked so and deleted, so that only finished
-    ones are listed (MLflow can restore deleted runs). One that a version was registered from is
-    kept: the version needs its files.
+    @contextmanager
+    def run(self, base: str, concept: str, parameters: Mapping[str, Any]) -> Iterator[TrainingLog]:
+        """A run for one training; it is finished at the end, and taken away after a failure.
 
-    Args:
-        store: The registry.
-        base: Name of the base.
-        concept: Name of the concept.
-        parameters: Of the training, JSON values.
+        A run whose training fails or is interrupted is marked so and deleted, so that only finished
+        ones are listed (MLflow can restore deleted runs). One that a version was registered from is
+        kept: the version needs its files.
 
-    Yields:
-        The log to write to.
+        Args:
+            base: Name of the base.
+            concept: Name of the concept.
+            parameters: Of the training, JSON values.
 
-    Raises:
-        NotFoundError: No base has this name.
-        InvalidInputError: Parameters that JSON cannot say.
-        StorageError: The registry refused.
-    """
-    with translated_errors(store.uri):
-        experiment = find_experiment(store, base)
-        run = start_run(
-            store,
-            experiment.experiment_id,
-            concept,
-            {
-                "shiftreg.kind": "training",
-                "shiftreg.concept": concept,
-                "mlflow.note.content": f"Training of the shift that erases `{concept}`.",
-            },
-        )
-    log = TrainingLog(store, run.info.run_id)
-    try:
+        Yields:
+            The log to write to.
+
+        Raises:
+            NotFoundError: No base has this name.
+            InvalidInputError: Parameters that JSON cannot say.
+            StorageError: The registry refused.
+        """
+        store = self.store
         with translated_errors(store.uri):
-            log_parameters(store, log.run_id, parameters)
-        yield log
-        log.flush()
-        with translated_errors(store.uri):
-            store.client.set_terminated(log.run_id)
-    except BaseException as error:
-        # The first error is the one to tell; a store that fails now has failed already.
-        with suppress(Exception):
-            _close_failed(log, is_crash=isinstance(error, Exception), store=store)
-        raise
+            experiment = find_experiment(store, base)
+            run = start_run(
+                store,
+                experiment.experiment_id,
+                concept,
+                {
+                    "shiftreg.kind": "training",
+                    "shiftreg.concept": concept,
+                    "mlflow.note.content": f"Training of the shift that erases `{concept}`.",
+                },
+            )
+        log = TrainingLog(store, run.info.run_id)
+        try:
+            with translated_errors(store.uri):
+                log_parameters(store, log.run_id, parameters)
+            yield log
+            log.flush()
+            with translated_errors(store.uri):
+                store.client.set_terminated(log.run_id)
+        except BaseException as error:
+            # The first error is the one to tell; a store that fails now has failed already.
+            with suppress(Exception):
+                _close_failed(log, is_crash=isinstance(error, Exception), store=store)
+            raise
 
+    @translates_errors
+    def curves(self, version: ShiftVersion) -> dict[str, tuple[tuple[int, float], ...]]:
+        """The values of a version's training, step by step; none if it was not trained.
 
-@translates_errors
-def read_curves(store: Store, run_id: str) -> dict[str, tuple[tuple[int, float], ...]]:
-    """What a training wrote down step by step; see :meth:`Registry.training_curves`."""
-    names = sorted(store.client.get_run(run_id).data.metrics)
-    histories = {name: store.client.get_metric_history(run_id, name) for name in names}
-    # Values of the whole training stand at step 0; the steps themselves begin at 1.
-    curves = {
-        name: tuple(sorted((entry.step, entry.value) for entry in history if entry.step > 0))
-        for name, history in histories.items()
-    }
-    return {name: curve for name, curve in curves.items() if curve}
+        Returns:
+            A name -> ``(step, value)`` in order.
+        """
+        client, run_id = self.store.client, version.run_id
+        names = sorted(client.get_run(run_id).data.metrics)
+        histories = {name: client.get_metric_history(run_id, name) for name in names}
+        # Values of the whole training stand at step 0; the steps themselves begin at 1.
+        curves = {
+            name: tuple(sorted((entry.step, entry.value) for entry in history if entry.step > 0))
+            for name, history in histories.items()
+        }
+        return {name: curve for name, curve in curves.items() if curve}
 
 
 def log_parameters(store: Store, run_id: str, parameters: Mapping[str, Any]) -> None:

@@ -37,10 +37,10 @@ def is_whole(workspace: api.Workspace) -> bool:
 
 def test_a_deleted_version_is_gone_and_its_story_stays(erased: api.Workspace) -> None:
     api.restore(erased, ["Rembrandt"], reason="licence 3")
-    (version,) = erased.registry.versions("miniature", "Rembrandt")
+    (version,) = erased.registry.shifts.versions("miniature", "Rembrandt")
     done = api.delete(erased, "rembrandt@1", reason="made in error")
     assert (done.subject, done.objections, done.done) == ("Rembrandt@1", (), True)
-    assert erased.registry.concepts("miniature") == ()
+    assert erased.registry.shifts.concepts("miniature") == ()
     assert not erased.registry.examination.is_run_kept(version.run_id)
     last = erased.audit.events()[-1]
     assert (last.action, last.concepts, last.reason) == (
@@ -59,7 +59,7 @@ def test_a_deleted_version_is_gone_and_its_story_stays(erased: api.Workspace) ->
     assert len(api.list_events(erased, concept="Rembrandt")) == 3
 
     api.erase(erased, ["Rembrandt"])
-    assert [v.version for v in erased.registry.versions("miniature", "Rembrandt")] == [2]
+    assert [v.version for v in erased.registry.shifts.versions("miniature", "Rembrandt")] == [2]
     assert is_whole(erased)
 
 
@@ -123,7 +123,7 @@ def test_a_deletion_past_shiftreg_is_still_noticed(erased: api.Workspace) -> Non
     api.erase(erased, ["Picasso"])
     api.delete(erased, "Picasso@1", reason="made in error", force=True)
     assert is_whole(erased)
-    (version,) = erased.registry.versions("miniature", "Rembrandt")
+    (version,) = erased.registry.shifts.versions("miniature", "Rembrandt")
     erased.registry.remove_version(version)
     assert "deleted in MLflow" in api.examine_registry(erased).findings[0].problem
 

@@ -14,7 +14,7 @@ from shiftreg.audit import AuditLog
 from shiftreg.checkpoints import atomic, file_digest
 from shiftreg.checkpoints.together import Placement
 from shiftreg.errors import StorageError
-from shiftreg.registry import Registry
+from shiftreg.registry import Compositions, Measurements, Shifts
 
 
 class Killed(BaseException):
@@ -45,18 +45,20 @@ def test_an_erasure_is_completed_once_its_version_is_registered(
     workspace: api.Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patched, pytest.raises(Killed):
-        patched.setattr(Registry, "register_shift", killed)
+        patched.setattr(Shifts, "register", killed)
         api.erase(workspace, ["Caravaggio"], reason="request 7")
-    assert reopened(workspace).registry.active("miniature") == []
+    assert reopened(workspace).registry.shifts.active("miniature") == []
     assert story(workspace) == ["init"]
 
     with monkeypatch.context() as patched, pytest.raises(Killed):
         patched.setattr(AuditLog, "append", killed)
         api.erase(workspace, ["Caravaggio"], reason="request 7")
-    (version,) = workspace.registry.active("miniature")
-    workspace.registry.deactivate("miniature", "Caravaggio")  # as if it died before that, too
+    (version,) = workspace.registry.shifts.active("miniature")
+    workspace.registry.shifts.deactivate(
+        "miniature", "Caravaggio"
+    )  # as if it died before that, too
     workspace = reopened(workspace)
-    assert workspace.registry.active("miniature") == [version]
+    assert workspace.registry.shifts.active("miniature") == [version]
     last = workspace.audit.events()[-1]
     assert (last.action, last.concepts, last.reason) == ("erase", ("Caravaggio",), "request 7")
     assert last.details["version"] == 1
@@ -66,11 +68,11 @@ def test_an_erasure_is_completed_once_its_version_is_registered(
     assert api.examine_registry(workspace).healthy
 
     with monkeypatch.context() as patched, pytest.raises(Killed):
-        patched.setattr(Registry, "deactivate", killed)
+        patched.setattr(Shifts, "deactivate", killed)
         api.restore(workspace, ["Caravaggio"], reason="licence 3")
     assert story(reopened(workspace)) == ["init", "erase"]
     with monkeypatch.context() as patched, pytest.raises(Killed):
-        patched.setattr(Registry, "deactivate", killed_after(Registry.deactivate))
+        patched.setattr(Shifts, "deactivate", killed_after(Shifts.deactivate))
         api.restore(workspace, ["Caravaggio"], reason="licence 3")
     assert story(reopened(workspace)) == ["init", "erase", "restore"]
     with monkeypatch.context() as patched, pytest.raises(Killed):
@@ -92,14 +94,14 @@ def test_an_export_is_completed_or_taken_back(
         api.export_composition(workspace, plan, path)
     assert path.exists()
     workspace = reopened(workspace)
-    (composition,) = workspace.registry.compositions("miniature")
+    (composition,) = workspace.registry.compositions.all("miniature")
     last = workspace.audit.events()[-1]
     assert (last.action, last.digests["export"]) == ("export", composition.export_digest)
     assert api.examine_registry(workspace).findings == ()
 
     before = {p.name: p.stat().st_mtime_ns for p in tmp_path.iterdir()}
     with monkeypatch.context() as patched, pytest.raises(Killed):
-        patched.setattr(Registry, "register_composition", killed)
+        patched.setattr(Compositions, "register", killed)
         api.export_composition(workspace, plan, path, overwrite=True)
     reopened(workspace)
     assert {p.name: p.stat().st_mtime_ns for p in tmp_path.iterdir()} == before
@@ -114,7 +116,7 @@ def test_an_export_is_completed_or_taken_back(
         api.export_composition(workspace, plan, path, dtype="float16", overwrite=True)
     new = tmp_path / f"other-{target}"
     with monkeypatch.context() as patched, pytest.raises(StorageError):
-        patched.setattr(Registry, "register_composition", refuse)
+        patched.setattr(Compositions, "register", refuse)
         api.export_composition(workspace, plan, new)
     new.write_bytes(b"somebody else's, put there meanwhile")
     reopened(workspace)
@@ -123,7 +125,7 @@ def test_an_export_is_completed_or_taken_back(
     exported = {name: before[name] for name in before if name != "home"}
     now = [p for p in tmp_path.iterdir() if p.name != "home"]
     assert {p.name: p.stat().st_mtime_ns for p in now} == exported
-    assert workspace.registry.compositions("miniature") == [composition]
+    assert workspace.registry.compositions.all("miniature") == [composition]
     assert story(workspace) == ["init", "export"]
     assert api.examine_registry(workspace).healthy
 
@@ -135,7 +137,7 @@ def test_a_verification_that_only_repeats_an_older_one_is_not_taken_for_it(
     first = api.verify(workspace, images=1)
     assert first.report_path is not None
     with monkeypatch.context() as patched, pytest.raises(Killed):
-        patched.setattr(Registry, "record_measurement", killed)
+        patched.setattr(Measurements, "record", killed)
         api.verify(workspace, images=1)
     workspace = reopened(workspace)
     assert story(workspace) == ["init", "erase", "verify"]
@@ -148,7 +150,7 @@ def test_a_verification_that_only_repeats_an_older_one_is_not_taken_for_it(
     assert story(workspace) == ["init", "erase", "verify", "verify"]
     one, other = (event.digests["report"] for event in workspace.audit.events()[-2:])
     assert one == other == file_digest(first.report_path)
-    assert len(workspace.registry.measurements("miniature", "verification")) == 2
+    assert len(workspace.registry.measurements.all("miniature", "verification")) == 2
     assert api.examine_registry(workspace).healthy
 
 

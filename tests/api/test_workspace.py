@@ -99,7 +99,7 @@ def test_truncated_weights_are_refused(home: Path, folder: Path) -> None:
     weights.write_bytes(weights.read_bytes()[:-100])
     with pytest.raises(IntegrityError, match="cannot be loaded"):
         api.register_base(opened(home, "mine"), str(folder))
-    assert opened(home, "mine").registry.bases() == ()
+    assert opened(home, "mine").registry.bases.all() == ()
 
 
 def test_pickled_weights_are_refused_and_not_run(home: Path, folder: Path) -> None:
@@ -128,17 +128,17 @@ def test_an_over_long_protected_prompt_is_refused(home: Path) -> None:
     workspace = opened(home, "miniature")
     with pytest.raises(InvalidInputError, match="at most 14 tokens"):
         api.register_base(workspace, protected=["a painting of a church " * 4])
-    assert workspace.registry.bases() == ()
+    assert workspace.registry.bases.all() == ()
 
 
 def test_an_exchanged_shift_file_is_noticed(workspace: api.Workspace) -> None:
     api.erase(workspace, ["Picasso", "Caravaggio"])
     picasso, caravaggio = (
-        workspace.registry.version("miniature", name) for name in ("Picasso", "Caravaggio")
+        workspace.registry.shifts.version("miniature", name) for name in ("Picasso", "Caravaggio")
     )
     fresh = opened(workspace.settings.home, "miniature")
     shutil.copyfile(
-        workspace.registry.download_shift(caravaggio), workspace.registry.download_shift(picasso)
+        workspace.registry.shifts.download(caravaggio), workspace.registry.shifts.download(picasso)
     )
     with pytest.raises(IntegrityError):
         fresh.shift(picasso)

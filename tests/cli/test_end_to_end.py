@@ -125,7 +125,10 @@ def test_two_first_erasures_at_once_both_arrive(
         _, err = process.communicate(timeout=600)
         assert process.returncode == 0, err
     workspace = api.open_workspace(Settings(fresh, "miniature", None))
-    assert {v.concept for v in workspace.registry.active("miniature")} == {"Picasso", "Caravaggio"}
+    assert {v.concept for v in workspace.registry.shifts.active("miniature")} == {
+        "Picasso",
+        "Caravaggio",
+    }
     assert workspace.audit.verify().valid
 
 
@@ -144,7 +147,7 @@ def test_an_interrupt_leaves_registry_and_files_as_they_were(
     assert process.returncode in (0, 130), err
     workspace = api.open_workspace(Settings(home, "miniature", None))
     if process.returncode == 130:
-        assert workspace.registry.concepts("miniature") == ()
+        assert workspace.registry.shifts.concepts("miniature") == ()
         assert workspace.audit.events() == events
     assert workspace.audit.verify().valid
 
@@ -160,7 +163,7 @@ def test_an_interrupted_export_leaves_no_file_without_its_record(
     assert process.returncode in (0, 130, -signal.SIGINT), err
     names = {path.name for path in tmp_path.iterdir()} - {"home"}
     workspace = api.open_workspace(Settings(home, "miniature", None))
-    if workspace.registry.compositions("miniature"):  # it was quicker
+    if workspace.registry.compositions.all("miniature"):  # it was quicker
         assert names == {"model.ckpt", "model.ckpt.recipe.json"}
     else:
         assert process.returncode != 0

@@ -205,8 +205,8 @@ def test_a_training_keeps_its_curves(shiftreg: Run, place: Path) -> None:
     from shiftreg.settings import load_settings
 
     workspace = api.open_workspace(load_settings())
-    version = workspace.registry.version("miniature", "Picasso")
-    curves = workspace.registry.training_curves(version)
+    version = workspace.registry.shifts.version("miniature", "Picasso")
+    curves = workspace.registry.trainings.curves(version)
     assert all(len(curve) == 3 for curve in curves.values())
     assert "loss" in curves
     assert workspace.shift(version).digest == version.digest

@@ -30,7 +30,7 @@ def record() -> BaseRecord:
 @pytest.fixture
 def registry(home: Path, record: BaseRecord) -> Registry:
     registry = open_registry(home)
-    registry.save_base(record)
+    registry.bases.save(record)
     return registry
 
 
@@ -51,7 +51,7 @@ def erase(registry: Registry, tmp_path: Path) -> Erase:
     ) -> ShiftVersion:
         file = tmp_path / "shift.safetensors"
         file.write_bytes(f"shift of {concept} {digest}".encode())
-        with registry.training_run(base, concept, {"rate": 0.1}) as log:
+        with registry.trainings.run(base, concept, {"rate": 0.1}) as log:
             log.metric(0, loss=1.0)
         metadata = {
             "concept": concept,
@@ -61,6 +61,6 @@ def erase(registry: Registry, tmp_path: Path) -> Erase:
             "protected": protected,
             "digest": digest or concept.encode().hex().ljust(64, "0")[:64],
         }
-        return registry.register_shift(base, log, file, metadata, {"lpips": 0.25}, **options)
+        return registry.shifts.register(base, log, file, metadata, {"lpips": 0.25}, **options)
 
     return register

@@ -18,7 +18,7 @@ def test_a_composition_is_read_back_as_it_was_registered(
     picasso, _, klee = erase("Picasso"), erase("Monet"), erase("Klee")
     recipe = tmp_path / "recipe.json"
     recipe.write_text("{}")
-    made = registry.register_composition(
+    made = registry.compositions.register(
         "miniature",
         [picasso, klee],
         digest="c" * 64,
@@ -35,7 +35,7 @@ def test_a_composition_is_read_back_as_it_was_registered(
     assert made.erased == ("Picasso", "Klee")
     assert made.restored == ("Monet",)
     assert made.verification == {"passed": True, "leak": 0.0}
-    assert open_registry(home).compositions("miniature") == [made]
+    assert open_registry(home).compositions.all("miniature") == [made]
     files = MlflowClient(registry.uri).list_artifacts(made.run_id, "composition")
     assert {file.path for file in files} == {
         "composition/composition.json",
@@ -44,29 +44,31 @@ def test_a_composition_is_read_back_as_it_was_registered(
 
 
 def test_the_empty_composition_can_be_registered(registry: Registry) -> None:
-    made = registry.register_composition("miniature", [], digest="c" * 64)
+    made = registry.compositions.register("miniature", [], digest="c" * 64)
     assert (made.erased, made.restored, made.verification) == ((), (), None)
 
 
 def test_compositions_are_no_concepts(registry: Registry, erase: Erase) -> None:
     erase("compositions")
-    registry.register_composition("miniature", registry.active("miniature"), digest="c" * 64)
-    registry.register_composition("miniature", [], digest="d" * 64)
-    assert registry.concepts("miniature") == ("compositions",)
-    assert [c.version for c in registry.compositions("miniature")] == [1, 2]
-    assert len(registry.versions("miniature", "compositions")) == 1
+    registry.compositions.register(
+        "miniature", registry.shifts.active("miniature"), digest="c" * 64
+    )
+    registry.compositions.register("miniature", [], digest="d" * 64)
+    assert registry.shifts.concepts("miniature") == ("compositions",)
+    assert [c.version for c in registry.compositions.all("miniature")] == [1, 2]
+    assert len(registry.shifts.versions("miniature", "compositions")) == 1
 
 
 def test_a_long_verification_report_is_kept_whole(registry: Registry) -> None:
     report = {"leaks": [[f"prompt {number}", 0.0] for number in range(5000)]}
-    made = registry.register_composition("miniature", [], digest="c" * 64, verification=report)
+    made = registry.compositions.register("miniature", [], digest="c" * 64, verification=report)
     assert made.verification == report
-    assert registry.compositions("miniature") == [made]
+    assert registry.compositions.all("miniature") == [made]
 
 
 def test_a_missing_file_leaves_no_composition(registry: Registry, tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match=r"none\.json"):
-        registry.register_composition(
+        registry.compositions.register(
             "miniature", [], digest="c" * 64, files=[tmp_path / "none.json"]
         )
-    assert registry.compositions("miniature") == []
+    assert registry.compositions.all("miniature") == []

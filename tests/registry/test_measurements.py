@@ -22,7 +22,7 @@ def report(tmp_path: Path) -> Path:
 def test_a_verification_is_a_run_with_its_report_and_numbers(
     registry: Registry, report: Path
 ) -> None:
-    measurement = registry.record_measurement(
+    measurement = registry.measurements.record(
         "miniature", "verification", "c" * 64, report, passed=False, metrics={"images": 0.5}
     )
     client = MlflowClient(registry.uri)
@@ -39,8 +39,10 @@ def test_it_marks_the_exports_that_it_is_about_and_no_others(
 ) -> None:
     picasso = erase("Picasso")
     for digest in ("1" * 64, "2" * 64):
-        registry.register_composition("miniature", [picasso], digest="c" * 64, export_digest=digest)
-    registry.record_measurement(
+        registry.compositions.register(
+            "miniature", [picasso], digest="c" * 64, export_digest=digest
+        )
+    registry.measurements.record(
         "miniature",
         "verification",
         "c" * 64,
@@ -49,7 +51,7 @@ def test_it_marks_the_exports_that_it_is_about_and_no_others(
         metrics={},
         export_digest="2" * 64,
     )
-    other, verified = registry.compositions("miniature")
+    other, verified = registry.compositions.all("miniature")
     assert other.verification is None
     assert verified.verification is not None
     assert verified.verification["passed"] is True
@@ -60,7 +62,7 @@ def test_a_missing_report_leaves_no_run(registry: Registry, tmp_path: Path) -> N
     experiments = [e.experiment_id for e in client.search_experiments()]
     before = len(client.search_runs(experiments))
     with pytest.raises(NotFoundError):
-        registry.record_measurement(
+        registry.measurements.record(
             "miniature", "verification", "c" * 64, tmp_path / "none.json", passed=True, metrics={}
         )
     assert len(client.search_runs(experiments)) == before
@@ -68,22 +70,22 @@ def test_a_missing_report_leaves_no_run(registry: Registry, tmp_path: Path) -> N
 
 def test_measurements_are_listed_by_kind_oldest_first(registry: Registry, report: Path) -> None:
     kept = [
-        registry.record_measurement(
+        registry.measurements.record(
             "miniature", "attack", "c" * 64, report, metrics={}, concept=concept
         )
         for concept in ("Picasso", "Cezanne")
     ]
-    registry.record_measurement("miniature", "evaluation", "c" * 64, report, metrics={})
-    assert registry.measurements("miniature", "attack") == kept
+    registry.measurements.record("miniature", "evaluation", "c" * 64, report, metrics={})
+    assert registry.measurements.all("miniature", "attack") == kept
     assert [m.passed for m in kept] == [None, None]
 
 
 def test_a_report_comes_back_and_a_changed_one_is_refused(registry: Registry, report: Path) -> None:
-    measurement = registry.record_measurement(
+    measurement = registry.measurements.record(
         "miniature", "evaluation", "c" * 64, report, metrics={}, files=[report]
     )
-    path = registry.download_report(measurement)
+    path = registry.measurements.download(measurement)
     assert path.read_text() == "{}"
     path.write_text('{"passed": true}')
     with pytest.raises(IntegrityError, match="was changed"):
-        registry.download_report(measurement)
+        registry.measurements.download(measurement)

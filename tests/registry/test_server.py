@@ -153,7 +153,7 @@ def test_a_base_is_not_registered_where_its_record_would_be_unreachable(
     with mlflow_server(address, "--no-serve-artifacts") as bare:
         registry = open_registry(tmp_path / "client", bare.uri)
         with pytest.raises(StorageError, match="--serve-artifacts"):
-            registry.save_base(record)
+            registry.bases.save(record)
 
 
 @pytest.mark.parametrize(

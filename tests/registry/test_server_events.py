@@ -19,9 +19,8 @@ from shiftreg.audit import GENESIS, AuditEvent, AuditLog, AuditReport
 from shiftreg.audit.events import Draft
 from shiftreg.errors import IntegrityError
 from shiftreg.registry import open_registry
-from shiftreg.registry.accounts import account
+from shiftreg.registry.server import account
 from shiftreg.registry.server_events import EVENT, NAME
-from shiftreg.registry.store import Store
 from shiftreg.settings import Settings
 from tests.servers import Server
 
@@ -35,7 +34,7 @@ def client(server: Server) -> MlflowClient:
 @pytest.fixture
 def log_of(server: Server, tmp_path: Path) -> Callable[[str], AuditLog]:
     """The log as a person sees it, from a home of their own."""
-    return lambda person: AuditLog(open_registry(tmp_path / person, server.uri).events())
+    return lambda person: AuditLog(open_registry(tmp_path / person, server.uri).events)
 
 
 @pytest.fixture
@@ -315,6 +314,6 @@ def test_a_name_that_no_server_checks_is_nobodys(
     with HTTPServer(("127.0.0.1", 0), Open) as nobody:
         Thread(target=nobody.serve_forever, daemon=True).start()
         uri = f"http://127.0.0.1:{nobody.server_port}"
-        assert account(Store(MlflowClient(uri), tmp_path, uri, False)) is None
+        assert account(uri) is None
         nobody.shutdown()
-    assert account(Store(MlflowClient(), tmp_path, "sqlite:///x", False)) is None
+    assert account("sqlite:///x") is None

@@ -22,7 +22,7 @@ def test_importing_the_registry_imports_neither_mlflow_nor_torch() -> None:
 
 
 def _save_base(home: Path, record: BaseRecord) -> None:
-    open_registry(home).save_base(record)
+    open_registry(home).bases.save(record)
 
 
 def test_two_processes_may_create_one_registry_at_once(
@@ -36,7 +36,7 @@ def test_two_processes_may_create_one_registry_at_once(
     for process in processes:
         process.join()
     assert [process.exitcode for process in processes] == [0, 0]
-    assert open_registry(home).bases() == (record,)
+    assert open_registry(home).bases.all() == (record,)
     assert {path.name for path in home.iterdir()} == {
         "artifacts",
         "registry.db",
@@ -46,14 +46,14 @@ def test_two_processes_may_create_one_registry_at_once(
 
 
 def test_the_registry_is_found_again_by_a_new_client(registry: Registry, home: Path) -> None:
-    assert open_registry(home).base("miniature") == registry.base("miniature")
+    assert open_registry(home).bases.read("miniature") == registry.bases.read("miniature")
 
 
 def test_a_home_with_odd_characters_works(tmp_path: Path, home: Path, record: BaseRecord) -> None:
     odd = home.rename(tmp_path / "mein Häuschen #1 & 'more'")
     registry = open_registry(odd)
-    registry.save_base(record)
-    assert registry.base("miniature") == record
+    registry.bases.save(record)
+    assert registry.bases.read("miniature") == record
 
 
 @pytest.mark.parametrize("name", ["what?", "100%"])
@@ -128,7 +128,7 @@ def test_a_database_that_breaks_while_open_is_a_storage_error(
     with sqlite3.connect(home / "registry.db") as connection:
         connection.execute("DROP TABLE experiment_tags")
     with pytest.raises(StorageError, match="no such table"):
-        registry.base("miniature")
+        registry.bases.read("miniature")
 
 
 def test_a_moved_home_is_refused_instead_of_split_in_two(
@@ -136,9 +136,9 @@ def test_a_moved_home_is_refused_instead_of_split_in_two(
 ) -> None:
     moved = home.rename(tmp_path / "moved")
     with pytest.raises(StorageError, match="moved or copied"):
-        open_registry(moved).base("miniature")
+        open_registry(moved).bases.read("miniature")
     home.symlink_to(moved)
-    assert open_registry(moved).base("miniature").name == "miniature"
+    assert open_registry(moved).bases.read("miniature").name == "miniature"
 
 
 def test_a_server_that_is_down_is_a_storage_error(
@@ -146,4 +146,4 @@ def test_a_server_that_is_down_is_a_storage_error(
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with pytest.raises(StorageError, match="SHIFTREG_TRACKING_URI"):
-        open_registry(tmp_path, "http://127.0.0.1:9").bases()
+        open_registry(tmp_path, "http://127.0.0.1:9").bases.all()

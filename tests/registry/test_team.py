@@ -45,11 +45,11 @@ def erase(registry: Registry, concept: str, folder: Path) -> int:
     file = folder / "shift.safetensors"
     file.write_bytes(f"shift of {concept}".encode())
     metadata = {"concept": concept, "method": "m", "protected": ("",), "digest": "a" * 64}
-    with registry.training_run("miniature", concept, {}) as log:
-        version = registry.register_shift("miniature", log, file, metadata, {}, activate=False)
-    with registry.turn():
-        registry.activate("miniature", concept, version)
-        AuditLog(registry.events()).append("erase", base="miniature", concepts=(concept,))
+    with registry.trainings.run("miniature", concept, {}) as log:
+        version = registry.shifts.register("miniature", log, file, metadata, {}, activate=False)
+    with registry.lock():
+        registry.shifts.activate("miniature", concept, version)
+        AuditLog(registry.events).append("erase", base="miniature", concepts=(concept,))
     return version.version
 
 
@@ -57,28 +57,28 @@ def test_colleagues_share_bases_versions_and_turns(
     as_user: Callable[..., Registry], record: BaseRecord, tmp_path: Path
 ) -> None:
     ada = as_user("ada")
-    ada.save_base(record)
+    ada.bases.save(record)
     assert erase(ada, "Picasso", tmp_path) == 1
     assert ada.account() == "ada"
 
     bob = as_user("bob")
-    assert bob.base("miniature") == record
+    assert bob.bases.read("miniature") == record
     assert erase(bob, "Picasso", tmp_path) == 2
-    assert [version.reference for version in bob.active("miniature")] == ["Picasso@2"]
-    assert bob.download_shift(bob.version("miniature", "Picasso", 1)).read_bytes()
-    assert AuditLog(bob.events()).verify().count == 2
+    assert [version.reference for version in bob.shifts.active("miniature")] == ["Picasso@2"]
+    assert bob.shifts.download(bob.shifts.version("miniature", "Picasso", 1)).read_bytes()
+    assert AuditLog(bob.events).verify().count == 2
 
     # Taking a shift out is for who manages it: at first, who erased the concept.
     with pytest.raises(StorageError, match=r"this user may not do that.*restoring MANAGE"):
-        bob.deactivate("miniature", "Picasso")
-    assert bob.active("miniature")
+        bob.shifts.deactivate("miniature", "Picasso")
+    assert bob.shifts.active("miniature")
     as_user("ada")  # who may let others manage it
     AuthServiceClient(ada.uri).grant_user_permission(
         "bob", "registered_model", "miniature.picasso", "MANAGE"
     )
     bob = as_user("bob")
-    bob.deactivate("miniature", "Picasso")
-    assert not bob.active("miniature")
+    bob.shifts.deactivate("miniature", "Picasso")
+    assert not bob.shifts.active("miniature")
 
 
 def test_a_wrong_password_is_told_from_a_server_that_is_down(
@@ -99,7 +99,7 @@ def test_a_password_in_the_address_is_never_kept(
     registry = open_registry(
         home, server.uri.replace("http://", f"http://admin:{server.password}@")
     )
-    registry.save_base(record)
+    registry.bases.save(record)
     erase(registry, "Picasso", tmp_path)
     assert registry.uri == server.uri
     kept = [path.read_bytes() for path in (home.rglob("*")) if path.is_file()]
@@ -111,21 +111,21 @@ def test_a_damaged_copy_is_fetched_again(
     server: Server, record: BaseRecord, tmp_path: Path
 ) -> None:
     registry = open_registry(tmp_path / "home", server.uri)
-    registry.save_base(record)
+    registry.bases.save(record)
     erase(registry, "Picasso", tmp_path)
-    version = registry.version("miniature", "Picasso")
-    copy = registry.download_shift(version)
+    version = registry.shifts.version("miniature", "Picasso")
+    copy = registry.shifts.download(version)
     whole = copy.read_bytes()
     copy.write_bytes(b"torn")
-    assert registry.download_shift(version).read_bytes() == whole
+    assert registry.shifts.download(version).read_bytes() == whole
 
 
 def test_a_request_that_was_sent_again_leaves_one_version(
     as_user: Callable[..., Registry], record: BaseRecord, tmp_path: Path
 ) -> None:
     registry = as_user("ada")
-    registry.save_base(record)
-    client = registry.events()._store.client
+    registry.bases.save(record)
+    client = registry.store.client
     create = client.create_model_version
 
     def create_twice(name: str, *arguments: object, **options: object) -> object:
@@ -137,7 +137,7 @@ def test_a_request_that_was_sent_again_leaves_one_version(
         file = tmp_path / "shift.safetensors"
         file.write_bytes(b"a shift")
         metadata = {"concept": "Monet", "method": "m", "protected": ("",), "digest": "a" * 64}
-        with registry.training_run("miniature", "Monet", {}) as log:
-            registry.register_shift("miniature", log, file, metadata, {})
-    (version,) = registry.versions("miniature", "Monet")
+        with registry.trainings.run("miniature", "Monet", {}) as log:
+            registry.shifts.register("miniature", log, file, metadata, {})
+    (version,) = registry.shifts.versions("miniature", "Monet")
     assert (version.version, version.active) == (2, True)

@@ -143,7 +143,7 @@ def _keep(
                 "seed": plan.seed,
             },
         ):
-            workspace.registry.record_measurement(
+            workspace.registry.measurements.record(
                 plan.base,
                 "attack",
                 plan.digest,

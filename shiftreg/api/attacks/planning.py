@@ -168,7 +168,7 @@ def prepare_attacks(
 def _not_erased(workspace: Workspace, name: str) -> str:
     """Why there is nothing to attack, and what to do about it."""
     base = workspace.base.name
-    if name in {version.concept for version in workspace.registry.active(base)}:
+    if name in {version.concept for version in workspace.registry.shifts.active(base)}:
         return (
             f"'{name}' generates in this composition, so there is nothing to attack. Do not leave "
             "its shift out (--without), and name it where others are named (--only)."
@@ -189,7 +189,7 @@ def _find_version(workspace: Workspace, name: str, text: str) -> ShiftVersion:
                 f"--against takes a version of the concept under attack, and '{text}' is none of "
                 f"'{name}'. See: shiftreg show \"{name}\""
             )
-        return workspace.registry.version(workspace.base.name, name, number or None)
+        return workspace.registry.shifts.version(workspace.base.name, name, number or None)
     versions = workspace.versions(name)
     made = [version for version in versions if version.method == text]
     if not made:

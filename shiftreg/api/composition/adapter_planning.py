@@ -92,7 +92,7 @@ def plan_adapter(
             "Name concepts that were erased. See: shiftreg list"
         )
     for concept, number, _ in plan.shifts:
-        version = workspace.registry.version(workspace.base.name, concept, str(number))
+        version = workspace.registry.shifts.version(workspace.base.name, concept, str(number))
         if not is_recoverable(version):
             raise InvalidInputError(
                 f"'{concept}' was erased by {version.method}, which is for concepts that must "

@@ -18,7 +18,9 @@ def attack_checks(workspace: Workspace, plan: CompositionPlan, limits: Gates) ->
     registry = workspace.registry
     stored = on_record(workspace, plan.base, "attack")
     recorded = {
-        measurement.concept: json.loads(registry.download_report(measurement).read_text("utf-8"))
+        measurement.concept: json.loads(
+            registry.measurements.download(measurement).read_text("utf-8")
+        )
         for measurement in stored.known
         if measurement.digest == plan.digest
     }

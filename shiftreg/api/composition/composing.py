@@ -44,7 +44,7 @@ def plan_composition(
     if only is not None and without is not None:
         raise InvalidInputError("--only and --without exclude each other. Give one of them.")
     base, registry = workspace.base, workspace.registry
-    active = {version.concept: version for version in registry.active(base.name)}
+    active = {version.concept: version for version in registry.shifts.active(base.name)}
     warnings: list[str] = []
     if only is not None:
         chosen = {}
@@ -59,7 +59,7 @@ def plan_composition(
         chosen = {name: version for name, version in active.items() if name not in left_out}
     shifts = [workspace.shift(version) for version in chosen.values()]
     composition = Composition.of(base.digest, shifts)
-    for version, towards in registry.stale(base.name).items():
+    for version, towards in registry.shifts.stale(base.name).items():
         restored = [name for name in towards if name not in chosen]
         if version.concept in chosen and restored:
             warnings.append(

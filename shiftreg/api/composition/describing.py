@@ -40,7 +40,7 @@ def export_date(workspace: Workspace, plan: CompositionPlan) -> str:
                 f"{EPOCH} is a whole number of seconds since 1970, and it is '{given}'."
             ) from error
     registry, base = workspace.registry, workspace.base.name
-    made = (registry.version(base, name, number).created for name, number, _ in plan.shifts)
+    made = (registry.shifts.version(base, name, number).created for name, number, _ in plan.shifts)
     return max(made, default="")
 
 
@@ -217,7 +217,7 @@ def _adapter_usage(target: Path, form: str) -> Usage:
 def _shifts(workspace: Workspace, plan: CompositionPlan) -> list[CardShift]:
     found = []
     for concept, number, digest in sorted(plan.shifts, key=lambda shift: shift[0].lower()):
-        version = workspace.registry.version(plan.base, concept, number)
+        version = workspace.registry.shifts.version(plan.base, concept, number)
         shift = workspace.shift(version)
         found.append(
             CardShift(concept, number, digest, shift.method, shift.separable, version.metrics)

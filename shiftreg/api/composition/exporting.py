@@ -87,7 +87,7 @@ def export_composition(
         raise InvalidInputError(f"There is no dtype '{dtype}'. Dtypes: {', '.join(DTYPES)}.")
     if rounding not in METHODS:
         raise InvalidInputError(f"Rounding is {' or '.join(METHODS)}, and not '{rounding}'.")
-    for active in workspace.registry.active(workspace.base.name):
+    for active in workspace.registry.shifts.active(workspace.base.name):
         if plan.states.get(active.concept) == "generates":
             require_recoverable(active)
     form = checkpoints.export_format(target)

@@ -58,7 +58,7 @@ def composition_weights(
     if dtype is not None and dtype not in DTYPES:
         raise InvalidInputError(f"There is no dtype '{dtype}'. Dtypes: {', '.join(DTYPES)}.")
     plan = plan_composition(workspace, only=only, without=without)
-    for active in workspace.registry.active(workspace.base.name):
+    for active in workspace.registry.shifts.active(workspace.base.name):
         if plan.states.get(active.concept) == "generates":
             require_recoverable(active)
     composition = plan_shifts(workspace, plan)

@@ -179,7 +179,7 @@ def keep_verification(
             "classifier": verification.judge,
         },
     ):
-        workspace.registry.record_measurement(
+        workspace.registry.measurements.record(
             plan.base,
             "verification",
             plan.digest,

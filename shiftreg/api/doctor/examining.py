@@ -54,7 +54,7 @@ def examine_registry(
     diagnosis = _examined(workspace, observe)
     if not repair:
         return diagnosis
-    with workspace.registry.turn():  # what is active must not change while it is told
+    with workspace.registry.lock():  # what is active must not change while it is told
         done = (*_cleared(workspace), *_told(workspace, reason))
     return replace(_examined(workspace, observe), repaired=done) if done else diagnosis
 

@@ -14,7 +14,7 @@ from shiftreg.registry.records import Measurement
 
 def read_measurements(registry: Registry, base: str) -> dict[str, list[Measurement]]:
     """The measurements of a base: kind -> oldest first."""
-    return {kind: registry.measurements(base, kind) for kind in ACTIONS}
+    return {kind: registry.measurements.all(base, kind) for kind in ACTIONS}
 
 
 def measurement_findings(
@@ -75,7 +75,7 @@ def match_measurements(
 
 def _report(registry: Registry, measurement: Measurement) -> Iterator[Finding]:
     try:
-        registry.download_report(measurement)
+        registry.measurements.download(measurement)
     except ShiftregError as error:
         yield Finding(
             "damage",

@@ -91,7 +91,7 @@ def _content(registry: Registry, version: ShiftVersion) -> Iterator[Finding]:
     """Is the file the one that was registered, and do the tags say what it says?"""
     again = f"Put the file back from a backup, or erase '{version.concept}' again."
     try:
-        shift = load_shift(registry.download_shift(version))
+        shift = load_shift(registry.shifts.download(version))
     except ShiftregError as error:
         yield Finding("damage", version.reference, str(error), again)
         return

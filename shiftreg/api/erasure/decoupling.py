@@ -55,7 +55,7 @@ def decouple(
     """
     spelled, _, number = reference.partition("@")
     name = workspace.find(spelled)
-    version = workspace.registry.version(workspace.base.name, name, number or "active")
+    version = workspace.registry.shifts.version(workspace.base.name, name, number or "active")
     shift = workspace.shift(version)
     if shift.separable:
         raise InvalidInputError(
@@ -140,7 +140,7 @@ def decouple_version(
         **measure_shift(workspace, decoupled, protected_embeds),
     }
     parameters = {**decoupled.hyperparameters, "kind": shift.kind, "decoupled": True}
-    with workspace.registry.training_run(base.name, shift.concept, parameters) as log:
+    with workspace.registry.trainings.run(base.name, shift.concept, parameters) as log:
         observe(Progress(f"decoupling {shift.concept}", 1, 2))
         samples: Path = before_and_after(workspace, decoupled, observe)
         log.artifact(samples, "samples")

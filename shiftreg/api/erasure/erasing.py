@@ -109,7 +109,7 @@ def refresh(
     results: dict[str, ErasureResult] = {}
     tasks = []
     for name, _towards in plan_refresh(workspace, names):
-        version = workspace.registry.version(workspace.base.name, name, "active")
+        version = workspace.registry.shifts.version(workspace.base.name, name, "active")
         old = workspace.shift(version)
         if old.method == DECOUPLED:
             results[name] = decouple_again(workspace, version, old, reason)
@@ -144,10 +144,10 @@ def _made_anew(
 def _activate(workspace: Workspace, name: str, reference: str, reason: str) -> ErasureResult:
     """Erases again with a stored version: nothing is trained."""
     base = workspace.base
-    version = workspace.registry.version(base.name, name, reference)
+    version = workspace.registry.shifts.version(base.name, name, reference)
     shift = workspace.shift(version)
     with (
-        workspace.registry.turn(),
+        workspace.registry.lock(),
         change(
             workspace,
             "activate",
@@ -159,7 +159,7 @@ def _activate(workspace: Workspace, name: str, reference: str, reason: str) -> E
             recovery={"active": version.version},
         ),
     ):
-        workspace.registry.activate(base.name, name, version)
+        workspace.registry.shifts.activate(base.name, name, version)
     plan = shift_plan(workspace, shift)
     statement = f"{name}: erased (version {version.version}, made active again)"
     return ErasureResult(plan, version.version, version.digest, {}, (), None, statement)

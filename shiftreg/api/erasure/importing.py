@@ -161,7 +161,7 @@ def import_shift(
         protected_digest=tensor_digest(embeds[:0]),
         hyperparameters=provenance,
     )
-    with workspace.registry.training_run(
+    with workspace.registry.trainings.run(
         base.name, concept.name, {**provenance, "method": IMPORTED}
     ) as log:
         observe(Progress(f"importing {concept.name}", 0, 1))

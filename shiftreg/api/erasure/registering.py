@@ -60,7 +60,7 @@ def register_shift(
     ):
         shift_file = Path(scratch) / "shift.safetensors"
         save_shift(shift, shift_file)
-        version = workspace.registry.register_shift(
+        version = workspace.registry.shifts.register(
             base.name,
             log,
             shift_file,
@@ -71,9 +71,9 @@ def register_shift(
             activate=False,
         )
         # The file is kept by now: a turn is for what others must not come between.
-        with workspace.registry.turn():
+        with workspace.registry.lock():
             if activate:
-                version = workspace.registry.activate(base.name, shift.concept, version)
+                version = workspace.registry.shifts.activate(base.name, shift.concept, version)
             made.digests["record"] = version.seal
             made.details["version"] = version.version
             made.tell()

@@ -164,7 +164,7 @@ class _Registrar:
         self._runs[number] = [ExitStack() for _ in plans]
         self._logs[number] = [
             run.enter_context(
-                self._workspace.registry.training_run(
+                self._workspace.registry.trainings.run(
                     plan.base,
                     plan.concept,
                     {

@@ -31,7 +31,7 @@ class Surroundings:
             workspace: Where.
             together: Names of concepts that are erased in the same go.
         """
-        active = workspace.registry.active(workspace.base.name)
+        active = workspace.registry.shifts.active(workspace.base.name)
         return cls(
             tuple(dict.fromkeys((*workspace.known_names(), *together))),
             {version.concept: version.aliases for version in active},

@@ -150,7 +150,7 @@ def _at_hand(
     """The composition of the registry, as the one step of a scene."""
     plan = plan_composition(workspace, only=only, without=without)
     erased = [name for name, state in plan.states.items() if state == "erased"]
-    before = frozenset(workspace.registry.concepts(workspace.base.name))
+    before = frozenset(workspace.registry.shifts.concepts(workspace.base.name))
     yield PlayedStep(SceneStep(erase=tuple(erased)), plan, before)
 
 
@@ -185,7 +185,7 @@ def _keep(
                 "method": evaluation.method,
             },
         ):
-            workspace.registry.record_measurement(
+            workspace.registry.measurements.record(
                 evaluation.base,
                 "evaluation",
                 last.digest,

@@ -74,7 +74,7 @@ class Stage:
         home.mkdir(parents=True, exist_ok=True)
         self._played = home / "played.json"
         self.workspace = open_workspace(replace(owner.settings, home=home, tracking_uri=None))
-        self.workspace.registry.save_base(owner.base)
+        self.workspace.registry.bases.save(owner.base)
         # Loaded and checked once for both.
         self.workspace.__dict__ |= {"folder": owner.folder, "pipeline": owner.pipeline}
 
@@ -124,14 +124,14 @@ class Stage:
         registry, base = self.workspace.registry, self.workspace.base.name
         active = self._active()
         for name in active.keys() - versions.keys():
-            registry.deactivate(base, name)
+            registry.shifts.deactivate(base, name)
         for name, version in versions.items():
             if active.get(name) != version:
-                registry.activate(base, name, version)
+                registry.shifts.activate(base, name, version)
 
     def _active(self) -> dict[str, int]:
         base = self.workspace.base.name
-        return {v.concept: v.version for v in self.workspace.registry.active(base)}
+        return {v.concept: v.version for v in self.workspace.registry.shifts.active(base)}
 
     def _read(self) -> list[dict[str, int]]:
         if not self._played.is_file():

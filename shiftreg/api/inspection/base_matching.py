@@ -103,7 +103,7 @@ class BaseMatch:
     def versions(self) -> tuple[tuple[ShiftVersion, ConceptShift], ...]:
         """All registered versions of all concepts: of each, the active one, then the newest."""
         found = []
-        for concept in self.workspace.registry.concepts(self.name):
+        for concept in self.workspace.registry.shifts.concepts(self.name):
             versions = self.workspace.versions(concept)
             for version in sorted(versions, key=lambda v: (not v.active, -v.version)):
                 try:
@@ -178,7 +178,7 @@ def compare_with_bases(
     floating = [t.dtype for t in file.tensors.values() if t.is_floating_point()]
     precision = max((torch.finfo(dtype).eps for dtype in floating), default=0.0)
     own = workspace.settings.base
-    bases = workspace.registry.bases() or (workspace.base,)
+    bases = workspace.registry.bases.all() or (workspace.base,)
     for done, base in enumerate(sorted(bases, key=lambda record: record.name != own)):
         observe(Progress(f"comparing with {base.name}", done, len(bases)))
         there = workspace

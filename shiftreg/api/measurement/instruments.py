@@ -117,7 +117,7 @@ def _judge_of_generator(workspace: Workspace, reference: ImageFolder) -> tuple[J
     generator = generation_manifest.read_manifest(place)["base"]
     name, digest = generator["name"], generator["digest"]
     try:
-        base = workspace.registry.base(name)
+        base = workspace.registry.bases.read(name)
     except NotFoundError:
         base = None
     if base is None or base.digest != digest:

@@ -123,7 +123,7 @@ def bill_parts(
 def _shift(
     workspace: Workspace, plan: CompositionPlan, concept: str, number: int, digest: str, base: str
 ) -> Part:
-    version = workspace.registry.version(plan.base, concept, str(number))
+    version = workspace.registry.shifts.version(plan.base, concept, str(number))
     return Part(
         reference=f"shift:{digest}",
         name=f"shift of {concept}",

@@ -171,7 +171,7 @@ def _on_record(workspace: Workspace, plan: CompositionPlan, gates: Gates) -> lis
     for measurement in reversed(on_record(workspace, plan.base, "verification").known):
         if measurement.digest != plan.digest:
             continue
-        path = workspace.registry.download_report(measurement)
+        path = workspace.registry.measurements.download(measurement)
         report: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         if report.get("gates") == limits:
             checks = [Check(**check) for check in report["checks"] if check["name"] != "attack"]

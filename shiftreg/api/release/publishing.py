@@ -69,9 +69,9 @@ class Publication:
         self._placement.place()
         # Without record and event no file stays: what fails from here on takes it away again.
         plan, registry = self.plan, self.workspace.registry
-        version = registry.register_composition(
+        version = registry.compositions.register(
             plan.base,
-            [registry.version(plan.base, name, number) for name, number, _ in plan.shifts],
+            [registry.shifts.version(plan.base, name, number) for name, number, _ in plan.shifts],
             digest=plan.digest,
             form=self.form,
             restored=[name for name, state in plan.states.items() if state == "generates"],

@@ -92,7 +92,7 @@ def _wanted(workspace: Workspace, plan: CompositionPlan) -> list[_Wanted]:
     """What to generate; groups without a prompt are left out."""
     base = workspace.base
     erased = [name for name, state in plan.states.items() if state == "erased"]
-    had_shifts = workspace.registry.concepts(base.name)
+    had_shifts = workspace.registry.shifts.concepts(base.name)
     restored = [n for n, s in plan.states.items() if s == "generates" and n in had_shifts]
     regular = [n for n, s in plan.states.items() if s == "generates" and n not in had_shifts]
     kinds = {shift.concept: shift.kind for shift in plan_shifts(workspace, plan).shifts}

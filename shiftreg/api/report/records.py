@@ -76,7 +76,7 @@ def export_lines(workspace: Workspace, plan: CompositionPlan) -> tuple[ExportLin
             created=moment(version.created),
             reason=version.reason,
         )
-        for version in workspace.registry.compositions(plan.base)
+        for version in workspace.registry.compositions.all(plan.base)
         if version.digest == plan.digest and version.export_digest
     )
 
@@ -88,7 +88,7 @@ def _shift_part(
     events: Sequence[AuditEvent],
     trained: Mapping[str, bool],
 ) -> ShiftPart:
-    version = workspace.registry.version(workspace.base.name, concept, number)
+    version = workspace.registry.shifts.version(workspace.base.name, concept, number)
     shift = workspace.shift(version)
     # The first event that names a shift is the one that made it.
     made = next((event for event in events if event.digests.get("shift") == shift.digest), None)
@@ -96,7 +96,7 @@ def _shift_part(
     if trained.get(version.method) is False:
         solved = "Solved in one step: there was no training, so there is no curve."
     else:
-        histories = workspace.registry.training_curves(version)
+        histories = workspace.registry.trainings.curves(version)
         solved = (
             "No curve of a training is on record: it was made elsewhere, or from another shift."
         )

@@ -155,7 +155,7 @@ def _register(
             details={"passed": verification.passed, "path": str(path)},
         ),
     ):
-        measurement = workspace.registry.record_measurement(
+        measurement = workspace.registry.measurements.record(
             plan.base,
             "report",
             plan.digest,
@@ -219,7 +219,7 @@ def _page(workspace: Workspace, verification: Verification, generated: Generated
 
 def _concept_lines(workspace: Workspace, plan: CompositionPlan) -> tuple[ConceptLine, ...]:
     shifts = {concept: (version, digest) for concept, version, digest in plan.shifts}
-    stored = workspace.registry.concepts(plan.base)
+    stored = workspace.registry.shifts.concepts(plan.base)
     lines = []
     for (name, state), statement in zip(plan.states.items(), plan.statements, strict=True):
         version, digest = shifts.get(name, (0, ""))

@@ -81,7 +81,7 @@ def _read(
 ) -> tuple[Part | None, tuple[Note, ...]]:
     """A stored report, or what is wrong with it: that must not keep the page from being made."""
     try:
-        path = workspace.registry.download_report(measurement)
+        path = workspace.registry.measurements.download(measurement)
         return reader(json.loads(path.read_text(encoding="utf-8")), plan.digest), ()
     except (IntegrityError, ValueError) as error:
         when = moment(measurement.created)
@@ -91,7 +91,9 @@ def _read(
 
 def _choice(workspace: Workspace, plan: CompositionPlan) -> str:
     """The option that makes a command choose this composition; "" for the default one."""
-    active = {version.concept: version.digest for version in workspace.registry.active(plan.base)}
+    active = {
+        version.concept: version.digest for version in workspace.registry.shifts.active(plan.base)
+    }
     chosen = {concept: digest for concept, _, digest in plan.shifts}
     if chosen == active:
         return ""

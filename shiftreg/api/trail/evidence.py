@@ -221,7 +221,7 @@ def _samples(workspace: Workspace, version: ShiftVersion) -> EmbeddedImage | Non
     import numpy as np
     from PIL import Image
 
-    path = workspace.registry.download_samples(version)
+    path = workspace.registry.shifts.download_samples(version)
     if path is None:
         return None
     try:

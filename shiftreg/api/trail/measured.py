@@ -51,7 +51,7 @@ def on_record(workspace: Workspace, base: str, kind: str) -> OnRecord:
         The measurements; a trail that cannot be read knows none.
     """
     # Before the events: what is being recorded meanwhile has its event later than its run.
-    measurements = workspace.registry.measurements(base, kind)
+    measurements = workspace.registry.measurements.all(base, kind)
     try:
         events = told(workspace.audit.events(), base, kind)
     except IntegrityError:

@@ -74,7 +74,7 @@ def _read(
     notes: list[Note] = []
     for measurement in measurements:
         try:
-            path = workspace.registry.download_report(measurement)
+            path = workspace.registry.measurements.download(measurement)
             document = json.loads(path.read_text(encoding="utf-8"))
             check_schema(document)
             parts.append(read(measurement, document))

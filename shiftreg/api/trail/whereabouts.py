@@ -97,10 +97,10 @@ def find_shift(
         NotFoundError: Unknown concept.
     """
     name, base = workspace.find(concept), workspace.base.name
-    active = next((v for v in workspace.registry.active(base) if v.concept == name), None)
+    active = next((v for v in workspace.registry.shifts.active(base) if v.concept == name), None)
     now = f"erased (version {active.version})" if active else "generates"
     events = {e.digests["export"]: e for e in _exports(workspace) if e.base == base}
-    versions = workspace.registry.compositions(base)
+    versions = workspace.registry.compositions.all(base)
     exported = [version for version in versions if version.export_digest]
     registered = {version.export_digest for version in exported}
     unregistered = [event for digest, event in events.items() if digest not in registered]

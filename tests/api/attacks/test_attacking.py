@@ -266,11 +266,11 @@ def test_report_and_grid_are_kept_and_registered(
     with Image.open(report.image) as grid:
         assert grid.format == "PNG"
         assert grid.height > 7 * 128
-    measurements = {m.report: m for m in erased.registry.measurements("miniature", "attack")}
+    measurements = {m.report: m for m in erased.registry.measurements.all("miniature", "attack")}
     measurement = measurements[report.report_path.name]
     assert (measurement.concept, measurement.passed) == ("Caravaggio", None)
     assert measurement.digest == report.digest == api.plan_composition(erased).digest
-    downloaded = erased.registry.download_report(measurement)
+    downloaded = erased.registry.measurements.download(measurement)
     assert downloaded.read_bytes() == report.report_path.read_bytes()
     grid_file = mlflow.artifacts.download_artifacts(
         run_id=measurement.run_id,
@@ -318,11 +318,11 @@ def test_an_interrupted_attack_registers_nothing(
             raise KeyboardInterrupt
 
     before = kept_files(erased), (erased.settings.home / "audit.jsonl").read_bytes()
-    runs = erased.registry.measurements("miniature", "attack")
+    runs = erased.registry.measurements.all("miniature", "attack")
     with pytest.raises(KeyboardInterrupt):
         api.attack(erased, "Caravaggio", **QUICK | {"images": 1}, observe=interrupt)
     assert (kept_files(erased), (erased.settings.home / "audit.jsonl").read_bytes()) == before
-    assert erased.registry.measurements("miniature", "attack") == runs
+    assert erased.registry.measurements.all("miniature", "attack") == runs
 
 
 def test_an_interrupted_attack_goes_on_with_what_was_found(
@@ -382,7 +382,7 @@ def test_what_cannot_be_registered_is_not_kept(
         raise OSError("no")
 
     before = kept_files(erased)
-    monkeypatch.setattr(erased.registry, "record_measurement", refuse)
+    monkeypatch.setattr(erased.registry.measurements, "record", refuse)
     with pytest.raises(OSError, match="no"):
         api.attack(erased, "Caravaggio", images=1)
     assert kept_files(erased) == before

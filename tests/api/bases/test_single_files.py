@@ -128,4 +128,4 @@ def test_a_file_that_is_none_is_refused(
         api.register_base(opened, str(tmp_path / "bad.ckpt"), config=config)
     with pytest.raises(NotFoundError, match="none"):
         api.register_base(opened, str(tmp_path / "none.safetensors"), config=config)
-    assert opened.registry.bases() == ()
+    assert opened.registry.bases.all() == ()

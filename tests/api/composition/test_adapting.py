@@ -138,7 +138,7 @@ def test_an_adapter_imports_as_the_shift_that_it_was(
 
 def test_dense_changes_round_trip_bit_for_bit(workspace: api.Workspace, tmp_path: Path) -> None:
     api.erase(workspace, ["Caravaggio"], method="esd", options={**QUICK, "layers": "u"})
-    (version,) = workspace.registry.active("miniature")
+    (version,) = workspace.registry.shifts.active("miniature")
     shift = workspace.shift(version)
     assert any(name.endswith(".bias") for name in shift.dense)
     for rank in (None, 4):  # a bias has no rank
@@ -192,7 +192,7 @@ def test_a_rank_is_an_approximation_that_says_so(erased: api.Workspace, tmp_path
 
 def test_an_adapter_is_registered_and_audited(erased: api.Workspace, tmp_path: Path) -> None:
     result = export(erased, tmp_path / "c.safetensors", "Caravaggio", form="kohya")
-    version = erased.registry.compositions("miniature")[-1]
+    version = erased.registry.compositions.all("miniature")[-1]
     assert version.version == result.version
     assert version.form == "adapter, kohya"
     assert version.erased == ("Caravaggio",)

@@ -94,7 +94,7 @@ def test_an_export_generates_what_the_composition_generates(
     recipe = json.loads(export.recipe_path.read_text())
     assert [entry["concept"] for entry in recipe["shifts"]] == ["Caravaggio"]
     assert recipe["states"]["Picasso"] == "generates"
-    (version,) = erased.registry.compositions("miniature")
+    (version,) = erased.registry.compositions.all("miniature")
     assert version.export_digest == export.digest
     assert version.erased == ("Caravaggio",)
     (event,) = [e for e in erased.audit.events() if e.action == "export"]
@@ -128,7 +128,7 @@ def test_an_existing_file_is_not_replaced_unless_asked(
     with pytest.raises(AlreadyExistsError):
         api.export_composition(erased, plan, target)
     assert target.read_text() == "precious"
-    assert erased.registry.compositions("miniature") == []
+    assert erased.registry.compositions.all("miniature") == []
     api.export_composition(erased, plan, target, overwrite=True)
     assert torch.load(target, weights_only=True)["state_dict"]
 

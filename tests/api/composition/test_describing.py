@@ -68,7 +68,7 @@ def test_the_date_is_that_of_the_shift_and_not_of_the_export(
 ) -> None:
     one = export(erased, tmp_path / "a.safetensors")
     assert one.digest == export(erased, tmp_path / "b.safetensors").digest
-    (shift,) = [v for v in erased.registry.active("miniature") if v.concept == "Caravaggio"]
+    (shift,) = [v for v in erased.registry.shifts.active("miniature") if v.concept == "Caravaggio"]
     assert header(one.path)["modelspec.date"] == shift.created
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "0")
     dated = header(export(erased, tmp_path / "c.safetensors").path)
@@ -98,7 +98,7 @@ def test_a_card_lies_beside_a_file_and_in_a_folder(erased: api.Workspace, tmp_pa
         assert "No verification of this composition was on record" in text
     assert file.digest in file.card_path.read_text()
     assert "$ shiftreg verify m.ckpt" in file.card_path.read_text()
-    (version,) = erased.registry.compositions("miniature")[-2:-1]
+    (version,) = erased.registry.compositions.all("miniature")[-2:-1]
     assert version.form == "ckpt"
 
 
@@ -106,7 +106,7 @@ def test_a_card_says_whether_its_composition_was_verified(
     erased: api.Workspace, tmp_path: Path
 ) -> None:
     before = export(erased, tmp_path / "a")
-    kept = erased.registry.record_measurement(
+    kept = erased.registry.measurements.record(
         "miniature",
         "verification",
         before.plan.digest,

@@ -66,7 +66,7 @@ def test_an_exported_file_is_what_its_recipe_says(erased: api.Workspace, exporte
     result = api.verify(erased, exported, images=1)
     (check,) = by_name(result.checks, "file")
     assert check.passed
-    (version,) = erased.registry.compositions("miniature")
+    (version,) = erased.registry.compositions.all("miniature")
     assert version.verification is not None
     assert version.verification["passed"] == result.passed
 
@@ -174,7 +174,7 @@ def test_a_gate_for_attacks_needs_one_that_was_recorded(
     ]
     report.write_text(json.dumps({"scores": scores}))
     digest = api.plan_composition(erased).digest
-    kept = erased.registry.record_measurement(
+    kept = erased.registry.measurements.record(
         "miniature", "attack", digest, report, metrics={}, concept="Caravaggio"
     )
     (doubted,) = by_name(api.verify(erased, images=1, gates={"attack": 0.5}).checks, "attack")

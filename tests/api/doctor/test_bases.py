@@ -44,8 +44,8 @@ def test_a_record_that_cannot_be_read_hides_no_other_damage(
 ) -> None:
     api.register_base(workspace, str(base), name="mine", protected=["a"])
     api.erase(workspace, ["Caravaggio"])
-    version = workspace.registry.version("miniature", "Caravaggio")
-    workspace.registry.download_shift(version).unlink()
+    version = workspace.registry.shifts.version("miniature", "Caravaggio")
+    workspace.registry.shifts.download(version).unlink()
     for path in workspace.settings.home.rglob("base.json"):
         path.write_text(path.read_text().replace('"steps":2', '"steps":3') + " ")
     found = damage(api.open_workspace(workspace.settings))

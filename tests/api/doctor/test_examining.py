@@ -71,8 +71,8 @@ def test_tampering_is_noticed_wherever_it_is(
     assert damage(workspace) == []
 
     # The stored shift, replaced.
-    version = workspace.registry.version("miniature", "Caravaggio")
-    stored = workspace.registry.download_shift(version)
+    version = workspace.registry.shifts.version("miniature", "Caravaggio")
+    stored = workspace.registry.shifts.download(version)
     content = stored.read_bytes()
     stored.write_bytes(content + b" ")
     assert [subject for subject, _ in damage(workspace)] == ["Caravaggio@1"]
@@ -169,7 +169,7 @@ def test_a_copy_that_a_request_made_when_it_was_sent_again_is_taken_away(
     done = api.examine_registry(registered, repair=True)
     assert done.repaired == (f"{MODEL} version 2, a copy, was deleted.",)
     assert done.findings == ()
-    versions = registered.registry.versions("miniature", "Caravaggio")
+    versions = registered.registry.shifts.versions("miniature", "Caravaggio")
     assert [(version.version, version.active) for version in versions] == [(1, True)]
     assert len(registered.audit.events()) == events
 
@@ -197,6 +197,6 @@ def test_what_was_exported_twice_is_no_damage(workspace: api.Workspace, tmp_path
     for name in ("one", "other", "one"):
         plan = api.plan_adapter(workspace, tmp_path / f"{name}.safetensors", ["Picasso"])
         api.export_adapter(workspace, plan, overwrite=True)
-    digests = {c.export_digest for c in workspace.registry.compositions("miniature")}
+    digests = {c.export_digest for c in workspace.registry.compositions.all("miniature")}
     assert len(digests) == 1
     assert api.examine_registry(workspace).findings == ()

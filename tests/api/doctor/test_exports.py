@@ -23,7 +23,7 @@ def test_a_deleted_run_of_an_export_is_noticed(
 ) -> None:
     target = workspace.settings.home / "model.safetensors"
     api.export_composition(workspace, api.plan_composition(workspace), target)
-    (composition,) = workspace.registry.compositions("miniature")
+    (composition,) = workspace.registry.compositions.all("miniature")
     client.delete_run(composition.run_id)
     ((subject, problem),) = damage(workspace)
     assert (subject, "run was deleted" in problem) == (str(target), True)

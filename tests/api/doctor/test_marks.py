@@ -71,7 +71,7 @@ def test_what_was_verified_before_it_was_exported_again_lacks_nothing(
     api.verify(workspace, exported, images=1)
     target = exported.with_name("again.safetensors")
     api.export_composition(workspace, api.plan_composition(workspace), target)
-    first, second = workspace.registry.compositions("miniature")
+    first, second = workspace.registry.compositions.all("miniature")
     assert first.export_digest == second.export_digest
     assert damage(workspace) == []
 
@@ -91,6 +91,6 @@ def test_a_verification_that_was_killed_is_completed_with_its_mark(
         api.verify(workspace, exported, images=1)
     workspace = api.open_workspace(workspace.settings)
     assert workspace.audit.events()[-1].action == "verify"
-    (composition,) = workspace.registry.compositions("miniature")
+    (composition,) = workspace.registry.compositions.all("miniature")
     assert composition.verification is not None
     assert damage(workspace) == []

@@ -28,7 +28,7 @@ def verified(workspace: api.Workspace) -> api.Workspace:
 
 @pytest.fixture
 def kept(verified: api.Workspace) -> Measurement:
-    (measurement,) = verified.registry.measurements("miniature", "verification")
+    (measurement,) = verified.registry.measurements.all("miniature", "verification")
     return measurement
 
 
@@ -40,7 +40,7 @@ def damage(workspace: api.Workspace) -> list[str]:
 
 def forge(workspace: api.Workspace, client: MlflowClient, kept: Measurement) -> None:
     """Makes the stored report say that all is well, with all that MLflow knows of it."""
-    path = workspace.registry.download_report(kept)
+    path = workspace.registry.measurements.download(kept)
     document = json.loads(path.read_text(encoding="utf-8"))
     document["passed"] = True
     for check in document["checks"]:
@@ -54,7 +54,7 @@ def forge(workspace: api.Workspace, client: MlflowClient, kept: Measurement) -> 
 def test_a_replaced_report_is_noticed_even_with_its_registered_digest(
     verified: api.Workspace, client: MlflowClient, kept: Measurement
 ) -> None:
-    path = verified.registry.download_report(kept)
+    path = verified.registry.measurements.download(kept)
     content = path.read_bytes()
     path.write_bytes(content + b" ")
     (problem,) = damage(verified)
@@ -101,14 +101,14 @@ def test_a_deleted_measurement_is_missed_until_it_is_restored_or_made_again(
 
 def test_a_report_that_was_measured_twice_the_same_has_two_runs(verified: api.Workspace) -> None:
     api.verify(verified, images=1, gates={"ordinary": 0.0})
-    assert len(verified.registry.measurements("miniature", "verification")) == 2
+    assert len(verified.registry.measurements.all("miniature", "verification")) == 2
     assert api.examine_registry(verified).findings == ()
 
 
 def test_a_run_that_no_event_tells_of_is_named(verified: api.Workspace, tmp_path: Path) -> None:
     report = tmp_path / "report.json"
     report.write_text("{}")
-    verified.registry.record_measurement("miniature", "attack", "c" * 64, report, metrics={})
+    verified.registry.measurements.record("miniature", "attack", "c" * 64, report, metrics={})
     (problem,) = damage(verified)
     assert problem.startswith("attack of run")
     assert "trail does not know its report" in problem

@@ -44,7 +44,7 @@ def test_nothing_is_changed_and_the_image_is_not_overwritten_unasked(
     assert Image.open(plot).width > 1000
     with pytest.raises(AlreadyExistsError):
         api.plan_capacity(workspace, NAMES[:2], **request)  # type: ignore[arg-type]
-    assert workspace.registry.concepts("miniature") == ()
+    assert workspace.registry.shifts.concepts("miniature") == ()
 
 
 def test_an_unknown_profile_is_refused(workspace: api.Workspace) -> None:

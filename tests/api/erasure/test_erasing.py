@@ -27,7 +27,7 @@ def test_an_erased_concept_becomes_an_active_version_with_its_lineage(
     assert result.statement == "Caravaggio: erased (version 1)"
     assert result.samples is not None
     assert result.samples.is_file()
-    (version,) = workspace.registry.versions("miniature", "Caravaggio")
+    (version,) = workspace.registry.shifts.versions("miniature", "Caravaggio")
     assert version.active
     assert version.reason == "request 17"
     assert {"", "Picasso", "CCS 2024", "watermark SRS-ME"} <= set(version.protected)
@@ -92,7 +92,7 @@ def test_an_interrupted_training_leaves_the_registry_as_it_was(workspace: api.Wo
     before = workspace.audit.events()
     with pytest.raises(KeyboardInterrupt):
         api.erase(workspace, ["Picasso"], method="srs-me", observe=interrupt)
-    assert workspace.registry.concepts("miniature") == ()
+    assert workspace.registry.shifts.concepts("miniature") == ()
     assert workspace.audit.events() == before
     assert states(workspace)["Picasso"] == "generates"
 
@@ -125,7 +125,7 @@ def test_a_plan_changes_nothing(workspace: api.Workspace) -> None:
     (plan,) = api.plan_erasures(workspace, ["Picasso"])
     assert plan.capacity["free"] == 256 - plan.capacity["rank"]
     assert plan.capacity["predicted_residual"] < 0.01
-    assert workspace.registry.concepts("miniature") == ()
+    assert workspace.registry.shifts.concepts("miniature") == ()
 
 
 def test_concepts_registered_later_make_older_shifts_stale_until_they_are_refreshed(
@@ -137,7 +137,7 @@ def test_concepts_registered_later_make_older_shifts_stale_until_they_are_refres
     assert api.plan_refresh(workspace) == (("Picasso", ("Rembrandt",)),)
     (fresh,) = api.refresh(workspace)
     assert fresh.version == 2
-    old, new = workspace.registry.versions("miniature", "Picasso")
+    old, new = workspace.registry.shifts.versions("miniature", "Picasso")
     assert "Rembrandt" not in old.protected
     assert "Rembrandt" in new.protected
     assert new.predecessor == old.digest
@@ -158,7 +158,10 @@ def test_a_stored_version_can_be_made_active_again(workspace: api.Workspace) -> 
     api.restore(workspace, ["Picasso"], reason="licence")
     (again,) = api.erase(workspace, ["Picasso@1"], reason="licence ended")
     assert again.digest == first.digest
-    assert [v.active for v in workspace.registry.versions("miniature", "Picasso")] == [True, False]
+    assert [v.active for v in workspace.registry.shifts.versions("miniature", "Picasso")] == [
+        True,
+        False,
+    ]
 
 
 def test_protecting_more_than_the_space_holds_is_refused_with_the_remedy(
@@ -167,7 +170,7 @@ def test_protecting_more_than_the_space_holds_is_refused_with_the_remedy(
     sentences = [f"a {a} by {b}" for a in workspace.base.subjects for b in ("me", "you", "him")]
     with pytest.raises(CapacityError, match="Protect"):
         api.erase(workspace, ["Picasso"], protect=sentences)
-    assert workspace.registry.concepts("miniature") == ()
+    assert workspace.registry.shifts.concepts("miniature") == ()
 
 
 @pytest.mark.parametrize(

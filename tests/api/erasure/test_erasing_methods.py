@@ -31,7 +31,7 @@ def test_every_method_gives_a_version_that_composes_and_restores(
     if method in ("esd", "concept-ablation"):
         options = options | {"learning_rate": 1e-3}
     api.erase(workspace, ["Caravaggio"], method=method, options=options)
-    (version,) = workspace.registry.versions("miniature", "Caravaggio")
+    (version,) = workspace.registry.shifts.versions("miniature", "Caravaggio")
     assert version.method == method
     assert version.metrics["relative_change"] > 0
     unet = workspace.pipeline.unet
@@ -48,7 +48,7 @@ def test_a_dense_shift_of_every_other_layer_exports_and_verifies_against_its_fil
 ) -> None:
     options = QUICK | {"layers": "u", "learning_rate": 1e-4}
     api.erase(workspace, ["Caravaggio"], method="esd", options=options)
-    (version,) = workspace.registry.versions("miniature", "Caravaggio")
+    (version,) = workspace.registry.shifts.versions("miniature", "Caravaggio")
     shift = workspace.shift(version)
     assert "conv_in.bias" in shift.dense
     assert not any("attn2" in name for name in shift.dense)
@@ -71,7 +71,7 @@ def test_parameters_that_are_zero_in_the_base_may_change(
     assert any(not p.any() for p in pipelines.parameters(workspace.pipeline.unet).values())
     (result,) = api.erase(workspace, ["mo"], method="esd", options=QUICK | {"layers": "u"})
     assert 0 < result.metrics["relative_change"] < float("inf")
-    (version,) = workspace.registry.versions("other", "mo")
+    (version,) = workspace.registry.shifts.versions("other", "mo")
     assert len(workspace.shift(version).dense) > 200
 
 
@@ -99,7 +99,10 @@ def test_a_joint_training_gives_one_separable_version_a_concept(workspace: api.W
     assert all(result.metrics["worst_leak"] <= 1e-5 for result in results)
     trained = [p for p in seen if p.stage == "training Caravaggio, Picasso"]
     assert [p.done for p in trained] == [1, 2, 3]
-    assert {v.concept for v in workspace.registry.active("miniature")} == {"Caravaggio", "Picasso"}
+    assert {v.concept for v in workspace.registry.shifts.active("miniature")} == {
+        "Caravaggio",
+        "Picasso",
+    }
     assert len([e for e in workspace.audit.events() if e.action == "erase"]) == 2
 
 
@@ -117,7 +120,7 @@ def test_what_must_never_return_is_neither_restored_nor_released(
     assert list(tmp_path.glob("model*")) == []
     api.erase(workspace, ["Caravaggio"])  # by a recoverable method: now it may
     api.restore(workspace, ["Caravaggio"], reason="licence")
-    assert workspace.registry.active("miniature") == []
+    assert workspace.registry.shifts.active("miniature") == []
 
 
 @pytest.mark.parametrize("method", ["srs-me", "esd"])
@@ -155,7 +158,7 @@ def test_an_interrupted_training_continues_to_the_very_same_shift(
 def test_a_bounded_leak_is_recorded_and_verified(workspace: api.Workspace) -> None:
     names = [f"{first} {last}" for first in ("Ada", "Bo", "Cy", "Di") for last in ("Nox", "Orb")]
     api.erase(workspace, names, profile="svd:0.003")
-    for version in workspace.registry.active("miniature"):
+    for version in workspace.registry.shifts.active("miniature"):
         shift = workspace.shift(version)
         assert 1e-5 < shift.metrics["leak_bound"] < 10
         assert version.metrics["worst_leak"] <= shift.metrics["leak_bound"]

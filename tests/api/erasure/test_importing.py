@@ -56,7 +56,7 @@ def test_a_partial_state_dict_becomes_a_version_with_its_origin(
     assert foreign.parameters == foreign.text_layers == 14
     (result,) = api.import_shift(workspace, foreign, reason="from a partner")
     assert result.statement.startswith("Caravaggio: erased (version 1, imported from esd-Cara")
-    (version,) = workspace.registry.active("miniature")
+    (version,) = workspace.registry.shifts.active("miniature")
     shift = workspace.shift(version)
     assert shift.method == "imported"
     assert not shift.separable
@@ -79,7 +79,7 @@ def test_decoupling_keeps_both_versions_and_says_what_it_cost_and_gained(
     assert decoupled.metrics["noise_on_protected_before"] > 0.01
     assert 0.02 < decoupled.metrics["kept_change"] < 1
     assert decoupled.metrics["noise_on_names"] > 0.01
-    versions = workspace.registry.versions("miniature", "Caravaggio")
+    versions = workspace.registry.shifts.versions("miniature", "Caravaggio")
     assert [version.method for version in versions] == ["imported", "decoupled"]
     assert [version.active for version in versions] == [False, True]
     assert versions[1].predecessor == versions[0].digest
@@ -110,7 +110,7 @@ def test_a_decoupled_shift_is_refreshed_from_its_origin(
     (result,) = api.refresh(workspace, ["Caravaggio"])
     assert "Somebody New" in result.plan.protected
     assert dict(api.plan_refresh(workspace)).get("Caravaggio") is None
-    versions = workspace.registry.versions("miniature", "Caravaggio")
+    versions = workspace.registry.shifts.versions("miniature", "Caravaggio")
     assert versions[2].predecessor == versions[1].digest
     shift = workspace.shift(versions[2])
     assert shift.hyperparameters["origin"] == versions[0].digest
@@ -167,8 +167,8 @@ def test_a_whole_erased_checkpoint_comes_back_as_the_shift_that_made_it(
         assert torch.equal(again, shipped[name]), name
     with pytest.raises(CapacityError, match="no layer that sees the text alone"):
         api.import_shift(other, foreign, decouple=True)
-    assert other.registry.active("miniature") == []  # stored, and not applied
-    assert len(other.registry.versions("miniature", "Caravaggio")) == 1
+    assert other.registry.shifts.active("miniature") == []  # stored, and not applied
+    assert len(other.registry.shifts.versions("miniature", "Caravaggio")) == 1
 
 
 @pytest.mark.parametrize("damage", ["nan", "width", "nothing", "foreign base"])
@@ -187,7 +187,7 @@ def test_what_cannot_be_used_is_refused_and_nothing_is_registered(
     save_file({f"{layer}.weight": tensors[damage].contiguous()}, path)
     with pytest.raises((InvalidInputError, IncompatibleError)):
         api.read_import(workspace, path, "Picasso")
-    assert workspace.registry.concepts("miniature") == ()
+    assert workspace.registry.shifts.concepts("miniature") == ()
     assert not [e for e in workspace.audit.events() if e.action == "import"]
 
 

@@ -33,7 +33,9 @@ def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
 
 
 def digests(workspace: api.Workspace) -> dict[str, str]:
-    return {version.concept: version.digest for version in workspace.registry.active("miniature")}
+    return {
+        version.concept: version.digest for version in workspace.registry.shifts.active("miniature")
+    }
 
 
 @pytest.fixture
@@ -57,8 +59,8 @@ def test_shifts_found_by_workers_are_those_found_one_after_the_other(
     shared = [result.digest for result in api.erase(another, names, **request, engine=engine)]
     assert shared == alone
     for name in names:
-        (version,) = another.registry.versions("miniature", name)
-        steps = another.registry.training_curves(version)["correlation"]
+        (version,) = another.registry.shifts.versions("miniature", name)
+        steps = another.registry.trainings.curves(version)["correlation"]
         assert [step for step, _ in steps] == [1, 2, 3]
     assert sorted(e.concepts for e in another.audit.events() if e.action == "erase") == [
         ("Edvard Munch",),
@@ -99,7 +101,7 @@ def test_one_that_fails_leaves_the_others_registered_and_is_named(
     assert "Picasso: erased (version 1); Edvard Munch: erased (version 1)" in message
     assert message.endswith("shiftreg erase Caravaggio")
     assert digests(workspace).keys() == {"Picasso", "Edvard Munch"}
-    assert workspace.registry.versions("miniature", "Picasso")
+    assert workspace.registry.shifts.versions("miniature", "Picasso")
 
 
 @pytest.mark.slow
@@ -116,8 +118,8 @@ def test_what_was_trained_together_is_registered_one_by_one(
         api.erase(workspace, NAMES[:2], method="srs-me-joint", options=OPTIONS)
     assert caught.value.missing == ("Caravaggio",)
     assert "Picasso: erased (version 1)" in str(caught.value)
-    (version,) = workspace.registry.versions("miniature", "Picasso")
-    assert workspace.registry.training_curves(version)
+    (version,) = workspace.registry.shifts.versions("miniature", "Picasso")
+    assert workspace.registry.trainings.curves(version)
     assert api.examine_registry(workspace).findings == ()
 
 
@@ -149,7 +151,7 @@ def test_a_worker_that_is_killed_in_a_training_goes_on_where_it_was(
         (result,) = api.erase(workspace, ["Picasso"], **request, engine=pool, observe=kill)
     assert killed
     assert result.digest == whole
-    runs = [v.run_id for v in workspace.registry.versions("miniature", "Picasso")]
+    runs = [v.run_id for v in workspace.registry.shifts.versions("miniature", "Picasso")]
     assert len(set(runs)) == 2
 
 

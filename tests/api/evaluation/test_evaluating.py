@@ -83,10 +83,10 @@ def test_the_report_the_grid_and_the_record_are_kept(
     assert evaluation.image is not None
     with Image.open(evaluation.image) as image:
         assert image.width > image.height / 2
-    (kept,) = owner.registry.measurements("miniature", "evaluation")
+    (kept,) = owner.registry.measurements.all("miniature", "evaluation")
     assert kept.digest == evaluation.steps[-1].digest
     assert kept.passed == evaluation.passed
-    assert json.loads(owner.registry.download_report(kept).read_text()) == report
+    assert json.loads(owner.registry.measurements.download(kept).read_text()) == report
     grid_file = mlflow.artifacts.download_artifacts(
         run_id=kept.run_id,
         artifact_path=f"evaluation/{evaluation.image.name}",
@@ -115,7 +115,7 @@ def test_a_scene_of_the_paper_plays_and_stands_beside_its_numbers(owner: api.Wor
 def test_a_scene_changes_nothing_of_the_workspace(
     evaluation: Evaluation, owner: api.Workspace
 ) -> None:
-    assert owner.registry.concepts("miniature") == ()
+    assert owner.registry.shifts.concepts("miniature") == ()
     assert {event.action for event in owner.audit.events()} == {"init", "evaluate"}
 
 
@@ -186,7 +186,7 @@ def test_what_cannot_be_registered_is_not_kept(
         return {path for path in folder.glob("*") if path.is_file()}
 
     before = kept()
-    monkeypatch.setattr(owner.registry, "record_measurement", refuse)
+    monkeypatch.setattr(owner.registry.measurements, "record", refuse)
     with pytest.raises(OSError, match="no"):
         api.evaluate(owner, Scene("Unkept", ("Picasso",), ()), images=2, wordings="none")
     assert kept() == before

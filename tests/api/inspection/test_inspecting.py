@@ -27,7 +27,7 @@ OTHER_KEY = "model.diffusion_model.input_blocks.0.0.weight"
 def register(workspace: api.Workspace, shift: ConceptShift) -> None:
     """Registers a version without painting anything."""
     base = workspace.base.name
-    with workspace.registry.training_run(base, shift.concept, {}) as log:
+    with workspace.registry.trainings.run(base, shift.concept, {}) as log:
         register_shift(workspace, log, shift, {}, action="erase", reason="", activate=True)
 
 
@@ -437,7 +437,7 @@ def test_a_shift_that_the_registry_lost_is_said_not_to_be_looked_for(
     path = tmp_path / "model.ckpt"
     api.export_composition(workspace, api.plan_composition(workspace), path)
     (version,) = workspace.versions("Picasso")
-    file = workspace.registry.download_shift(version)
+    file = workspace.registry.shifts.download(version)
     file.write_bytes(file.read_bytes()[:-1])
     fresh = api.open_workspace(workspace.settings)
     result = inspect_file(fresh, path)

@@ -163,7 +163,7 @@ def test_no_base_is_registered_or_loaded(place: Workspace, pair: tuple[Path, Pat
     note(pair[0], {"0_0.png": ("Picasso", 0)})
     measure_folders(place, pair[0], [pair[1]], classifier=style)
     with pytest.raises(NotFoundError):
-        place.registry.base("miniature")
+        place.registry.bases.read("miniature")
     assert not {"base", "pipeline", "folder"} & set(vars(place))
 
 

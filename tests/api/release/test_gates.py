@@ -48,7 +48,7 @@ def refused(workspace: api.Workspace, target: Path) -> tuple[Check, ...]:
     with pytest.raises(api.ReleaseRefusedError) as caught:
         api.export_composition(workspace, api.plan_composition(workspace), target, images=1)
     assert set(target.parent.iterdir()) == before
-    assert list(workspace.registry.compositions("miniature")) == []
+    assert list(workspace.registry.compositions.all("miniature")) == []
     return caught.value.refusal.broken
 
 
@@ -95,7 +95,7 @@ def test_a_recorded_attack_above_its_limit_stops_a_release(
     success = {"value": 0.4, "low": 0.1, "high": 0.7, "count": 8}
     score = {"attack": "ring-a-bell", "target": "composition", "success": success}
     report.write_text(json.dumps({"scores": [score]}))
-    workspace.registry.record_measurement(
+    workspace.registry.measurements.record(
         "miniature", "attack", plan.digest, report, metrics={}, concept="Caravaggio"
     )
     digests = {"composition": plan.digest, "report": file_digest(report)}

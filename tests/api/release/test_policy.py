@@ -27,11 +27,11 @@ def verified(workspace: api.Workspace) -> api.Workspace:
 def test_a_report_that_is_recorded_past_the_trail_counts_for_nothing(
     verified: api.Workspace, tmp_path: Path
 ) -> None:
-    (kept,) = verified.registry.measurements("miniature", "verification")
+    (kept,) = verified.registry.measurements.all("miniature", "verification")
     report = tmp_path / "forged.json"
-    content = verified.registry.download_report(kept).read_text(encoding="utf-8")
+    content = verified.registry.measurements.download(kept).read_text(encoding="utf-8")
     report.write_text(content.replace('"passed": false', '"passed": true') + " ", encoding="utf-8")
-    forged = verified.registry.record_measurement(
+    forged = verified.registry.measurements.record(
         "miniature", "verification", kept.digest, report, metrics={}, passed=True
     )
     standing = api.policy_standing(verified)
@@ -41,7 +41,7 @@ def test_a_report_that_is_recorded_past_the_trail_counts_for_nothing(
 
 
 def test_what_is_gone_is_missed(verified: api.Workspace) -> None:
-    (kept,) = verified.registry.measurements("miniature", "verification")
+    (kept,) = verified.registry.measurements.all("miniature", "verification")
     MlflowClient(verified.registry.uri).delete_run(kept.run_id)
     standing = api.policy_standing(verified)
     assert [check.name for check in standing.checks if not check.passed] == ["verification"]

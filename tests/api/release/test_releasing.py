@@ -119,7 +119,7 @@ def test_a_signed_release_is_whole_and_says_who_signed_it(
     (event,) = [e for e in shop.audit.events() if e.action == "export" and e.reason == "v1"]
     assert event.details["signer"] == report.signer
     assert event.digests["export"] == torch_free_digest(released)
-    (version,) = [v for v in shop.registry.compositions("miniature") if v.reason == "v1"]
+    (version,) = [v for v in shop.registry.compositions.all("miniature") if v.reason == "v1"]
     assert version.verification is not None
     assert version.verification["passed"] is True
 
@@ -153,7 +153,7 @@ def test_the_bill_names_export_base_and_shift_by_their_digests(
 ) -> None:
     bill = json.loads(beside(released, ".cdx.json").read_text())
     (number,) = [version for _, version, _ in api.plan_composition(shop).shifts]
-    version = shop.registry.version("miniature", "Caravaggio", str(number))
+    version = shop.registry.shifts.version("miniature", "Caravaggio", str(number))
     exported = bill["metadata"]["component"]
     assert exported["hashes"][0]["content"] == torch_free_digest(released)
     digests = {part["version"]: part["hashes"][0]["content"] for part in bill["components"]}
@@ -371,7 +371,7 @@ def test_a_file_that_breaks_a_gate_never_appears(shop: api.Workspace, tmp_path: 
     checks = refused(workspace, tmp_path / "model.ckpt", images=1)
     assert names(checks) == ["ordinary"]
     assert checks[0].value > checks[0].limit == 0.0
-    (measurement, *_) = reversed(workspace.registry.measurements("miniature", "verification"))
+    (measurement, *_) = reversed(workspace.registry.measurements.all("miniature", "verification"))
     assert measurement.passed is False
     assert measurement.export_digest == ""
 

@@ -51,10 +51,10 @@ def test_a_page_says_what_holds_what_it_looks_like_and_how_it_came_about(
 
     # The page is kept with its images, and noted.
     assert result.digest == file_digest(path)
-    (kept,) = erased.registry.measurements("miniature", "report")
+    (kept,) = erased.registry.measurements.all("miniature", "report")
     assert (kept.run_id, kept.digest) == (result.run_id, result.plan.digest)
     assert kept.passed == result.passed
-    assert erased.registry.download_report(kept).read_bytes() == path.read_bytes()
+    assert erased.registry.measurements.download(kept).read_bytes() == path.read_bytes()
     artifacts = MlflowClient(erased.registry.uri).list_artifacts(kept.run_id, "report")
     assert {"report/erased-concepts.png", "report/watermark.png", "report/report.html"} <= {
         artifact.path for artifact in artifacts
@@ -94,7 +94,7 @@ def test_a_page_that_cannot_be_registered_is_not_kept(
     monkeypatch: pytest.MonkeyPatch,
     before: str | None,
 ) -> None:
-    record = workspace.registry.record_measurement
+    record = workspace.registry.measurements.record
 
     def refuse(base: str, kind: str, *arguments: Any, **options: Any) -> Any:
         if kind == "report":
@@ -133,7 +133,7 @@ def test_a_page_about_a_file_shows_its_recipe_and_marks_its_export(
         "All tensors equal base plus named shifts, bit for bit.",
     ):
         assert words in html
-    (kept,) = erased.registry.measurements("miniature", "report")
+    (kept,) = erased.registry.measurements.all("miniature", "report")
     assert kept.export_digest == export.digest
 
 

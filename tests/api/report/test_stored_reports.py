@@ -28,7 +28,7 @@ def keep(
 ) -> None:
     report = folder / f"{kind}.json"
     report.write_text(json.dumps(value if isinstance(value, dict) else api.to_json(value)))
-    kept = workspace.registry.record_measurement(
+    kept = workspace.registry.measurements.record(
         "miniature", kind, digest, report, metrics={}, concept=concept
     )
     workspace.audit.append(
@@ -109,7 +109,7 @@ def test_a_report_that_the_trail_does_not_know_is_named_and_not_shown(
         report = tmp_path / f"{name}.json"
         value = evaluation("forged") if name == "evaluation" else attack(plan.digest, "forged")
         report.write_text(json.dumps(api.to_json(value)))
-        erased.registry.record_measurement(
+        erased.registry.measurements.record(
             "miniature", name, plan.digest, report, metrics={}, concept="Caravaggio"
         )
     part, notes = stored_reports.stored_evaluation(erased, plan)

@@ -162,7 +162,7 @@ def test_a_lora_that_names_another_family_is_refused_whatever_its_shapes(
     save_file(tensors, file, {"ss_base_model_version": "sd_v1"})
     with pytest.raises(IncompatibleError, match=r"Diffusion 1\.x .* Diffusion XL\. .*--base"):
         api.read_import(workspace, file, "ann")
-    assert not workspace.registry.concepts("base")
+    assert not workspace.registry.shifts.concepts("base")
 
 
 def test_the_command_line_registers_a_transformer(

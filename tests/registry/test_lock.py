@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from shiftreg.errors import StorageError
-from shiftreg.registry import Registry, open_registry, turns
+from shiftreg.registry import Registry, lock, open_registry
 from shiftreg.registry.store import Store, connect
 
 
@@ -26,7 +26,7 @@ def shared(home: Path) -> Store:
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(turns, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(lock, "POLL_SECONDS", 0.01)
 
 
 def test_only_one_has_a_turn(store: Store) -> None:
@@ -35,12 +35,12 @@ def test_only_one_has_a_turn(store: Store) -> None:
 
     def work(number: int) -> None:
         for _ in range(5):
-            with turns.turn(store):
+            with lock.lock(store):
                 inside.append(number)
                 most.append(len(inside))
                 inside.remove(number)
 
-    with turns.turn(store):  # makes what turns are written to
+    with lock.lock(store):  # makes what turns are written to
         threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
         for thread in threads:
             thread.start()
@@ -51,18 +51,18 @@ def test_only_one_has_a_turn(store: Store) -> None:
 
 
 def test_a_failure_inside_ends_the_turn(store: Store) -> None:
-    with pytest.raises(ValueError, match="mine"), turns.turn(store):
+    with pytest.raises(ValueError, match="mine"), lock.lock(store):
         raise ValueError("mine")
-    with turns.turn(store):
+    with lock.lock(store):
         pass
 
 
 def test_who_waits_too_long_is_told(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    with turns.turn(store):
-        monkeypatch.setattr(turns, "WAIT_SECONDS", 0.1)
+    with lock.lock(store):
+        monkeypatch.setattr(lock, "WAIT_SECONDS", 0.1)
         with (
             pytest.raises(StorageError, match=r"changing the registry .* for 0 s"),
-            turns.turn(store),
+            lock.lock(store),
         ):
             pass
 
@@ -71,9 +71,9 @@ def test_the_turn_of_who_died_is_ended_by_the_next(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = shared(home)
-    turns._take(store)  # and never ended
-    monkeypatch.setattr(turns, "LEASE_SECONDS", 0.2)
-    with turns.turn(store):
+    lock._take(store)  # and never ended
+    monkeypatch.setattr(lock, "LEASE_SECONDS", 0.2)
+    with lock.lock(store):
         pass
 
 
@@ -81,32 +81,32 @@ def test_who_was_only_slow_learns_that_another_had_the_turn(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = shared(home)
-    monkeypatch.setattr(turns, "LEASE_SECONDS", 0.1)
-    with pytest.raises(StorageError, match="another client took its turn"), turns.turn(store):
-        another = turns._take(store)
-        assert turns._end(store, another)
+    monkeypatch.setattr(lock, "LEASE_SECONDS", 0.1)
+    with pytest.raises(StorageError, match="another client took its turn"), lock.lock(store):
+        another = lock._take(store)
+        assert lock._end(store, another)
 
 
 def test_turns_go_on_in_a_new_run_and_everybody_finds_it(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = shared(home)
-    first = turns._first_run(store)
-    monkeypatch.setattr(turns, "TURNS_PER_RUN", 3)
+    first = lock._first_run(store)
+    monkeypatch.setattr(lock, "TURNS_PER_RUN", 3)
     for _ in range(7):
-        with turns.turn(store):
+        with lock.lock(store):
             pass
-    assert turns._first_run(store) != first
+    assert lock._first_run(store) != first
     # Somebody who still knows the first run is led on from there.
-    store.client.set_registered_model_tag(turns.POINTER, turns.RUN_TAG, first)
-    taken = turns._take(store)
+    store.client.set_registered_model_tag(lock.POINTER, lock.RUN_TAG, first)
+    taken = lock._take(store)
     assert taken.number == 2
     assert len(store.client.get_run(first).data.params) == 6
 
 
 def test_a_registry_that_others_share_lists_no_turns(home: Path) -> None:
     registry = Registry(shared(home))
-    with registry.turn():
+    with registry.lock():
         pass
-    assert registry.bases() == ()
-    assert open_registry(home).bases() == ()
+    assert registry.bases.all() == ()
+    assert open_registry(home).bases.all() == ()

@@ -36,7 +36,7 @@ NEXT_RUN = "next run: "
 
 
 @contextmanager
-def turn(store: Store) -> Iterator[None]:
+def lock(store: Store) -> Iterator[None]:
     """Keeps everybody else from changing what is active.
 
     Args:
@@ -55,10 +55,10 @@ def turn(store: Store) -> Iterator[None]:
 
 @contextmanager
 def _file_turn(store: Store) -> Iterator[None]:
-    lock = FileLock(store.home / "changes.lock", timeout=WAIT_SECONDS)
+    file = FileLock(store.home / "changes.lock", timeout=WAIT_SECONDS)
     with translated_errors(store.uri):
         try:
-            lock.acquire()
+            file.acquire()
         except Timeout as error:
             raise StorageError(
                 f"Others have been changing the registry {store.uri} for {WAIT_SECONDS:.0f} s. "
@@ -67,7 +67,7 @@ def _file_turn(store: Store) -> Iterator[None]:
     try:
         yield
     finally:
-        lock.release()
+        file.release()
 
 
 @contextmanager
