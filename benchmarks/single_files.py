@@ -27,7 +27,7 @@ from torch import Tensor
 from shiftreg.checkpoints import compare_checkpoint
 from shiftreg.checkpoints.base_folder import read_config
 from shiftreg.checkpoints.ckpt_file import write_ckpt
-from shiftreg.checkpoints.compvis_text import long_name
+from shiftreg.checkpoints.compvis import long_name
 from shiftreg.checkpoints.digested_file import DigestedFile
 from shiftreg.checkpoints.single_file import component_places, to_single_file
 from shiftreg.checkpoints.stored import PIECE, TensorSource

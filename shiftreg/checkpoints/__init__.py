@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from shiftreg.checkpoints.adapter_export import (
+    ADAPTER_FORMS,
+    AdapterForm,
+    AdapterNames,
     check_adapter_name,
     check_adapter_target,
     compare_adapter,
     write_adapter,
 )
-from shiftreg.checkpoints.adapter_names import ADAPTER_FORMS, AdapterForm, AdapterNames
 from shiftreg.checkpoints.atomic import atomic_file, atomic_folder, storage_errors
 from shiftreg.checkpoints.base_folder import (
+    check_base_weights,
     network_folder,
     parameter_reader,
     read_component,
     unet_dtype,
 )
-from shiftreg.checkpoints.base_weights import check_base_weights
 from shiftreg.checkpoints.comparison import (
     Comparison,
     compare_checkpoint,
@@ -26,10 +28,11 @@ from shiftreg.checkpoints.comparison import (
 from shiftreg.checkpoints.conversion import (
     SingleFile,
     is_single_file,
+    read_origin,
     single_file_contents,
     sort_single_file,
+    write_base,
 )
-from shiftreg.checkpoints.converted_folder import read_origin, write_base
 from shiftreg.checkpoints.export import (
     Export,
     card_path_of,
@@ -41,20 +44,21 @@ from shiftreg.checkpoints.export import (
     recipe_path_of,
 )
 from shiftreg.checkpoints.files import file_digest, folder_digest
-from shiftreg.checkpoints.foreign import ForeignChange, change_of_base, read_foreign
+from shiftreg.checkpoints.foreign import ForeignChange, StatedBase, change_of_base, read_foreign
 from shiftreg.checkpoints.foreign_files import ForeignFile, read_foreign_file
-from shiftreg.checkpoints.model_facts import ModelFacts, hub_name, model_facts
 from shiftreg.checkpoints.model_spec import (
     COMPVIS,
     DIFFUSERS,
+    ModelFacts,
     export_metadata,
     export_title,
+    hub_name,
     joined,
     kohya_metadata,
+    model_facts,
     state_sentences,
 )
 from shiftreg.checkpoints.shift_file import load_shift, save_shift
-from shiftreg.checkpoints.stated_base import StatedBase
 from shiftreg.checkpoints.together import Placement, placed_together
 from shiftreg.checkpoints.torch_file import load_pickle_checkpoint
 from shiftreg.checkpoints.unfinished import Unfinished

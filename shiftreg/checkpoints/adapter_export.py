@@ -1,16 +1,21 @@
-"""Writing an adapter: a file of changes that a server adds to a model, with its recipe."""
+"""Writing an adapter: a file of changes that a server adds to a model, with its recipe.
+
+The names under which it holds them are read in ``lora_keys``.
+"""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 
 from shiftreg.checkpoints.atomic import atomic_file
+from shiftreg.checkpoints.base_folder import network_folder, read_config, stored_component
+from shiftreg.checkpoints.compvis import unet_key
 from shiftreg.checkpoints.digested_file import DigestedFile
 from shiftreg.checkpoints.export import (
     RECIPE_KEY,
@@ -20,10 +25,142 @@ from shiftreg.checkpoints.export import (
     recipe_digest,
     recipe_path_of,
 )
-from shiftreg.checkpoints.model_spec import HASH_KEY
+from shiftreg.checkpoints.lora_keys import KOHYA_PREFIX
+from shiftreg.checkpoints.model_spec import HASH_KEY, ModelFacts
 from shiftreg.checkpoints.stored import LoadedTensor, raw_bytes
 from shiftreg.checkpoints.tensor_files import read_safetensors, widest_first, write_safetensors
-from shiftreg.errors import InvalidInputError
+from shiftreg.errors import IncompatibleError, InvalidInputError
+
+AdapterForm = Literal["diffusers", "kohya", "diff"]
+ADAPTER_FORMS: tuple[str, ...] = get_args(AdapterForm)
+UNET_PREFIX = "unet."
+PEFT_PREFIX = "base_model.model."  # where diffusers has no loader, peft itself reads a file
+
+
+class AdapterNames:
+    """Names for the parameters of one base's UNet or transformer."""
+
+    def __init__(
+        self,
+        shapes: Mapping[str, tuple[int, ...]],
+        compvis_config: Mapping[str, Any] | None,
+        *,
+        is_unet: bool = True,
+    ) -> None:
+        """Use :meth:`of` for a base on disk.
+
+        Args:
+            shapes: Of the parameters.
+            compvis_config: Of the UNet, if kohya's files name its layers by CompVis's names: those
+                of SDXL do; those of Stable Diffusion 1 and 2 take diffusers'.
+            is_unet: Whether the base is a UNet, and no transformer.
+        """
+        self._shapes, self._config, self._is_unet = shapes, compvis_config, is_unet
+
+    @classmethod
+    def of(cls, base_folder: Path, facts: ModelFacts) -> AdapterNames:
+        """Reads which parameters a base has.
+
+        Args:
+            base_folder: The diffusers folder.
+            facts: About the base.
+        """
+        network = network_folder(base_folder)
+        shapes = {name: stored.shape for name, stored in stored_component(network).items()}
+        config = read_config(network) if facts.is_sdxl else None
+        return cls(shapes, config, is_unet=network.name == "unet")
+
+    def check_form(self, form: str) -> None:
+        """Refuses a form that no server reads for such a base.
+
+        Raises:
+            InvalidInputError: It is kohya's, or of dense differences, and the base no UNet.
+        """
+        if form != "diffusers" and not self._is_unet:
+            raise InvalidInputError(
+                f"Adapters of form '{form}' are for UNets, and this base is a transformer. "
+                "Use --form diffusers, which peft reads, or export a whole model."
+            )
+
+    def shape(self, parameter: str) -> tuple[int, ...]:
+        """The shape of a parameter, by the name that shifts give it.
+
+        Raises:
+            IncompatibleError: The UNet has none of that name.
+        """
+        full = f"{parameter}.weight" if f"{parameter}.weight" in self._shapes else parameter
+        if full not in self._shapes:
+            raise IncompatibleError(
+                f"The base has no layer '{parameter}'. Export shifts that were made for this base."
+            )
+        return self._shapes[full]
+
+    def is_weight(self, parameter: str) -> bool:
+        """Whether it is the weight of a linear or convolutional layer."""
+        return f"{parameter}.weight" in self._shapes and len(self.shape(parameter)) > 1
+
+    def pair(self, form: AdapterForm, module: str, down: Tensor, up: Tensor) -> dict[str, Tensor]:
+        """The tensors of a low-rank change.
+
+        Args:
+            form: "diffusers" or "kohya".
+            module: The layer.
+            down: ``(r, d_in)``.
+            up: ``(d_out, r)``.
+        """
+        shape, rank = self.shape(module), len(down)
+        down = down.reshape(rank, *shape[1:])
+        up = up.reshape(shape[0], rank, *[1] * (len(shape) - 2))
+        if form == "diffusers":
+            prefix = UNET_PREFIX if self._is_unet else PEFT_PREFIX
+            return {
+                f"{prefix}{module}.lora_A.weight": down,
+                f"{prefix}{module}.lora_B.weight": up,
+            }
+        name = self._kohya(module)
+        return {
+            f"{name}.lora_down.weight": down,
+            f"{name}.lora_up.weight": up,
+            # The scale is alpha / rank, and all of it is in the factors already.
+            f"{name}.alpha": torch.tensor(float(rank)),
+        }
+
+    def difference(self, parameter: str, delta: Tensor) -> dict[str, Tensor]:
+        """The tensors of a dense change.
+
+        Raises:
+            InvalidInputError: The parameter is neither a weight nor a bias.
+        """
+        delta = delta.reshape(self.shape(parameter))
+        if f"{parameter}.weight" in self._shapes:
+            return {f"{self._kohya(parameter)}.diff": delta}
+        module, _, role = parameter.rpartition(".")
+        if role != "bias" or f"{module}.weight" not in self._shapes:
+            raise InvalidInputError(
+                f"Adapters change weights and biases of layers, and '{parameter}' is neither. "
+                "Export a whole model: shiftreg compose --export FILE"
+            )
+        return {f"{self._kohya(module)}.diff_b": delta}
+
+    def complete(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Puts an empty ``diff`` beside each lone ``diff_b``, which A1111 refuses to read alone."""
+        lone = {
+            self._kohya(module): shape
+            for module, shape in self._modules().items()
+            if f"{self._kohya(module)}.diff_b" in tensors
+            and f"{self._kohya(module)}.diff" not in tensors
+        }
+        dtype = next(iter(tensors.values())).dtype
+        return tensors | {f"{n}.diff": torch.zeros(s, dtype=dtype) for n, s in lone.items()}
+
+    def _modules(self) -> dict[str, tuple[int, ...]]:
+        weights = (name for name in self._shapes if name.endswith(".weight"))
+        return {name.removesuffix(".weight"): self._shapes[name] for name in weights}
+
+    def _kohya(self, module: str) -> str:
+        if self._config is not None:
+            module = unet_key(f"{module}.weight", self._config).removesuffix(".weight")
+        return KOHYA_PREFIX + module.replace(".", "_")
 
 
 def check_adapter_name(target: Path) -> None:

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from shiftreg.checkpoints.adapter_config import AdapterConfig, parse_adapter_config
-from shiftreg.checkpoints.architecture import probable_architecture
 from shiftreg.checkpoints.foreign_files import ForeignFile
 from shiftreg.checkpoints.lora_keys import sort_lora
 from shiftreg.checkpoints.weight_change import (
@@ -16,6 +15,7 @@ from shiftreg.checkpoints.weight_change import (
     check_weights,
     dtype_names,
     fit_shape,
+    probable_architecture,
     shape_text,
     single_precision,
 )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from shiftreg.checkpoints.architecture import probable_architecture
+from shiftreg.checkpoints.weight_change import probable_architecture
 from shiftreg.errors import IncompatibleError, InvalidInputError
 
 # Words that no tensor of a whole model has in its name: LoRA's, and those of its relatives.

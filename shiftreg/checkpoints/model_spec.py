@@ -1,4 +1,4 @@
-"""The metadata of exports: ModelSpec 1.0.1, kohya's keys, and our own.
+"""What a base is in other tools' terms, and the metadata of exports: ModelSpec, kohya's, ours.
 
 All of it follows from the recipe and the base, so that equal exports are equal files. A file's
 ``modelspec.hash_sha256`` is that of its tensors, and stands before them: adapters, which are in
@@ -10,16 +10,124 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from shiftreg.canonical import canonical_json
-from shiftreg.checkpoints.export import recipe_digest
-from shiftreg.checkpoints.model_facts import ModelFacts
+import yaml
 
+from shiftreg.canonical import canonical_json
+from shiftreg.checkpoints.base_folder import network_folder, read_config
+from shiftreg.checkpoints.export import recipe_digest
+from shiftreg.checkpoints.files import reading
+from shiftreg.checkpoints.folder_export import CARD_NAME
+from shiftreg.errors import ShiftregError
+
+SD1, SD2, SD2_V = "stable-diffusion-v1", "stable-diffusion-v2-512", "stable-diffusion-v2-768-v"
+SDXL, REFINER = "stable-diffusion-xl-v1-base", "stable-diffusion-xl-v1-refiner"
+WIDTHS = {768: SD1, 1024: SD2}
+KOHYA_VERSIONS = {SD1: "sd_v1", SD2: "sd_v2", SD2_V: "sd_v2_v", SDXL: "sdxl_base_v1-0"}
+PREDICTIONS = {"epsilon": "epsilon", "v_prediction": "v"}
+CONFIGS = ("config.json", "scheduler_config.json", "model_index.json")
+ENCODERS = ("text_encoder", "text_encoder_2")
+LICENCE_KEYS = ("license", "license_name", "license_link")
+CACHED = re.compile(r"models--(?P<owner>[^/\\]+)--(?P<name>[^/\\]+)[/\\]snapshots[/\\]")
 SPEC_VERSION = "1.0.1"
 COMPVIS = "https://github.com/Stability-AI/generative-models"
 DIFFUSERS = "diffusers"
 HASH_KEY = "modelspec.hash_sha256"
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What the configurations of a base say of it.
+
+    Attributes:
+        architecture: ModelSpec's name, such as "stable-diffusion-v1"; "stable-diffusion" for a
+            UNet of that kind that fits no release, and the pipeline's class for other kinds.
+        kohya_version: kohya's name, such as "sd_v1"; "" if it has none.
+        resolution: Such as "512x512"; "" if it does not follow.
+        prediction: "epsilon" or "v"; "" if the scheduler does not say.
+        licence: ``license``, ``license_name`` and ``license_link`` of the base's own card.
+    """
+
+    architecture: str
+    kohya_version: str
+    resolution: str
+    prediction: str
+    licence: Mapping[str, str]
+
+    @property
+    def is_sdxl(self) -> bool:
+        """Whether kohya's files name its layers by CompVis's names."""
+        return self.architecture in (SDXL, REFINER)
+
+
+def model_facts(base_folder: Path, card: Path | None = None) -> ModelFacts:
+    """Reads what the configurations of a base say of it.
+
+    Args:
+        base_folder: The diffusers folder.
+        card: The base's own model card; the folder's by default.
+    """
+    network = network_folder(base_folder)
+    unet, vae, scheduler = map(_config, (network, base_folder / "vae", base_folder / "scheduler"))
+    prediction = PREDICTIONS.get(str(scheduler.get("prediction_type", "epsilon")), "")
+    architecture = _architecture(base_folder, unet, prediction if scheduler else "")
+    return ModelFacts(
+        architecture=architecture,
+        kohya_version=KOHYA_VERSIONS.get(architecture, ""),
+        resolution=_resolution(unet, vae),
+        prediction=prediction if scheduler else "",
+        licence=_licence(card or base_folder / CARD_NAME),
+    )
+
+
+def hub_name(source: str) -> str:
+    """The name on the hub of a base that lies in its cache; "" of any other folder.
+
+    Args:
+        source: Where the base is.
+    """
+    found = CACHED.search(source)
+    return f"{found['owner']}/{found['name']}" if found else ""
+
+
+def _config(component: Path) -> dict[str, Any]:
+    for name in CONFIGS:
+        if (component / name).is_file():
+            return read_config(component, name)
+    return {}
+
+
+def _architecture(base_folder: Path, unet: Mapping[str, Any], prediction: str) -> str:
+    kind = str(_config(base_folder).get("_class_name", ""))
+    if not unet or (kind and not kind.startswith("StableDiffusion")):
+        return kind.removesuffix("Pipeline").lower() or "unknown"
+    if unet.get("addition_embed_type") == "text_time":
+        first, second = ((base_folder / part).is_dir() for part in ENCODERS)
+        return REFINER if second and not first else SDXL
+    architecture = WIDTHS.get(unet.get("cross_attention_dim", 0), "stable-diffusion")
+    return SD2_V if architecture == SD2 and prediction == "v" else architecture
+
+
+def _resolution(unet: Mapping[str, Any], vae: Mapping[str, Any]) -> str:
+    size, levels = unet.get("sample_size"), vae.get("block_out_channels")
+    if not isinstance(size, int) or not isinstance(levels, list) or not levels:
+        return ""
+    pixels = size * 2 ** (len(levels) - 1)
+    return f"{pixels}x{pixels}"
+
+
+def _licence(card: Path) -> dict[str, str]:
+    """What the front matter of a card says; nothing if it cannot be read."""
+    with suppress(ShiftregError), reading(card):
+        text = card.read_text(encoding="utf-8")
+        if found := re.match(r"\s*---\r?\n(.*?)\r?\n---", text, re.DOTALL):
+            said = yaml.safe_load(found[1])
+            return {key: said[key] for key in LICENCE_KEYS if isinstance(said.get(key), str)}
+    return {}
 
 
 def export_metadata(

@@ -5,10 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from shiftreg.checkpoints.arranged import TurnedTensor, joined, reshaped, rows
-from shiftreg.checkpoints.compvis import UNET_PREFIX, VAE_PREFIX, unet_key, vae_key
-from shiftreg.checkpoints.compvis_text import Place, text_place, text_prefix
-from shiftreg.checkpoints.stored import TensorSource
+from shiftreg.checkpoints.compvis import (
+    UNET_PREFIX,
+    VAE_PREFIX,
+    Place,
+    text_place,
+    text_prefix,
+    unet_key,
+    vae_key,
+)
+from shiftreg.checkpoints.stored import TensorSource, TurnedTensor, joined, reshaped, rows
 from shiftreg.errors import InvalidInputError
 
 

@@ -19,8 +19,7 @@ from shiftreg.checkpoints.base_folder import (
     single_file_components,
     stored_component,
 )
-from shiftreg.checkpoints.compvis import UNET_PREFIX, unet_key, vae_key
-from shiftreg.checkpoints.compvis_text import text_place
+from shiftreg.checkpoints.compvis import UNET_PREFIX, text_place, unet_key, vae_key
 from shiftreg.checkpoints.merged import single_file_state
 from shiftreg.checkpoints.single_file import component_places, from_single_file, to_single_file
 from shiftreg.checkpoints.stored import LoadedTensor, TensorSource, whole

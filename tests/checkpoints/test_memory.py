@@ -76,7 +76,7 @@ from pathlib import Path
 from shiftreg.checkpoints import export_checkpoint, single_file_contents
 from shiftreg.checkpoints import sort_single_file, write_base
 from shiftreg.checkpoints.base_folder import single_file_components, stored_component
-from shiftreg.checkpoints.compvis_text import long_name
+from shiftreg.checkpoints.compvis import long_name
 
 def peak():
     lines = Path("/proc/self/status").read_text().splitlines()

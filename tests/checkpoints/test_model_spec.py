@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from shiftreg.checkpoints.model_facts import hub_name, model_facts
+from shiftreg.checkpoints.model_spec import hub_name, model_facts
 
 
 def base(folder: Path, unet: dict[str, Any], **parts: dict[str, Any]) -> Path:

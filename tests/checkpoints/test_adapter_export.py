@@ -13,7 +13,7 @@ from diffusers.loaders.lora_conversion_utils import (
 )
 from torch import Tensor, nn
 
-from shiftreg.checkpoints.adapter_names import AdapterNames
+from shiftreg.checkpoints.adapter_export import AdapterNames
 from shiftreg.errors import IncompatibleError, InvalidInputError
 
 SD14 = {"cross_attention_dim": 768, "attention_head_dim": 8}
