@@ -22,7 +22,7 @@ from shiftreg import api, miniature, pipelines
 from shiftreg.api.composition.composing import plan_shifts
 from shiftreg.compose import merged_weights
 from shiftreg.settings import Settings
-from shiftreg.subspace import leaks
+from shiftreg.subspace import drifts
 
 CONCEPT = "Caravaggio"
 ERASED = (CONCEPT, f"a painting of a church by {CONCEPT}")
@@ -67,8 +67,8 @@ def main() -> None:
                 form,
                 dtype,
                 f"{file.stat().st_size / 1e6:.1f} MB",
-                number(result.worst_leak),
-                number(result.plain_leak),
+                number(result.max_drift),
+                number(result.plain_drift),
             ]
             if dtype == "float32":
                 row[-1] = "-"
@@ -87,7 +87,7 @@ def merged(workspace: api.Workspace, protected: Tensor, dtype: torch.dtype) -> f
     for layer, weight in pipelines.layer_weights(workspace.pipeline.unet).items():
         before = weight.to(dtype)
         after = before + shift.delta_weight(layer).to(dtype)
-        moved.append(leaks(protected, after.double() - before.double(), weight).max())
+        moved.append(drifts(protected, after.double() - before.double(), weight).max())
     return float(max(moved))
 
 

@@ -91,7 +91,7 @@ WITH_PICTURES = (
     "artists exact, svd:1e-2 + soft + naming",
     "artists exact, svd:3e-3 + soft + naming",
 )
-LEAKS_WITH_PICTURES = ("svd:1e-1, all names", "svd:1e-2, all names", "svd:1e-3, all names")
+DRIFT_WITH_IMAGES = ("svd:1e-1, all names", "svd:1e-2, all names", "svd:1e-3, all names")
 
 
 @dataclass
@@ -174,7 +174,7 @@ class Names:
             null_basis=basis,
         )
 
-    def leaks(self, embeds: Tensor, embedding_map: Tensor) -> Tensor:
+    def drifts(self, embeds: Tensor, embedding_map: Tensor) -> Tensor:
         """``max_l |e delta_l'| / |e W_l'|`` of each prompt ``(n, L, d_in)``."""
         moved, kept = (
             (rows @ self.stacked.T).split(self.sizes, -1)
@@ -236,27 +236,27 @@ def algebra(
     count = len(maps)
     single = []
     for position, embedding_map in enumerate(maps):
-        row = names.leaks(names.name_embeds, embedding_map)
+        row = names.drifts(names.name_embeds, embedding_map)
         row[position] = 0
         single.append(float(row.max()))
     restored = [
-        float(names.leaks(names.name_embeds[[k]], together - maps[k]).max()) for k in range(count)
+        float(names.drifts(names.name_embeds[[k]], together - maps[k]).max()) for k in range(count)
     ]
     sentences = [
-        float(names.leaks(names.sentences[k], together - maps[k]).max()) for k in range(count)
+        float(names.drifts(names.sentences[k], together - maps[k]).max()) for k in range(count)
     ]
     bare = [names.unmet(names.problems[k].only([0]), maps[k]) for k in range(count)]
     wordings = [names.unmet(names.problems[k], maps[k]) for k in range(count)]
     return {
         "strategy": strategy.label,
         "free": min(free),
-        "listed leak": float(names.leaks(names.listed, together).max()),
-        "leak, one shift": max(single),
-        "leak, all others on": max(restored),
-        "leak, all others on, median": float(np.median(restored)),
-        "leak, all others on, artists": max(restored[:artists]),
-        "leak, wordings, artists": max(sentences[:artists]),
-        "leak, ordinary": float(names.leaks(names.ordinary_embeds, together).max()),
+        "listed drift": float(names.drifts(names.listed, together).max()),
+        "drift, one shift": max(single),
+        "drift, all others on": max(restored),
+        "drift, all others on, median": float(np.median(restored)),
+        "drift, all others on, artists": max(restored[:artists]),
+        "drift, wordings, artists": max(sentences[:artists]),
+        "drift, ordinary": float(names.drifts(names.ordinary_embeds, together).max()),
         "unmet, name, artists": max(bare[:artists]),
         "unmet, wordings, artists": max(wordings[:artists]),
         "unmet, name, median": float(np.median(bare)),
@@ -274,8 +274,8 @@ def curve(names: Names) -> list[dict[str, Any]]:
         problem = names.problem(0, strategy, 0, registered)
         capacity = predict_capacity(problem, names.weights, [0])
         embedding_map = ClosedForm().embedding_map(problem)
-        leaks = names.leaks(names.name_embeds[:registered], embedding_map)
-        leaks[0] = 0
+        drifts = names.drifts(names.name_embeds[:registered], embedding_map)
+        drifts[0] = 0
         rows.append(
             {
                 "profile": profile,
@@ -284,7 +284,7 @@ def curve(names: Names) -> list[dict[str, Any]]:
                 "residual": capacity.predicted_residual,
                 "ratio": capacity.predicted_ratio,
                 "unmet, wordings": names.unmet(problem, embedding_map),
-                "leak": float(leaks.max()),
+                "drift": float(drifts.max()),
             }
         )
     return rows
@@ -322,19 +322,19 @@ class Images:
             return lpips_distances(self.bench.base_images(cell), self.bench.generate(cell))
 
     def restored_names(self, maps: list[Tensor]) -> list[dict[str, Any]]:
-        """Leak and LPIPS of each artist's name with all other shifts on."""
+        """Drift and LPIPS of each artist's name with all other shifts on."""
         together = sum(maps, torch.zeros_like(maps[0]))
         points = []
         for k, artist in enumerate(self.artists):
             others = together - maps[k]
             for key, cell in self._cells(artist):
-                leaks = self.names.leaks(self.names.encode(cell.prompts), others)
+                drifts = self.names.drifts(self.names.encode(cell.prompts), others)
                 distances = self.distances(cell, others)
                 points.append(
                     {
                         "artist": artist,
                         "cell": key,
-                        "leak": float(leaks.max()),
+                        "drift": float(drifts.max()),
                         "LPIPS": float(distances.mean()),
                         "LPIPS worst": float(distances.max()),
                     }
@@ -385,25 +385,25 @@ def figures(results: dict[str, Any], folder: Path) -> None:
 
     chart, axes = pyplot.subplots(1, 2, figsize=(11, 4), layout="constrained")
     for row in results["strategies"]:
-        left, up = row["leak, all others on"], row["unmet, wordings, artists"]
+        left, up = row["drift, all others on"], row["unmet, wordings, artists"]
         axes[0].scatter(max(left, 1e-6), up, label=row["strategy"])
     axes[0].set(
-        xscale="log", xlabel="leak of the worst name, 99 shifts on", ylabel="undone, artists"
+        xscale="log", xlabel="drift of the worst name, 99 shifts on", ylabel="undone, artists"
     )
     axes[0].legend(fontsize=5, loc="lower left")
     for label, points in results["points"].items():
         shown = [p for p in points if p["cell"] == "name"]
         axes[1].scatter(
-            [max(p["leak"], 1e-6) for p in shown],
+            [max(p["drift"], 1e-6) for p in shown],
             [max(p["LPIPS worst"], 1e-6) for p in shown],
             label=label,
         )
     axes[1].axhline(0.005, color="grey", linewidth=0.8)
     axes[1].set(
-        xscale="log", yscale="log", xlabel="leak of an artist's name", ylabel="LPIPS, worst image"
+        xscale="log", yscale="log", xlabel="drift of an artist's name", ylabel="LPIPS, worst image"
     )
     axes[1].legend(fontsize=6)
-    chart.savefig(folder / "capacity-leak.png", dpi=110)
+    chart.savefig(folder / "capacity-drift.png", dpi=110)
 
 
 def main() -> None:
@@ -454,7 +454,7 @@ def main() -> None:
             results["points"][strategy.label] = measured.pop("points")
             results["images"][strategy.label] = measured
             print(measured, flush=True)
-        elif images and strategy.label in LEAKS_WITH_PICTURES:
+        elif images and strategy.label in DRIFT_WITH_IMAGES:
             results["points"][strategy.label] = images.restored_names(maps)
         keep()
     if arguments.figures:

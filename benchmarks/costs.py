@@ -19,7 +19,7 @@ def erasure_costs(workspace: api.Workspace, erased: ErasureResult, images: int) 
     held_out = [w for w in step.wordings if w.family == "held-out wordings"]
     return {
         "seconds": erased.metrics["seconds"],
-        "worst leak": erased.metrics["worst_leak"],
+        "max drift": erased.metrics["max_drift"],
         "ordinary LPIPS": step.ordinary.value,
         "others' held-out LPIPS": max(w.lpips.value for w in held_out if w.role != "forgotten"),
         "found by name": next(s for s in step.scores if s.concept == concept).accuracy.value,

@@ -10,7 +10,7 @@ Loaded in float32, XL takes 14 GB: 2.6 billion parameters of its UNet, 0.8 of it
 Images of 1024 x 1024 beside that might not fit into 23 GiB, so the bases' `sample_size` is made
 small, which changes no weight: what `erase` generates and predicts is of 128 x 128. Random weights
 show nothing anyway. For the same reason files are verified tensor by tensor against base plus
-shifts, and not with `shiftreg verify`, which generates many; leaks are those that `erase` measures.
+shifts, and not with `shiftreg verify`, which generates many; drifts are those that `erase` measures.
 Random text encoders hardly tell prompts apart, so that shifts can be smaller than float16's steps:
 the adapter, in float32, is where `inspect` has to find the shift; what it finds in the export is
 said.
@@ -39,7 +39,7 @@ from shiftreg.settings import Settings
 
 CONCEPT = "Caravaggio"
 SAMPLE_SIZE = 16  # of latents
-LEAK = 1e-5  # of keys and values of protected prompts, as the gate of verify
+DRIFT = 1e-5  # of keys and values of protected prompts, as the gate of verify
 Values = dict[str, Any]
 
 
@@ -64,11 +64,11 @@ def init(room: Path) -> Values:
 
 def erase(room: Path) -> Values:
     (result,) = api.erase(opened(room), [CONCEPT], method="closed-form", reason="benchmark")
-    leak = result.metrics["worst_leak"]
+    drift = result.metrics["max_drift"]
     return {
-        "worst leak": leak,
+        "max drift": drift,
         "relative change": result.metrics["relative_change"],
-        "passed": leak <= LEAK and result.metrics["relative_change"] > 0,
+        "passed": drift <= DRIFT and result.metrics["relative_change"] > 0,
     }
 
 

@@ -34,18 +34,18 @@ def plan(value: AdapterPlan) -> RenderableType:
 
 def result(value: AdapterResult) -> RenderableType:
     """An adapter that was written."""
-    leak = "as the shifts do: they are in it as they are" if value.exact else None
-    if value.worst_leak is not None:
-        leak = f"by {number(value.worst_leak)}"
-    if value.plain_leak is not None:
-        leak = f"{leak} (plain rounding: {number(value.plain_leak)})"
+    drift = "as the shifts do: they are in it as they are" if value.exact else None
+    if value.max_drift is not None:
+        drift = f"by {number(value.max_drift)}"
+    if value.plain_drift is not None:
+        drift = f"{drift} (plain rounding: {number(value.plain_drift)})"
     kept = None if value.change_kept == 1 else f"{value.change_kept:.1%} of the change, or more"
     return pairs(
         {
             "written": value.path,
             "size": size(value.path),
             "digest": value.digest,
-            "moves protected prompts": leak,
+            "moves protected prompts": drift,
             "each layer keeps": kept,
             "recipe": value.recipe_path,
             "card": value.card_path,

@@ -76,7 +76,7 @@ def erasure_plan(plan: ErasurePlan) -> RenderableType:
 def capacity(rows: Sequence[CapacityRow]) -> RenderableType:
     """What further concepts would take, a row each."""
     table = make_table(
-        "Profile", "Concept", "Used", "Free", "Stays", "|delta|/|W|", "Largest leak", "Verdict"
+        "Profile", "Concept", "Used", "Free", "Stays", "|delta|/|W|", "Max drift", "Verdict"
     )
     for row in rows:
         table.add_row(
@@ -86,7 +86,7 @@ def capacity(rows: Sequence[CapacityRow]) -> RenderableType:
             str(row.free),
             f"{row.residual:.1%}",
             number(row.ratio),
-            f"{row.leak:.1e}",
+            f"{row.max_drift:.1e}",
             Text(row.verdict, style=VERDICT_STYLES[row.verdict]),
         )
     return table

@@ -84,8 +84,8 @@ def main() -> None:
 
     # Two requests arrive. Each becomes a version in the registry.
     for result in api.erase(workspace, ["Caravaggio", "Picasso"], reason="request 17"):
-        change, leak = result.metrics["relative_change"], result.metrics["worst_leak"]
-        print(f"{result.statement}: change {change:.2f}, leak {leak:.0e}")
+        change, drift = result.metrics["relative_change"], result.metrics["max_drift"]
+        print(f"{result.statement}: change {change:.2f}, drift {drift:.0e}")
 
     # What a model with both shifts does, in words, in numbers and in images.
     plan = api.plan_composition(workspace)

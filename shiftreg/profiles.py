@@ -1,4 +1,4 @@
-"""Profiles: how much of a protected prompt is kept exactly, and what the rest may leak.
+"""Profiles: how much of a protected prompt is kept exactly, and how far the rest may drift.
 
 With every row of every prompt protected, ``d_in`` is used up after a few prompts. Most of those
 rows are nearly the same: a profile keeps fewer directions, and bounds what the others let through.
@@ -137,8 +137,8 @@ def _directions_for_shares(
     return int((unkept > tolerance * total[:, None]).any(dim=0).sum())
 
 
-def leak_bound(rows: Tensor, support: Tensor, factor: Tensor, weight: Tensor) -> float:
-    """Bounds :func:`~shiftreg.subspace.leak` of any change ``factor @ support`` of that size.
+def drift_bound(rows: Tensor, support: Tensor, factor: Tensor, weight: Tensor) -> float:
+    """Bounds :func:`~shiftreg.subspace.drift` of any change ``factor @ support`` of that size.
 
     ``|e (A S)'|_F <= |e S'|_F |A|_2``: known before the change is, once its size is.
 

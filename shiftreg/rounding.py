@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from shiftreg.errors import InvalidInputError
-from shiftreg.subspace import leak
+from shiftreg.subspace import drift
 
 DAMPING = 1e-4
 FINE_ENTRIES = 128
@@ -67,7 +67,7 @@ def residual(rounded: Tensor, reference: Tensor, protected_rows: Tensor) -> floa
         reference: ``(d_out, d_in)``, what it should be for those rows.
         protected_rows: ``E (k, d_in)``.
     """
-    return leak(protected_rows, rounded.double() - reference.double(), reference)
+    return drift(protected_rows, rounded.double() - reference.double(), reference)
 
 
 @dataclass(frozen=True)

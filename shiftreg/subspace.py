@@ -135,7 +135,7 @@ def relative_change(delta_weight: Tensor, weight: Tensor) -> float:
     return float(delta_weight.double().norm() / weight.double().norm())
 
 
-def leak(rows: Tensor, delta_weight: Tensor, weight: Tensor) -> float:
+def drift(rows: Tensor, delta_weight: Tensor, weight: Tensor) -> float:
     """Relative change of the keys or values of a prompt: ``|e delta.T|_F / |e W.T|_F``.
 
     Args:
@@ -147,8 +147,8 @@ def leak(rows: Tensor, delta_weight: Tensor, weight: Tensor) -> float:
     return float((rows @ delta_weight.double().T).norm() / (rows @ weight.double().T).norm())
 
 
-def leaks(embeds: Tensor, delta_weight: Tensor, weight: Tensor) -> Tensor:
-    """:func:`leak` of many prompts at once.
+def drifts(embeds: Tensor, delta_weight: Tensor, weight: Tensor) -> Tensor:
+    """:func:`drift` of many prompts at once.
 
     Args:
         embeds: ``(n, L, d_in)``.

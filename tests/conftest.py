@@ -165,7 +165,7 @@ def shift() -> ConceptShift:
         protected_digest="c" * 64,
         preserved=("a house",),
         hyperparameters={"mu": 10.0, "steps": 3, "nested": {"list": [1, None, True]}},
-        metrics={"leak": 1.5e-14},
+        metrics={"drift": 1.5e-14},
     )
 
 

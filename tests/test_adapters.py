@@ -96,8 +96,8 @@ def test_rounding_leaves_what_is_protected_alone() -> None:
     exact = Factors(support, up)
     plain = round_factors(exact, torch.float16, None)
     rounded = round_factors(exact, torch.float16, Feedback.of(protected))
-    leak, plain_leak = ((protected @ f.product().T).norm() for f in (rounded, plain))
-    assert leak < plain_leak / 10
+    drift, plain_drift = ((protected @ f.product().T).norm() for f in (rounded, plain))
+    assert drift < plain_drift / 10
     # Elsewhere the change is what it was, up to rounding.
     assert (rounded.product() - exact.product()).norm() < 2e-3 * exact.product().norm()
     assert rounded.down.dtype == rounded.up.dtype == torch.float16

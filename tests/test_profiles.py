@@ -1,4 +1,4 @@
-"""Profiles: what is kept exactly stays exact, and the leak of the rest is bounded."""
+"""Profiles: what is kept exactly stays exact, and the drift of the rest is bounded."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from shiftreg.errors import InvalidInputError
 from shiftreg.profiles import (
     Profile,
     compressed_rows,
-    leak_bound,
+    drift_bound,
     profile_null_basis,
     weighted_rows,
 )
-from shiftreg.subspace import leak, null_space_basis
+from shiftreg.subspace import drift, null_space_basis
 
 LENGTH = 6
 seeds = st.integers(0, 9999)
@@ -123,7 +123,7 @@ def test_a_larger_tolerance_frees_more_and_nothing_else(
 
 
 @given(counts_of, seeds, approximate, st.integers(0, 99))
-def test_the_bound_is_never_below_the_measured_leak(
+def test_the_bound_is_never_below_the_measured_drift(
     counts: list[int], seed: int, profile: Profile, change: int
 ) -> None:
     embeds = prompts(counts, seed=seed)
@@ -132,16 +132,16 @@ def test_the_bound_is_never_below_the_measured_leak(
     factor = torch.randn(8, len(basis), generator=generator, dtype=torch.float64)
     weight = torch.randn(8, 30, generator=generator, dtype=torch.float64)
     for rows in embeds:
-        measured = leak(rows, factor @ basis, weight)
-        assert measured <= leak_bound(rows, basis, factor, weight) * (1 + 1e-9) + 1e-14
+        measured = drift(rows, factor @ basis, weight)
+        assert measured <= drift_bound(rows, basis, factor, weight) * (1 + 1e-9) + 1e-14
 
 
-def test_the_bound_is_reached_by_a_change_in_the_leaking_direction() -> None:
+def test_the_bound_is_reached_by_a_change_in_the_drifting_direction() -> None:
     rows, weight = torch.tensor([[3.0, 4.0]]), torch.eye(2)
     support, factor = torch.tensor([[0.0, 1.0]]), torch.tensor([[0.0], [0.5]])
-    assert leak_bound(rows, support, factor, weight) == pytest.approx(0.4)
-    assert leak(rows, factor @ support, weight) == pytest.approx(0.4)
-    assert leak_bound(rows, support[:0], factor[:, :0], weight) == 0
+    assert drift_bound(rows, support, factor, weight) == pytest.approx(0.4)
+    assert drift(rows, factor @ support, weight) == pytest.approx(0.4)
+    assert drift_bound(rows, support[:0], factor[:, :0], weight) == 0
 
 
 def test_directions_shared_by_prompts_are_paid_for_once() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from shiftreg.errors import InvalidInputError
 from shiftreg.subspace import (
-    leak,
+    drift,
     null_space_basis,
     project_rows,
     relative_change,
@@ -163,9 +163,9 @@ def test_with_nothing_free_there_is_no_support() -> None:
     assert (support.shape, factors["a"].shape) == ((0, 6), (3, 0))
 
 
-def test_leak_and_relative_change_are_ratios() -> None:
+def test_drift_and_relative_change_are_ratios() -> None:
     weight = torch.eye(3)
     rows = torch.tensor([[1.0, 0.0, 0.0]])
-    assert leak(rows, 0.5 * weight, weight) == pytest.approx(0.5)
-    assert leak(rows, torch.diag(torch.tensor([0.0, 1.0, 1.0])), weight) == 0
+    assert drift(rows, 0.5 * weight, weight) == pytest.approx(0.5)
+    assert drift(rows, torch.diag(torch.tensor([0.0, 1.0, 1.0])), weight) == 0
     assert relative_change(2 * weight, weight) == pytest.approx(2)

@@ -103,7 +103,7 @@ class ErasureResult:
         plan: What was done.
         version: Number of the new version of the concept.
         digest: The shift's.
-        metrics: Measured, e.g. ``relative_change``, ``worst_leak``, ``iterations``, ``seconds``.
+        metrics: Measured, e.g. ``relative_change``, ``max_drift``, ``iterations``, ``seconds``.
         stale: Older active shifts that do not protect this concept: run ``shiftreg refresh``.
         samples: Image of before and after, a local file, if one was made.
         statement: "Caravaggio: erased (version 1)".

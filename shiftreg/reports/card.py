@@ -113,7 +113,7 @@ def fenced(lines: Sequence[str], language: str) -> str:
 def _shift_row(shift: CardShift) -> dict[str, Any]:
     metrics = {
         name: number(shift.metrics[key]) if key in shift.metrics else "not measured"
-        for name, key in (("change", "relative_change"), ("leak", "worst_leak"))
+        for name, key in (("change", "relative_change"), ("drift", "max_drift"))
     }
     return {
         "concept": markdown(shift.concept),

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from shiftreg.checks import Check
 from shiftreg.shift import ConceptShift
-from shiftreg.subspace import leaks
+from shiftreg.subspace import drifts
 
 
 def separability_row(
@@ -28,7 +28,7 @@ def separability_row(
     embeds = prompt_embeds.double()
     worst = embeds.new_zeros(len(embeds))
     for layer in (layer for layer in shift.layers if layer in weights):
-        worst = worst.maximum(leaks(embeds, shift.delta_weight(layer), weights[layer]))
+        worst = worst.maximum(drifts(embeds, shift.delta_weight(layer), weights[layer]))
     return worst.tolist()
 
 
@@ -38,7 +38,7 @@ def separability_checks(
     """Judges how far each shift moves prompts of others, one check a shift.
 
     A shift that keeps others to a tolerance says how far it may move them (its metric
-    ``leak_bound``), and is held to that.
+    ``drift_bound``), and is held to that.
 
     Args:
         matrix: Concept of a shift -> prompt -> residual.
@@ -51,7 +51,7 @@ def separability_checks(
         if not row:
             continue
         prompt = max(row, key=lambda p: row[p])
-        limit = max(gate, shift.metrics.get("leak_bound", 0.0))
+        limit = max(gate, shift.metrics.get("drift_bound", 0.0))
         explanation = (
             f"The shift of {shift.concept} moves '{prompt}' most, by {row[prompt]:.1e} of its size."
         )

@@ -47,8 +47,8 @@ def result(plan: api.AdapterPlan, tmp_path: Path) -> api.AdapterResult:
         version=3,
         exact=False,
         change_kept=1.0,
-        worst_leak=3.6e-6,
-        plain_leak=1.9e-4,
+        max_drift=3.6e-6,
+        plain_drift=1.9e-4,
     )
 
 
@@ -110,7 +110,7 @@ def test_a_dry_run_writes_nothing(made: list[Any]) -> None:
 def test_json_is_one_document(made: list[Any]) -> None:
     document = json.loads(start("Caravaggio", "c.safetensors", "--json").stdout)
     assert document["schema_version"] == 1
-    assert document["worst_leak"] == 3.6e-6
+    assert document["max_drift"] == 3.6e-6
     assert document["plan"]["strength"].startswith("At strength 1")
 
 

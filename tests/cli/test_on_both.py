@@ -98,7 +98,7 @@ def test_the_story_of_a_concept(shiftreg: Run, place: Path, tmp_path: Path) -> N
         ("Caravaggio", 2)
     ]
     page = tmp_path / "report.html"
-    # What Monet's two versions leak into others is too much: the page says so.
+    # Monet's two versions make others drift too far: the page says so.
     shiftreg("report", "--out", str(page), "--images", "1", code=1)
     assert "licence 3 ended" in page.read_text()
     assert "Caravaggio" in shiftreg("show", "Caravaggio@2").stdout

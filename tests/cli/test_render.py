@@ -94,7 +94,7 @@ def test_a_concept_shows_its_versions_and_history(values: Any, draw: Draw) -> No
     text = draw(render.concept(values.detail))
     assert "Version 2, active" in text
     assert values.state.digest in text
-    assert "worst_leak 2e-08" in text
+    assert "max_drift 2e-08" in text
     assert "2026-11-24T02:00:00Z" in text
 
 

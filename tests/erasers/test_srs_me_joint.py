@@ -47,7 +47,7 @@ def quick(**changes: float) -> SrsMeJoint:
     return SrsMeJoint(**(values | {"ridge": 0.01} | changes))  # type: ignore[arg-type]
 
 
-def leak(rows: Tensor, erasure: Erasure, weights: dict[str, Tensor]) -> float:
+def drift(rows: Tensor, erasure: Erasure, weights: dict[str, Tensor]) -> float:
     rows = rows.flatten(0, 1).double()
     return max(
         float((rows @ (erasure.factors[name].double() @ erasure.support.double()).T).norm())
@@ -64,8 +64,10 @@ def test_each_concept_s_own_protected_prompts_are_exact(
     other_protected: Tensor,
 ) -> None:
     first, second = quick(iterations=30).erase_jointly(problems, weights, both)
-    assert leak(protected_embeds, first, weights) <= 1e-5 < leak(other_protected, first, weights)
-    assert leak(other_protected, second, weights) <= 1e-5 < leak(protected_embeds, second, weights)
+    assert drift(protected_embeds, first, weights) <= 1e-5 < drift(other_protected, first, weights)
+    assert (
+        drift(other_protected, second, weights) <= 1e-5 < drift(protected_embeds, second, weights)
+    )
 
 
 def test_every_correlation_falls_to_tau_and_then_it_ends(
@@ -164,7 +166,7 @@ def test_a_batch_of_one_is_srs_me(
     values: dict[str, Any] = {"iterations": 15, "pool_size": 32}
     alone = SrsMeJoint(**values).erase(problem, weights, data, seed=1)
     same_bits(alone, SrsMe(**values).erase(problem, weights, data, seed=1))
-    assert leak(protected_embeds, alone, weights) <= 1e-5
+    assert drift(protected_embeds, alone, weights) <= 1e-5
 
 
 def test_interrupted_and_continued_it_gives_the_same_bits(

@@ -25,7 +25,7 @@ def test_a_composition_is_read_back_as_it_was_registered(
         export_path="/models/clean.safetensors",
         export_digest="1" * 64,
         recipe_digest="2" * 64,
-        verification={"passed": True, "leak": 0.0},
+        verification={"passed": True, "drift": 0.0},
         files=[recipe],
         reason="release",
         actor="someone",
@@ -34,7 +34,7 @@ def test_a_composition_is_read_back_as_it_was_registered(
     assert made.shifts == (("Picasso", 1, picasso.digest), ("Klee", 1, klee.digest))
     assert made.erased == ("Picasso", "Klee")
     assert made.restored == ("Monet",)
-    assert made.verification == {"passed": True, "leak": 0.0}
+    assert made.verification == {"passed": True, "drift": 0.0}
     assert open_registry(home).compositions.all("miniature") == [made]
     files = MlflowClient(registry.uri).list_artifacts(made.run_id, "composition")
     assert {file.path for file in files} == {
@@ -60,7 +60,7 @@ def test_compositions_are_no_concepts(registry: Registry, erase: Erase) -> None:
 
 
 def test_a_long_verification_report_is_kept_whole(registry: Registry) -> None:
-    report = {"leaks": [[f"prompt {number}", 0.0] for number in range(5000)]}
+    report = {"drifts": [[f"prompt {number}", 0.0] for number in range(5000)]}
     made = registry.compositions.register("miniature", [], digest="c" * 64, verification=report)
     assert made.verification == report
     assert registry.compositions.all("miniature") == [made]

@@ -58,11 +58,11 @@ def test_odd_names_and_long_values_are_logged(registry: Registry) -> None:
     parameters = {"prompts": ["é" * 50] * 1000, "a/b: c?": None, "..": 1}
     parameters |= {f"p{number}": number for number in range(250)}
     with registry.trainings.run("miniature", "x" * 100, parameters) as log:
-        log.metric(0, **{"leak of 毕加索/“x”": 0.0, "not a number": float("nan")})
+        log.metric(0, **{"drift of 毕加索/“x”": 0.0, "not a number": float("nan")})
     run = MlflowClient(registry.uri).get_run(log.run_id)
     assert len(run.data.params) == 253
     assert run.data.params["prompts"].endswith("…")
-    assert "leak of 毕加索--x-" in run.data.metrics
+    assert "drift of 毕加索--x-" in run.data.metrics
 
 
 @pytest.mark.parametrize(

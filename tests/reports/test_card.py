@@ -29,7 +29,7 @@ def card() -> ModelCard:
     return ModelCard(
         title="miniature without Caravaggio",
         sentences=("Erased: Caravaggio.",),
-        shifts=(CardShift("Caravaggio", 2, "ab" * 32, "closed-form", True, {"worst_leak": 2e-8}),),
+        shifts=(CardShift("Caravaggio", 2, "ab" * 32, "closed-form", True, {"max_drift": 2e-8}),),
         generates=("Picasso", "Cezanne"),
         usage=(("python", ["pipeline = ..."]), ("ComfyUI, a node", ["strength_model 1.0"])),
         origin=(("base", "miniature"),),

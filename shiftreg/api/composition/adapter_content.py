@@ -19,7 +19,7 @@ from shiftreg.compose import Composition
 from shiftreg.errors import InvalidInputError
 from shiftreg.rounding import Feedback
 from shiftreg.shift import ConceptShift
-from shiftreg.subspace import leaks
+from shiftreg.subspace import drifts
 
 
 @dataclass(frozen=True)
@@ -29,15 +29,15 @@ class AdapterContent:
     Attributes:
         tensors: By their names in the file.
         kept: Share of the change's square that a rank keeps, of the layer where that is least.
-        leak: How far the tensors move a prompt that all shifts protect, relative to its keys and
+        drift: How far the tensors move a prompt that all shifts protect, relative to its keys and
             values; None where the tensors are the shifts' own.
-        plain_leak: The same after plain rounding; None without rounding.
+        plain_drift: The same after plain rounding; None without rounding.
     """
 
     tensors: dict[str, Tensor]
     kept: float
-    leak: float | None
-    plain_leak: float | None
+    drift: float | None
+    plain_drift: float | None
 
 
 @dataclass(frozen=True)
@@ -56,9 +56,9 @@ class Protection:
     feedback: Feedback
     read: Callable[[str], Tensor]
 
-    def leak(self, layer: str, delta: Tensor) -> float:
+    def drift(self, layer: str, delta: Tensor) -> float:
         """How far a change moves the prompt that it moves most."""
-        return float(leaks(self.embeds, delta, self.read(layer)).max())
+        return float(drifts(self.embeds, delta, self.read(layer)).max())
 
 
 def adapter_content(
@@ -88,7 +88,7 @@ def adapter_content(
     protection = protection_of(workspace, composition) if rounds or rank else None
     tensors: dict[str, Tensor] = {}
     ranks = {} if form == "diff" else held_ranks(composition, names, form, rank)
-    kept, leaked, plain_leaked = 1.0, [0.0], [0.0]
+    kept, drifted, plain_drifted = 1.0, [0.0], [0.0]
     for done, parameter in enumerate(composition.layers):
         observe(Progress("making the adapter", done, len(composition.layers)))
         seen = protection if protection and parameter in protection.layers else None
@@ -98,23 +98,23 @@ def adapter_content(
             rounded = feedback.round(change, dtype) if feedback else change.to(dtype)
             tensors |= names.difference(parameter, rounded)
             if seen:
-                leaked.append(seen.leak(parameter, rounded.double()))
-                plain_leaked.append(seen.leak(parameter, change.to(dtype).double()))
+                drifted.append(seen.drift(parameter, rounded.double()))
+                plain_drifted.append(seen.drift(parameter, change.to(dtype).double()))
             continue
         exact, share = _factors(composition.shifts, names, parameter, rank)
         kept = min(kept, share)
         factors = adapters.round_factors(exact, dtype, feedback).padded(ranks[parameter])
         tensors |= names.pair(form, parameter, factors.down, factors.up)
         if seen:
-            leaked.append(seen.leak(parameter, factors.product()))
+            drifted.append(seen.drift(parameter, factors.product()))
             plain = adapters.round_factors(exact, dtype, None)
-            plain_leaked.append(seen.leak(parameter, plain.product()))
+            plain_drifted.append(seen.drift(parameter, plain.product()))
     observe(Progress("making the adapter", len(composition.layers), len(composition.layers)))
     return AdapterContent(
         tensors=names.complete(tensors) if form == "diff" else tensors,
         kept=kept,
-        leak=max(leaked) if protection else None,
-        plain_leak=max(plain_leaked) if protection and rounds else None,
+        drift=max(drifted) if protection else None,
+        plain_drift=max(plain_drifted) if protection and rounds else None,
     )
 
 

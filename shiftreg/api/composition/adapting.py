@@ -32,9 +32,9 @@ class AdapterResult:
         version: Of the composition in the registry.
         exact: Whether it holds the shifts' own numbers.
         change_kept: Share of the change's square that it holds, of the layer where that is least.
-        worst_leak: How far it moves a prompt that all its shifts protect, relative to its keys and
+        max_drift: How far it moves a prompt that all its shifts protect, relative to its keys and
             values; None if it is exact, and moves them as the shifts do.
-        plain_leak: The same after plain rounding, without regard to protected prompts.
+        plain_drift: The same after plain rounding, without regard to protected prompts.
         release: What else lies beside it.
         overridden: Gates of the policy that it breaks, and was released against.
         passed: Whether its verification passed; None if it was not verified.
@@ -49,8 +49,8 @@ class AdapterResult:
     version: int
     exact: bool
     change_kept: float
-    worst_leak: float | None
-    plain_leak: float | None
+    max_drift: float | None
+    plain_drift: float | None
     release: ReleaseFiles = field(default_factory=ReleaseFiles)
     overridden: tuple[Check, ...] = ()
     passed: bool | None = None
@@ -152,8 +152,8 @@ def export_adapter(
         version=published.version,
         exact=plan.dtype == "float32" and plan.rank is None,
         change_kept=content.kept,
-        worst_leak=content.leak,
-        plain_leak=content.plain_leak,
+        max_drift=content.drift,
+        plain_drift=content.plain_drift,
         release=published.files,
         overridden=release.overridden,
         passed=release.verification.passed if release.verification else None,

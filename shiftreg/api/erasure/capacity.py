@@ -17,7 +17,7 @@ from shiftreg.erasers import ClosedForm
 from shiftreg.errors import InvalidInputError
 from shiftreg.profiles import Profile
 from shiftreg.reports import Panel, save_curves
-from shiftreg.subspace import leaks
+from shiftreg.subspace import drifts
 
 DEFAULT_PROFILES = ("exact", "content:0.01", "svd:0.01")
 
@@ -36,7 +36,7 @@ class CapacityRow:
         support: Dimensions of them that the concept reaches.
         residual: Share of the concept that no shift can take away.
         ratio: ``max_l |delta_l| / |W_l|``.
-        leak: How far the closed form's shift moves a protected prompt at most, relative to its
+        max_drift: How far the closed form's shift moves a protected prompt at most, relative to its
             keys or values.
         verdict: "fits", "tight" (ordinary prompts will suffer) or "does not fit".
     """
@@ -50,7 +50,7 @@ class CapacityRow:
     support: int
     residual: float
     ratio: float
-    leak: float
+    max_drift: float
     verdict: str
 
 
@@ -106,11 +106,11 @@ def plan_capacity(
             )
             erasure = eraser.erase(prepared.problem, weights)
             support = erasure.support.double()
-            leak = max(
-                float(leaks(prepared.protected_embeds, a.double() @ support, weights[layer]).max())
+            drift = max(
+                float(drifts(prepared.protected_embeds, a.double() @ support, weights[layer]).max())
                 for layer, a in erasure.factors.items()
             )
-            rows.append(_row(str(profile), prepared.plan, leak))
+            rows.append(_row(str(profile), prepared.plan, drift))
     observe(Progress("predicting", len(rows), len(rows)))
     if plot is not None:
         with atomic_file(plot, overwrite) as partial:
@@ -118,7 +118,7 @@ def plan_capacity(
     return tuple(rows)
 
 
-def _row(profile: str, plan: ErasurePlan, leak: float) -> CapacityRow:
+def _row(profile: str, plan: ErasurePlan, drift: float) -> CapacityRow:
     capacity = plan.capacity
     residual, ratio = capacity["predicted_residual"], capacity["predicted_ratio"]
     if residual > HOPELESS_RESIDUAL:
@@ -137,25 +137,25 @@ def _row(profile: str, plan: ErasurePlan, leak: float) -> CapacityRow:
         support=int(capacity["support"]),
         residual=residual,
         ratio=ratio,
-        leak=leak,
+        max_drift=drift,
         verdict=verdict,
     )
 
 
 def _curves(rows: Sequence[CapacityRow]) -> list[Panel]:
-    """Free dimensions, what stays of a concept, size and leak of a shift: one panel each."""
+    """Free dimensions, what stays of a concept, size and drift of a shift: one panel each."""
     panels: dict[str, Callable[[CapacityRow], float]] = {
         "free dimensions": lambda row: row.free,
         "share of the concept that stays": lambda row: row.residual,
         "|delta| / |W|": lambda row: row.ratio,
-        "largest leak": lambda row: row.leak,
+        "max drift": lambda row: row.max_drift,
     }
     profiles = dict.fromkeys(row.profile for row in rows)
     return [
         Panel(
             title,
             {p: [value(row) for row in rows if row.profile == p] for p in profiles},
-            logarithmic=title == "largest leak",
+            logarithmic=title == "max drift",
         )
         for title, value in panels.items()
     ]

@@ -132,7 +132,7 @@ def decouple_version(
     metrics = {
         "kept_change": kept,
         "left_out_parameters": float(len(shift.layers) - len(decoupled.layers)),
-        "leak_before": max(disturbance(workspace, shift, protected_embeds)),
+        "drift_before": max(disturbance(workspace, shift, protected_embeds)),
         "noise_on_names_before": min(noise_moved(workspace, shift, own_embeds)),
         "noise_on_names": min(noise_moved(workspace, decoupled, own_embeds)),
         "noise_on_protected_before": max(noise_moved(workspace, shift, protected_embeds)),

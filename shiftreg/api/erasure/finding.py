@@ -21,7 +21,7 @@ from shiftreg.api.values import ErasurePlan, Observer
 from shiftreg.checkpoints import Unfinished
 from shiftreg.concepts import Concept
 from shiftreg.erasers import Eraser, Erasure, Step
-from shiftreg.profiles import Profile, leak_bound
+from shiftreg.profiles import Profile, drift_bound
 from shiftreg.registry import BaseRecord, ShiftVersion
 from shiftreg.reports import GridRow
 from shiftreg.shift import ConceptShift, tensor_digest
@@ -169,7 +169,7 @@ def _found(
         protected_digest=tensor_digest(prepared.protected_embeds),
         preserved=plan.preserved,
         hyperparameters={**plan.hyperparameters, "seed": seed},
-        metrics=_leak_bound(place, plan, erasure, prepared.protected_embeds),
+        metrics=_drift_bound(place, plan, erasure, prepared.protected_embeds),
     )
     metrics = {
         **erasure.metrics,
@@ -180,7 +180,7 @@ def _found(
     return FoundShift(plan, shift, metrics, sample_rows(place, shift, tell), unfinished.folder)
 
 
-def _leak_bound(
+def _drift_bound(
     place: BaseAtHand, plan: ErasurePlan, erasure: Erasure, protected_embeds: Tensor
 ) -> dict[str, float]:
     """How far a shift may move what it protects; only where that is not exactly."""
@@ -188,8 +188,8 @@ def _leak_bound(
         return {}
     weights = pipelines.layer_weights(place.network)
     bounds = (
-        leak_bound(rows, erasure.support, factor, weights[layer])
+        drift_bound(rows, erasure.support, factor, weights[layer])
         for layer, factor in erasure.factors.items()
         for rows in protected_embeds
     )
-    return {"leak_bound": max(bounds)}
+    return {"drift_bound": max(bounds)}

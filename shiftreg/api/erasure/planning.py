@@ -92,5 +92,5 @@ def require_capacity(plan: ErasurePlan) -> None:
             f"they take {plan.capacity['rank']} of {plan.capacity['width']} dimensions, and "
             f"{plan.capacity['predicted_residual']:.0%} of the concept lies within them. Protect "
             "fewer prompts (init --protect, erase --protect), or keep other names to a bounded "
-            "leak instead of exactly (erase --profile). See: shiftreg capacity"
+            "drift instead of exactly (erase --profile). See: shiftreg capacity"
         )

@@ -31,7 +31,7 @@ def measure_shift(
     ]
     metrics = {
         "relative_change": max(changes, default=0.0),
-        "worst_leak": max(disturbance(place, shift, protected_embeds)),
+        "max_drift": max(disturbance(place, shift, protected_embeds)),
     }
     if shift.factors:
         metrics["rank"] = float(shift.rank)

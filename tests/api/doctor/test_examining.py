@@ -46,7 +46,7 @@ def test_tampering_is_noticed_wherever_it_is(
     for tag, value in (
         ("shiftreg.method", "esd"),
         ("shiftreg.reason", "none"),
-        ("shiftreg.metrics", json.dumps({"worst_leak": 0.0})),
+        ("shiftreg.metrics", json.dumps({"max_drift": 0.0})),
     ):
         old = client.get_model_version(MODEL, "1").tags[tag]
         client.set_model_version_tag(MODEL, "1", tag, value)

@@ -22,10 +22,10 @@ def test_exact_protection_runs_out_and_a_tolerance_leaves_room(workspace: api.Wo
     assert all(row.free + row.used == row.width == 256 for row in rows)
     assert exact[0].verdict == "fits"
     assert exact[-1].verdict == "does not fit"
-    assert all(row.leak <= 1e-5 for row in exact if row.verdict == "fits")
+    assert all(row.max_drift <= 1e-5 for row in exact if row.verdict == "fits")
     assert bounded[-1].verdict != "does not fit"
     assert bounded[-1].free > exact[-1].free
-    assert bounded[-1].leak > 1e-5
+    assert bounded[-1].max_drift > 1e-5
 
 
 def test_the_prediction_is_what_erasing_then_measures(workspace: api.Workspace) -> None:

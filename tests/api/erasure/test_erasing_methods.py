@@ -96,7 +96,7 @@ def test_a_joint_training_gives_one_separable_version_a_concept(workspace: api.W
         observe=seen.append,
     )
     assert [result.plan.concept for result in results] == ["Caravaggio", "Picasso"]
-    assert all(result.metrics["worst_leak"] <= 1e-5 for result in results)
+    assert all(result.metrics["max_drift"] <= 1e-5 for result in results)
     trained = [p for p in seen if p.stage == "training Caravaggio, Picasso"]
     assert [p.done for p in trained] == [1, 2, 3]
     assert {v.concept for v in workspace.registry.shifts.active("miniature")} == {
@@ -155,13 +155,13 @@ def test_an_interrupted_training_continues_to_the_very_same_shift(
     assert again.digest != whole.digest
 
 
-def test_a_bounded_leak_is_recorded_and_verified(workspace: api.Workspace) -> None:
+def test_a_bounded_drift_is_recorded_and_verified(workspace: api.Workspace) -> None:
     names = [f"{first} {last}" for first in ("Ada", "Bo", "Cy", "Di") for last in ("Nox", "Orb")]
     api.erase(workspace, names, profile="svd:0.003")
     for version in workspace.registry.shifts.active("miniature"):
         shift = workspace.shift(version)
-        assert 1e-5 < shift.metrics["leak_bound"] < 10
-        assert version.metrics["worst_leak"] <= shift.metrics["leak_bound"]
+        assert 1e-5 < shift.metrics["drift_bound"] < 10
+        assert version.metrics["max_drift"] <= shift.metrics["drift_bound"]
         assert shift.hyperparameters["profile"] == "svd:0.003"
         artists = pipelines.encode_prompts(workspace.pipeline, ["", "CCS 2024", "Picasso"])
         row = disturbance(workspace, shift, artists)

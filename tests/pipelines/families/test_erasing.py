@@ -129,8 +129,8 @@ def test_a_shift_is_trained(workspace: api.Workspace) -> None:
     kept = pipelines.encode_prompts(workspace.pipeline, ["", TRIGGER, OTHER]).double()
     base = pipelines.layer_weights(workspace.network)
     for name in shift.layers:
-        leak = (kept @ shift.delta_weight(name).T).norm() / (kept @ base[name].double().T).norm()
-        assert leak <= 1e-5
+        drift = (kept @ shift.delta_weight(name).T).norm() / (kept @ base[name].double().T).norm()
+        assert drift <= 1e-5
 
 
 @every_other
