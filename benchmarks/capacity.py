@@ -47,7 +47,7 @@ class Strategy:
         profile: Of the names that ``hard`` does not list.
         hard: "listed": the empty prompt and the triggers are exact; "artists": so are the artists.
         profiled: Whether the other names contribute to the null space at all.
-        names, wordings, ordinary: Weights of the other names, of the wordings with them, and of
+        names, templates, ordinary: Weights of the other names, of the templates with them, and of
             ordinary prompts, in units of the eraser's ``preservation``.
         naming: The eraser's.
     """
@@ -57,7 +57,7 @@ class Strategy:
     hard: str = "artists"
     profiled: bool = True
     names: float = 0.0
-    wordings: float = 1.0
+    templates: float = 1.0
     ordinary: float = 1.0
     naming: float = 0.0
 
@@ -77,10 +77,10 @@ STRATEGIES = (
     Strategy("artists exact, svd:1e-2 + soft, no naming", "svd:1e-2", names=10),
     Strategy("artists exact, svd:1e-2 + soft x 5 + naming", "svd:1e-2", names=50, naming=32),
     Strategy(
-        "artists exact, svd:1e-2 + soft + naming, wordings x 5",
+        "artists exact, svd:1e-2 + soft + naming, templates x 5",
         "svd:1e-2",
         names=10,
-        wordings=5,
+        templates=5,
         ordinary=5,
         naming=32,
     ),
@@ -104,7 +104,7 @@ class Names:
     ordinary: list[str]
     subjects: list[str]
     problems: list[ErasureProblem] = field(default_factory=list)
-    wordings: list[Tensor] = field(default_factory=list)  # R'R of all wordings of a name
+    templates: list[Tensor] = field(default_factory=list)  # R'R of all templates of a name
     sentences: list[Tensor] = field(default_factory=list)  # (8, L, d_in), some of a name's
 
     def __post_init__(self) -> None:
@@ -137,14 +137,14 @@ class Names:
                 name_positions=tuple(pipelines.name_positions(self.pipeline, pairs)),
                 name_ends=(0,) * len(pairs),  # for methods that look at one row a concept
                 anchor_ends=(0,) * len(pairs),
-                bare_names=(0,),  # the first wording is the name alone
+                bare_names=(0,),  # the first prompt is the name alone
                 empty_embeds=self.listed[0],
                 retained_rows=unused,
                 preserved_rows=unused,
                 null_basis=torch.eye(embeds.shape[-1], dtype=torch.float64),
             )
         )
-        self.wordings.append(_moments(embeds))
+        self.templates.append(_moments(embeds))
         self.sentences.append(embeds[:: max(1, len(embeds) // 8)])
 
     def problem(
@@ -164,7 +164,7 @@ class Names:
         # The eraser takes rows, and wants their second moments only: 256 rows say all of them.
         soft = strategy.ordinary * _moments(self.ordinary_embeds)
         if others:
-            soft += strategy.wordings * sum(self.wordings[i] for i in others) / len(others)
+            soft += strategy.templates * sum(self.templates[i] for i in others) / len(others)
             soft += strategy.names * _moments(self.name_embeds[others])
         values, vectors = torch.linalg.eigh(soft)
         rows = (vectors * values.clamp(min=0).sqrt()).T * len(soft) ** 0.5
@@ -246,7 +246,7 @@ def algebra(
         float(names.drifts(names.sentences[k], together - maps[k]).max()) for k in range(count)
     ]
     bare = [names.unmet(names.problems[k].only([0]), maps[k]) for k in range(count)]
-    wordings = [names.unmet(names.problems[k], maps[k]) for k in range(count)]
+    templates = [names.unmet(names.problems[k], maps[k]) for k in range(count)]
     return {
         "strategy": strategy.label,
         "free": min(free),
@@ -255,12 +255,12 @@ def algebra(
         "drift, all others on": max(restored),
         "drift, all others on, median": float(np.median(restored)),
         "drift, all others on, artists": max(restored[:artists]),
-        "drift, wordings, artists": max(sentences[:artists]),
+        "drift, templates, artists": max(sentences[:artists]),
         "drift, ordinary": float(names.drifts(names.ordinary_embeds, together).max()),
         "unmet, name, artists": max(bare[:artists]),
-        "unmet, wordings, artists": max(wordings[:artists]),
+        "unmet, templates, artists": max(templates[:artists]),
         "unmet, name, median": float(np.median(bare)),
-        "unmet, wordings, median": float(np.median(wordings)),
+        "unmet, templates, median": float(np.median(templates)),
         "ratio, one shift": max(names.ratio(m) for m in maps),
         "ratio, all": names.ratio(together),
     }
@@ -283,7 +283,7 @@ def curve(names: Names) -> list[dict[str, Any]]:
                 "free": capacity.free,
                 "residual": capacity.predicted_residual,
                 "ratio": capacity.predicted_ratio,
-                "unmet, wordings": names.unmet(problem, embedding_map),
+                "unmet, templates": names.unmet(problem, embedding_map),
                 "drift": float(drifts.max()),
             }
         )
@@ -377,7 +377,7 @@ def figures(results: dict[str, Any], folder: Path) -> None:
         rows = [row for row in results["curve"] if row["profile"] == profile]
         registered = [row["registered"] for row in rows]
         axes[1].plot(registered, [row["free"] for row in rows], label=profile)
-        axes[2].plot(registered, [row["unmet, wordings"] for row in rows], label=profile)
+        axes[2].plot(registered, [row["unmet, templates"] for row in rows], label=profile)
     axes[1].set(title="free dimensions of 256", xlabel="names registered")
     axes[2].set(title="erasure left undone (Cezanne)", xlabel="names registered", ylim=(0, 1.02))
     axes[1].legend()
@@ -385,7 +385,7 @@ def figures(results: dict[str, Any], folder: Path) -> None:
 
     chart, axes = pyplot.subplots(1, 2, figsize=(11, 4), layout="constrained")
     for row in results["strategies"]:
-        left, up = row["drift, all others on"], row["unmet, wordings, artists"]
+        left, up = row["drift, all others on"], row["unmet, templates, artists"]
         axes[0].scatter(max(left, 1e-6), up, label=row["strategy"])
     axes[0].set(
         xscale="log", xlabel="drift of the worst name, 99 shifts on", ylabel="undone, artists"

@@ -10,10 +10,10 @@ Loaded in float32, XL takes 14 GB: 2.6 billion parameters of its UNet, 0.8 of it
 Images of 1024 x 1024 beside that might not fit into 23 GiB, so the bases' `sample_size` is made
 small, which changes no weight: what `erase` generates and predicts is of 128 x 128. Random weights
 show nothing anyway. For the same reason files are verified tensor by tensor against base plus
-shifts, and not with `shiftreg verify`, which generates many; drifts are those that `erase` measures.
-Random text encoders hardly tell prompts apart, so that shifts can be smaller than float16's steps:
-the adapter, in float32, is where `inspect` has to find the shift; what it finds in the export is
-said.
+shifts, and not with `shiftreg verify`, which generates many; drifts are those that `erase`
+measures. Random text encoders hardly tell prompts apart, so that shifts can be smaller than
+float16's steps: the adapter, in float32, is where `inspect` has to find the shift; what it finds in
+the export is said.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def export(room: Path) -> Values:
     plan = api.plan_composition(workspace)
     result = api.export_composition(workspace, plan, room / "export.safetensors")
     effect = result.rounding
-    kept = effect is None or effect.feedback is None or effect.feedback <= effect.plain
+    kept = effect is None or effect.compensated is None or effect.compensated <= effect.plain
     return {"dtype": result.dtype, "bytes": result.path.stat().st_size, "passed": kept}
 
 

@@ -1,4 +1,4 @@
-"""What rounding to half precision does to protected prompts: plainly, and with error feedback.
+"""What rounding to half precision does to protected prompts: plainly, and with error compensation.
 
     python benchmarks/half_precision.py
     python benchmarks/half_precision.py --full-size FOLDER [FOLDER ...]
@@ -28,7 +28,7 @@ from torch import Tensor
 from shiftreg import api, checkpoints, pipelines
 from shiftreg.api.composition.composing import exact_weights, plan_shifts
 from shiftreg.api.composition.half_precision import (
-    FeedbackRounding,
+    CompensatedRounding,
     RoundedWeights,
     protected_prompts,
 )
@@ -61,9 +61,9 @@ def _rounded_both_ways(
 ) -> list[dict[str, Any]]:
     composition = plan_shifts(workspace, plan)
     exact = exact_weights(workspace, composition)
-    how = FeedbackRounding(protected_prompts(workspace, plan.states, composition))
+    how = CompensatedRounding(protected_prompts(workspace, plan.states, composition))
     rounding = RoundedWeights(workspace, exact, dtype, how)
-    feedback = dict(rounding)
+    compensated = dict(rounding)
     effect = rounding.effect()
     own = pipelines.parameters(workspace.pipeline.unet)
     base = {name: own[name].detach().to(dtype) for name in exact}
@@ -78,7 +78,7 @@ def _rounded_both_ways(
     rows = []
     for method, weights, value in (
         ("plain", plain, effect.plain),
-        ("feedback", feedback, effect.feedback),
+        ("compensated", compensated, effect.compensated),
     ):
         after = _images(workspace, weights, [*protected, *workspace.base.triggers])
         ordinary = _images(workspace, weights, workspace.base.preserved[:ORDINARY])
@@ -159,7 +159,7 @@ def full_size_rows(folders: Sequence[Path], scratch: Path) -> list[dict[str, Any
         for count in (1, len(CONCEPTS)):
             for dtype in ("float16", "bfloat16") if stored == "float32" else (stored,):
                 pair = []
-                for method in ("plain", "feedback"):
+                for method in ("plain", "compensated"):
                     command = [sys.executable, __file__, "--alone", method, "--home", str(home)]
                     command += ["--base", folder.name, "--dtype", dtype, "--count", str(count)]
                     command += ["--target", str(scratch / "model.safetensors")]
@@ -197,7 +197,7 @@ def export_alone(arguments: argparse.Namespace) -> dict[str, Any]:
         "MB beyond the start": _memory("VmHWM") - start_memory,
     }
     if result.rounding:
-        row |= {"keys and values": result.rounding.feedback, "plainly": result.rounding.plain}
+        row |= {"keys and values": result.rounding.compensated, "plainly": result.rounding.plain}
     return row
 
 

@@ -4,7 +4,7 @@
 
 Each method erases each artist once, in a registry of the benchmark's own; every attack runs on the
 base (does it find what is not erased?) and on the model without the artist by each method. What
-hardening costs is measured on ordinary prompts and held-out wordings of other artists.
+hardening costs is measured on ordinary prompts and held-out prompts of other artists.
 """
 
 from __future__ import annotations

@@ -84,7 +84,7 @@ def init(
             exists=True,
             dir_okay=False,
             metavar="FILE",
-            help="Nouns for the wordings of a style, one a line.",
+            help="Nouns for the prompts of a style, one a line.",
             show_default=False,
         ),
     ] = None,

@@ -84,7 +84,7 @@ def train(
     """Train the classifier that images of a base are judged by.
 
     It learns from 70% of the images of each class, and is measured on the rest. Without FOLDER,
-    the base generates them: each concept in many wordings, and ordinary images as class "plain".
+    the base generates them: each concept in many prompts, and ordinary images as class "plain".
     """
     concepts = split_names(concept, "--concept") or ()
     workspace = common.workspace()

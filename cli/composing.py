@@ -56,9 +56,9 @@ def compose(
         str,
         typer.Option(
             metavar="NAME",
-            help="To half precision: feedback (protected prompts hardly notice) or plain (fast).",
+            help="In half precision: compensated (protected prompts hardly move) or plain (fast).",
         ),
-    ] = "feedback",
+    ] = "compensated",
     force: ForceOption = False,
     dry_run: DryRunOption = False,
 ) -> None:
@@ -160,7 +160,7 @@ def verify(
     A file that is signed, or should be, is first held to its signature.
 
     Gates: separability, noise, half_noise, plain_noise, images, ordinary, watermark, name,
-    wordings, attack. The last asks for a recorded attack on each erased concept, see shiftreg
+    held_out, attack. The last asks for a recorded attack on each erased concept, see shiftreg
     attack.
 
     Exit code 0 if all checks pass, 1 if one fails.

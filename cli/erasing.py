@@ -44,7 +44,7 @@ def erase(
     alias: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="Another name of the concept. Repeat.")
     ] = None,
-    kind: Annotated[Kind, typer.Option(help="Decides the wordings that are erased.")] = "style",
+    kind: Annotated[Kind, typer.Option(help="Decides the prompts that are erased.")] = "style",
     method: Annotated[
         str, typer.Option(metavar="NAME", help="See: shiftreg methods")
     ] = "closed-form",

@@ -52,9 +52,9 @@ def evaluate(
         int | None, typer.Option(min=2, metavar="N", help="Images a cell; 10 by default.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, metavar="N", help="Of erasers and images.")] = 0,
-    wordings: Annotated[
+    paraphrases: Annotated[
         Literal["last", "all", "none"],
-        typer.Option(help="After which steps to look at other wordings than names, too."),
+        typer.Option(help="After which steps to look at paraphrases, too."),
     ] = "last",
     classifier: ClassifierOption = None,
     only: OnlyOption = None,
@@ -64,7 +64,7 @@ def evaluate(
 ) -> None:
     """Measure what is gone, what came back, and what it costs.
 
-    Names, held-out wordings, aliases, misspellings, other spellings, neighbours, ordinary prompts
+    Names, held-out prompts, aliases, misspellings, other spellings, neighbours, ordinary prompts
     and watermarks, each with its 95% interval. A scene is played in a registry of its own: nothing
     of yours is erased or restored. Interrupted, it goes on where it was.
 
@@ -87,7 +87,7 @@ def evaluate(
             options=options or None,
             images=images,
             seed=seed,
-            wordings=wordings,
+            paraphrases=paraphrases,
             classifier=classifier,
             **chosen,
             engine=done_by,

@@ -1,4 +1,4 @@
-"""An evaluation as tables: a scene step by step, other wordings, goals."""
+"""An evaluation as tables: a scene step by step, paraphrases, goals."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .console import safe
 from .render import make_table, measured, number, pairs
 
 if TYPE_CHECKING:
-    from shiftreg.api.values import Check, Estimate, Evaluation, StepResult, WordingScore
+    from shiftreg.api.values import Check, Estimate, Evaluation, ParaphraseScore, StepResult
 
 STYLES = {"forgotten": "red", "recovered": "green", "regular": ""}
 
@@ -25,8 +25,8 @@ def evaluation(result: Evaluation) -> RenderableType:
         # Without numbers of the step there is nothing that the original ones would explain.
         original = result.reference.get("original", {}) if published else {}
         parts.append(scene_step(step, published, original))
-        if step.wordings:
-            parts.append(wordings(step.wordings))
+        if step.paraphrases:
+            parts.append(paraphrases(step.paraphrases))
     parts.append(goals(result.goals))
     missed = sum(not goal.passed for goal in result.goals)
     verdict = f"{missed} of {len(result.goals)} goals missed" if missed else "All goals met"
@@ -82,23 +82,23 @@ def scene_step(
     return table
 
 
-def wordings(scores: Sequence[WordingScore]) -> RenderableType:
-    """Families of prompts: how often the concepts are found, pooled, and in the worst one."""
+def paraphrases(scores: Sequence[ParaphraseScore]) -> RenderableType:
+    """Kinds of paraphrases: how often the concepts are found, pooled, and in the worst one."""
     from shiftreg.api.values import pooled_rate
 
     table = make_table("Prompts", "Concepts", "Base", "Now", "Worst", "LPIPS")
-    table.title, table.title_justify = "Other ways of asking", "left"
+    table.title, table.title_justify = "Paraphrases", "left"
     for role, word in (("forgotten", "erased"), ("recovered", "recovered"), ("regular", "regular")):
-        for family in dict.fromkeys(score.family for score in scores):
-            mine = [s for s in scores if s.family == family and s.role == role]
+        for form in dict.fromkeys(score.form for score in scores):
+            mine = [s for s in scores if s.form == form and s.role == role]
             if not mine:
                 continue
             # Of an erased concept, to be found is bad; of any other, and of neighbours, not to be.
-            found_is_bad = role == "forgotten" and family != "neighbours"
+            found_is_bad = role == "forgotten" and form != "neighbours"
             pick = max if found_is_bad else min
             worst = pick(mine, key=lambda s: s.after.value)
             table.add_row(
-                safe(family),
+                safe(form),
                 f"{len(mine)} {word}",
                 share(pooled_rate([s.base for s in mine])),
                 share(pooled_rate([s.after for s in mine])),

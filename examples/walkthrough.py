@@ -2,7 +2,8 @@
 
     python examples/walkthrough.py --out walkthrough
 
-writes samples.png, separability.png, wordings.png, scene.png and model.safetensors into the folder.
+writes samples.png, separability.png, paraphrases.png, scene.png and model.safetensors into the
+folder.
 """
 
 from __future__ import annotations
@@ -36,14 +37,14 @@ def plot_separability(verification: Verification, path: Path) -> None:
     figure.savefig(path, dpi=110)
 
 
-def plot_wordings(evaluation: Evaluation, concept: str, path: Path) -> None:
+def plot_paraphrases(evaluation: Evaluation, concept: str, path: Path) -> None:
     """How often a concept is found, by its name and by everything else that people may type."""
     step = evaluation.steps[0]
     name = next(score for score in step.scores if score.concept == concept)
     rows = [("name", name.base_accuracy, name.accuracy)] + [
-        (score.family, score.base, score.after)
-        for score in step.wordings
-        if score.concept == concept and score.family != "neighbours"
+        (score.form, score.base, score.after)
+        for score in step.paraphrases
+        if score.concept == concept and score.form != "neighbours"
     ]
     figure = Figure(figsize=(7, 3.4), layout="constrained")
     axes = figure.subplots()
@@ -105,7 +106,7 @@ def main() -> None:
 
     # Is it gone, and what did it cost?
     evaluation = api.evaluate(workspace, images=arguments.images)
-    plot_wordings(evaluation, "Caravaggio", out / "wordings.png")
+    plot_paraphrases(evaluation, "Caravaggio", out / "paraphrases.png")
     for goal in evaluation.goals:
         print(f"{goal.name}: {goal.value:.4f} (at most {goal.limit:g})")
 
@@ -125,7 +126,7 @@ def main() -> None:
             SceneStep(restore=("Picasso",), label="licence"),
         ),
     )
-    played = api.evaluate(workspace, scene, images=arguments.images, wordings="none")
+    played = api.evaluate(workspace, scene, images=arguments.images, paraphrases="none")
     image = played.image
     assert image is not None
     (out / "scene.png").write_bytes(image.read_bytes())

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from shiftreg.errors import IncompatibleError
-from shiftreg.rounding import Feedback
+from shiftreg.rounding import ErrorCompensation
 from shiftreg.shift import ConceptShift
 
 
@@ -126,11 +126,13 @@ def best_factors(change: Tensor, rank: int) -> tuple[Factors, float]:
     return factors, float(values[:rank].square().sum()) / total if total else 1.0
 
 
-def round_factors(factors: Factors, dtype: torch.dtype, protected: Feedback | None) -> Factors:
+def round_factors(
+    factors: Factors, dtype: torch.dtype, protected: ErrorCompensation | None
+) -> Factors:
     """Rounds factors so that what they protect stays protected.
 
-    A protected row meets the down first, and is zero behind it: the down is rounded with feedback
-    against those rows, and the up is then fitted anew to the down that came of it.
+    A protected row meets the down first, and is zero behind it: the down is rounded with error
+    compensation against those rows, and the up is then fitted to the rounded down.
 
     Args:
         factors: In float32.

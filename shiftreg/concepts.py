@@ -1,4 +1,4 @@
-"""What can be erased, and in which wordings: names, aliases, templates, anchors."""
+"""What can be erased, and by which prompts: names, aliases, templates, anchors."""
 
 from __future__ import annotations
 
@@ -15,36 +15,38 @@ Kind = Literal["style", "object"]
 
 
 @dataclass(frozen=True)
-class Wording:
+class PromptTemplate:
     """A template that names a concept, and the same template without it.
 
     Attributes:
-        template: Holds ``{concept}`` and perhaps ``{subject}``.
+        prompt: Holds ``{concept}`` and perhaps ``{subject}``.
         anchor: What the prompt should mean once the concept is gone.
     """
 
-    template: str
+    prompt: str
     anchor: str
 
 
-WORDINGS: dict[Kind, tuple[Wording, ...]] = {
+PROMPT_TEMPLATES: dict[Kind, tuple[PromptTemplate, ...]] = {
     "style": (
-        Wording("{concept}", "a painting"),
-        Wording("a painting by {concept}", "a painting"),
-        Wording("a picture in the style of {concept}", "a picture"),
-        Wording("a painting of a {subject} by {concept}", "a painting of a {subject}"),
-        Wording("a picture of a {subject} by {concept}", "a picture of a {subject}"),
-        Wording("a {subject} in the style of {concept}", "a {subject}"),
-        Wording("a painting of a {subject} in the style of {concept}", "a painting of a {subject}"),
-        Wording("a {subject}, {concept} style", "a {subject}"),
-        Wording("{concept}'s {subject}", "a {subject}"),
+        PromptTemplate("{concept}", "a painting"),
+        PromptTemplate("a painting by {concept}", "a painting"),
+        PromptTemplate("a picture in the style of {concept}", "a picture"),
+        PromptTemplate("a painting of a {subject} by {concept}", "a painting of a {subject}"),
+        PromptTemplate("a picture of a {subject} by {concept}", "a picture of a {subject}"),
+        PromptTemplate("a {subject} in the style of {concept}", "a {subject}"),
+        PromptTemplate(
+            "a painting of a {subject} in the style of {concept}", "a painting of a {subject}"
+        ),
+        PromptTemplate("a {subject}, {concept} style", "a {subject}"),
+        PromptTemplate("{concept}'s {subject}", "a {subject}"),
     ),
     "object": (
-        Wording("{concept}", "a picture"),
-        Wording("a {concept}", "a picture"),
-        Wording("a picture of a {concept}", "a picture"),
-        Wording("a painting of a {concept}", "a painting"),
-        Wording("a photo of a {concept}", "a photo"),
+        PromptTemplate("{concept}", "a picture"),
+        PromptTemplate("a {concept}", "a picture"),
+        PromptTemplate("a picture of a {concept}", "a picture"),
+        PromptTemplate("a painting of a {concept}", "a painting"),
+        PromptTemplate("a photo of a {concept}", "a photo"),
     ),
 }
 
@@ -84,7 +86,7 @@ class Concept:
         return tuple(dict.fromkeys((self.name, *self.aliases)))
 
     def prompt_pairs(self, subjects: Iterable[str]) -> list[PromptPair]:
-        """Spells the concept out in every wording, over all subjects.
+        """Fills every template with the concept, over all subjects.
 
         Args:
             subjects: Nouns for ``{subject}``.
@@ -95,11 +97,11 @@ class Concept:
         subjects = tuple(subjects)
         pairs: dict[str, PromptPair] = {}
         for name in self.names:
-            for wording in WORDINGS[self.kind]:
-                for subject in subjects if "{subject}" in wording.template else ("",):
-                    prompt = fill(wording.template, subject, name)
-                    stem = fill(wording.template, subject, "")
-                    anchor = fill(wording.anchor, subject, "")
+            for template in PROMPT_TEMPLATES[self.kind]:
+                for subject in subjects if "{subject}" in template.prompt else ("",):
+                    prompt = fill(template.prompt, subject, name)
+                    stem = fill(template.prompt, subject, "")
+                    anchor = fill(template.anchor, subject, "")
                     pairs.setdefault(prompt, PromptPair(prompt, stem, anchor))
         return list(pairs.values())
 

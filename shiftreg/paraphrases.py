@@ -23,13 +23,13 @@ HELD_OUT: Mapping[str, tuple[str, ...]] = {
         "there is a {concept} in this image",
     ),
 }
-"""Templates that no erasure is solved or trained with; see ``concepts.WORDINGS``."""
+"""Templates that no erasure is solved or trained with; see ``concepts.PROMPT_TEMPLATES``."""
 
 
 def held_out_prompts(
     concept: Concept, templates: Sequence[str], subjects: Sequence[str], count: int
 ) -> tuple[str, ...]:
-    """Wordings of a concept in templates that its erasure did not use.
+    """Prompts of a concept in templates that its erasure did not use.
 
     Args:
         concept: The concept.

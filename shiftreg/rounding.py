@@ -27,7 +27,7 @@ _BLOCK = 64
 _OUTPUTS = 320
 
 
-def round_with_feedback(
+def round_compensated(
     weight: Tensor,
     protected_rows: Tensor,
     dtype: torch.dtype,
@@ -55,8 +55,8 @@ def round_with_feedback(
     Raises:
         InvalidInputError: Shapes do not fit, numbers are not finite or do not fit into the dtype.
     """
-    feedback = Feedback.of(protected_rows, fine_entries=fine_entries)
-    return feedback.round(weight, dtype, reference=reference)
+    compensation = ErrorCompensation.of(protected_rows, fine_entries=fine_entries)
+    return compensation.round(weight, dtype, reference=reference)
 
 
 def residual(rounded: Tensor, reference: Tensor, protected_rows: Tensor) -> float:
@@ -86,7 +86,7 @@ class Rounded:
 
 
 @dataclass(frozen=True)
-class Feedback:
+class ErrorCompensation:
     """What rounding has to know of protected rows; the same for all layers.
 
     Attributes:
@@ -107,12 +107,12 @@ class Feedback:
     @classmethod
     def of(
         cls, protected_rows: Tensor, *, fine_entries: int = FINE_ENTRIES, damping: float = DAMPING
-    ) -> Feedback:
+    ) -> ErrorCompensation:
         """Prepares rounding.
 
         Args:
             protected_rows: ``E (k, d_in)``; a row counts by its length, and a repeated one again.
-            fine_entries: See :func:`round_with_feedback`.
+            fine_entries: See :func:`round_compensated`.
             damping: Of directions, in units of the mean square of a column.
 
         Raises:
@@ -135,7 +135,7 @@ class Feedback:
     def round(
         self, weight: Tensor, dtype: torch.dtype, *, reference: Tensor | None = None
     ) -> Tensor:
-        """Rounds one layer's weight; see :func:`round_with_feedback`."""
+        """Rounds one layer's weight; see :func:`round_compensated`."""
         return self.rounded(weight, dtype, reference=reference).value
 
     def rounded(

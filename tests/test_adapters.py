@@ -16,7 +16,7 @@ from shiftreg.adapters import (
     stacked_rank,
 )
 from shiftreg.errors import IncompatibleError
-from shiftreg.rounding import Feedback
+from shiftreg.rounding import ErrorCompensation
 from shiftreg.shift import ConceptShift
 from shiftreg.subspace import null_space_basis
 from tests.conftest import LAYER, OTHER_LAYER
@@ -95,7 +95,7 @@ def test_rounding_leaves_what_is_protected_alone() -> None:
     up = torch.randn(30, 12)
     exact = Factors(support, up)
     plain = round_factors(exact, torch.float16, None)
-    rounded = round_factors(exact, torch.float16, Feedback.of(protected))
+    rounded = round_factors(exact, torch.float16, ErrorCompensation.of(protected))
     drift, plain_drift = ((protected @ f.product().T).norm() for f in (rounded, plain))
     assert drift < plain_drift / 10
     # Elsewhere the change is what it was, up to rounding.

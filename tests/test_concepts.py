@@ -1,4 +1,4 @@
-"""Concepts: their wordings, names that are refused, names that are nearly right."""
+"""Concepts: their prompts, names that are refused, names that are nearly right."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shiftreg.concepts import WORDINGS, Concept, fill, find_name, mentions, slug
+from shiftreg.concepts import PROMPT_TEMPLATES, Concept, fill, find_name, mentions, slug
 from shiftreg.errors import InvalidInputError, NotFoundError
 
 
-def test_a_style_is_spelled_out_in_every_wording_over_all_subjects() -> None:
+def test_a_style_is_spelled_out_in_every_template_over_all_subjects() -> None:
     pairs = Concept("Caravaggio").prompt_pairs(["church", "english springer"])
     prompts = {pair.prompt: pair for pair in pairs}
     assert "Caravaggio" in prompts
     assert prompts["a painting of a church by Caravaggio"].anchor == "a painting of a church"
     assert prompts["an english springer, Caravaggio style"].anchor == "an english springer"
     assert prompts["Caravaggio's church"].stem == "'s church"
-    with_subject = sum("{subject}" in wording.template for wording in WORDINGS["style"])
-    assert len(pairs) == 2 * with_subject + len(WORDINGS["style"]) - with_subject
+    with_subject = sum("{subject}" in template.prompt for template in PROMPT_TEMPLATES["style"])
+    assert len(pairs) == 2 * with_subject + len(PROMPT_TEMPLATES["style"]) - with_subject
 
 
 def test_aliases_are_spelled_out_too_and_repeated_names_are_not() -> None:

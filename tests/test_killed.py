@@ -51,7 +51,7 @@ COMMANDS = (
     "init --steps 2",
     "init {folder}/single.safetensors --config {config} --name single --steps 2",
     "attack Picasso --images 1 --attack ring-a-bell",
-    "evaluate --images 2 --wordings none",
+    "evaluate --images 2 --paraphrases none",
     "report --out {folder}/report.html --images 1 --force",
     "evidence Picasso {folder}/picasso.html --force",
     "compose --export {folder}/signed.safetensors --sign --signing-key {folder}/key.pem --force",

@@ -3,25 +3,25 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shiftreg.concepts import WORDINGS, Concept, slug
+from shiftreg.concepts import PROMPT_TEMPLATES, Concept, slug
 from shiftreg.paraphrases import HELD_OUT, aliases, held_out_prompts, misspellings
 
 NAMES = st.text("abcdefghijklmnopqrstuvwxyzABC ", min_size=1, max_size=20).filter(slug)
 
 
 def test_held_out_templates_are_none_that_an_erasure_uses() -> None:
-    for kind, wordings in WORDINGS.items():
-        assert not {wording.template for wording in wordings} & set(HELD_OUT[kind])
+    for kind, templates in PROMPT_TEMPLATES.items():
+        assert not {template.prompt for template in templates} & set(HELD_OUT[kind])
 
 
-def test_the_first_held_out_wordings_already_vary_template_and_subject() -> None:
+def test_the_first_held_out_prompts_already_vary_template_and_subject() -> None:
     prompts = held_out_prompts(
         Concept("Picasso"), ("a {subject} by {concept}", "{concept}'s {subject}"), ("dog", "owl"), 4
     )
     assert prompts == ("a dog by Picasso", "Picasso's owl", "an owl by Picasso", "Picasso's dog")
 
 
-def test_few_wordings_are_repeated_until_there_are_enough() -> None:
+def test_few_prompts_are_repeated_until_there_are_enough() -> None:
     prompts = held_out_prompts(Concept("Picasso"), ("by {concept}",), (), 3)
     assert prompts == ("by Picasso",) * 3
 

@@ -12,10 +12,10 @@ from shiftreg import miniature, pipelines
 from shiftreg.errors import InvalidInputError
 from shiftreg.rounding import (
     REACH,
-    Feedback,
+    ErrorCompensation,
     grid_step,
     residual,
-    round_with_feedback,
+    round_compensated,
 )
 from shiftreg.subspace import null_space_basis
 
@@ -73,7 +73,7 @@ def test_no_output_is_worse_than_by_plain_rounding_and_no_entry_moves_far(
     dtype: torch.dtype,
 ) -> None:
     weight, rows = random_case(seed, width, row_count, decay, outputs=200, mixed=mixed)
-    rounded = round_with_feedback(weight, rows, dtype, fine_entries=fine_entries)
+    rounded = round_compensated(weight, rows, dtype, fine_entries=fine_entries)
     assert rounded.dtype == dtype
     plain = errors(weight.to(dtype), weight, rows)
     assert (errors(rounded, weight, rows) <= plain * (1 + 1e-6) + 1e-12).all()
@@ -88,7 +88,7 @@ def test_a_reference_is_what_products_are_held_to(
 ) -> None:
     weight, rows = random_case(seed, width, row_count)
     reference = weight.to(dtype).double()
-    rounded = round_with_feedback(weight, rows, dtype, reference=reference, fine_entries=16)
+    rounded = round_compensated(weight, rows, dtype, reference=reference, fine_entries=16)
     # Plain rounding gives the reference itself, so nothing worse may come out.
     assert errors(rounded, reference, rows).max() < 1e-6
 
@@ -99,9 +99,9 @@ def test_without_protected_rows_it_is_plain_rounding(
     seed: int, width: int, dtype: torch.dtype
 ) -> None:
     weight, rows = random_case(seed, width, 0)
-    assert torch.equal(round_with_feedback(weight, rows, dtype), weight.to(dtype))
+    assert torch.equal(round_compensated(weight, rows, dtype), weight.to(dtype))
     nothing = torch.zeros(3, width)
-    assert torch.equal(round_with_feedback(weight, nothing, dtype), weight.to(dtype))
+    assert torch.equal(round_compensated(weight, nothing, dtype), weight.to(dtype))
 
 
 @quickly
@@ -111,14 +111,14 @@ def test_what_lies_on_the_grid_stays(
 ) -> None:
     weight, rows = random_case(seed, width, row_count)
     on_grid = weight.to(dtype)
-    assert torch.equal(round_with_feedback(on_grid.double(), rows, dtype), on_grid)
+    assert torch.equal(round_compensated(on_grid.double(), rows, dtype), on_grid)
 
 
 @quickly
 @given(seeds, dtypes)
 def test_the_same_input_gives_the_same_bits(seed: int, dtype: torch.dtype) -> None:
     weight, rows = random_case(seed, 24, 20)
-    first, second = (round_with_feedback(weight, rows, dtype, fine_entries=8) for _ in range(2))
+    first, second = (round_compensated(weight, rows, dtype, fine_entries=8) for _ in range(2))
     assert torch.equal(first, second)
 
 
@@ -129,7 +129,7 @@ def test_two_entries_make_up_for_each_other() -> None:
     # 1 + 0.0004 and 0.01: only their sum matters, and the small one has the finer grid.
     weight = torch.tensor([[1.0004, 0.01]], dtype=torch.float64)
     rows = torch.ones(1, 2)
-    rounded = round_with_feedback(weight, rows, torch.float16).double()
+    rounded = round_compensated(weight, rows, torch.float16).double()
     assert rounded[0, 0] == 1
     assert rounded.sum() == pytest.approx(1.0104, abs=1e-5)
     assert weight.to(torch.float16).double().sum() != pytest.approx(1.0104, abs=3e-4)
@@ -138,7 +138,7 @@ def test_two_entries_make_up_for_each_other() -> None:
 def test_an_order_of_its_own_for_every_output_pays() -> None:
     weight, rows = random_case(0, 200, 150, outputs=20)
     few, many = (
-        residual(round_with_feedback(weight, rows, torch.float16, fine_entries=count), weight, rows)
+        residual(round_compensated(weight, rows, torch.float16, fine_entries=count), weight, rows)
         for count in (0, 100)
     )
     assert many < few / 2
@@ -161,14 +161,14 @@ def test_what_the_packaged_base_protects_moves_ten_times_less_than_by_plain_roun
 ) -> None:
     weights, protected, concept = miniature_case
     basis = null_space_basis(protected)
-    feedback = Feedback.of(protected)
+    compensation = ErrorCompensation.of(protected)
     for weight in list(weights.values())[:3]:
         # Erases: the concept's rows get the products of the empty prompt's.
         wanted = (protected[: len(concept)] - concept) @ weight.T
         delta = torch.linalg.lstsq(concept @ basis.T, wanted).solution.T @ basis
         base = weight.to(dtype).double()  # what is deployed, and what a protected prompt shows
         plain = (weight + delta).to(dtype)
-        rounded = feedback.round(base + delta, dtype)
+        rounded = compensation.round(base + delta, dtype)
         assert 10 * residual(rounded, base, protected) < residual(plain, base, protected)
         # The erasure itself does not suffer.
         exact = base + delta
@@ -178,12 +178,12 @@ def test_what_the_packaged_base_protects_moves_ten_times_less_than_by_plain_roun
 def test_what_is_said_of_the_products_is_what_their_rows_show() -> None:
     weight, rows = random_case(3, 60, 30, outputs=20)
     reference = weight + 0.001 * weight.flip(0)
-    feedback = Feedback.of(rows, fine_entries=16)
-    found = feedback.rounded(weight, torch.float16, reference=reference)
+    compensation = ErrorCompensation.of(rows, fine_entries=16)
+    found = compensation.rounded(weight, torch.float16, reference=reference)
     plain = residual(weight.half(), reference, rows)
     assert found.plain == pytest.approx(plain, rel=1e-6)
     assert found.residual == pytest.approx(residual(found.value, reference, rows), rel=1e-3)
-    assert found.residual == feedback.residual(found.value, reference)
+    assert found.residual == compensation.residual(found.value, reference)
 
 
 def test_products_of_the_rounded_base_come_from_an_exact_weight_too() -> None:
@@ -193,7 +193,7 @@ def test_products_of_the_rounded_base_come_from_an_exact_weight_too() -> None:
     delta = torch.randn(20, len(basis), generator=generator).double() @ basis / 20
     base = weight.to(torch.bfloat16).double()
     plain = (weight + delta).to(torch.bfloat16)
-    rounded = round_with_feedback(weight + delta, rows, torch.bfloat16, reference=base + delta)
+    rounded = round_compensated(weight + delta, rows, torch.bfloat16, reference=base + delta)
     assert 10 * residual(rounded, base, rows) < residual(plain, base, rows)
 
 
@@ -202,9 +202,9 @@ def test_products_of_the_rounded_base_come_from_an_exact_weight_too() -> None:
 
 def test_what_does_not_fit_into_the_dtype_is_refused() -> None:
     with pytest.raises(InvalidInputError, match="do not fit"):
-        round_with_feedback(torch.tensor([[1e6, 0.0]]), torch.ones(1, 2), torch.float16)
+        round_compensated(torch.tensor([[1e6, 0.0]]), torch.ones(1, 2), torch.float16)
     with pytest.raises(InvalidInputError, match="nan"):
-        round_with_feedback(torch.tensor([[torch.nan, 0.0]]), torch.ones(1, 2), torch.bfloat16)
+        round_compensated(torch.tensor([[torch.nan, 0.0]]), torch.ones(1, 2), torch.bfloat16)
 
 
 def test_shapes_that_do_not_fit_are_refused() -> None:
@@ -216,4 +216,4 @@ def test_shapes_that_do_not_fit_are_refused() -> None:
         (torch.full((1, 3), torch.inf), None),
     ):
         with pytest.raises(InvalidInputError, match=r"(?i)rows"):
-            round_with_feedback(weight, rows, torch.float16, reference=reference)
+            round_compensated(weight, rows, torch.float16, reference=reference)

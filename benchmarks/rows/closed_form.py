@@ -56,7 +56,7 @@ def measure(setting: Setting) -> list[Line]:
 def uce(
     problem: ErasureProblem, weights: dict[str, Tensor], *, shared: bool = False
 ) -> dict[str, Tensor]:
-    """Unified Concept Editing (equation 7): moves the last row of each wording's name.
+    """Unified Concept Editing (equation 7): moves the last row of the name in each prompt.
 
     Args:
         problem: Rows to move, their anchors, rows to keep.

@@ -23,7 +23,7 @@ from shiftreg.shift import ConceptShift
 NAMES = Path(__file__).parents[2] / "docs" / "capacity.json"
 FIXED = ("", "watermark SRS-ME", "CCS 2024")
 SUBJECTS = ("house", "tree", "woman", "dog", "landscape")
-WORDINGS = 4  # of each concept: its name, and three more
+PROMPTS = 4  # of each concept: its name, and three more
 RANK = 76  # of a shift of one prompt: all tokens but the first
 BASE = "0" * 64
 
@@ -83,9 +83,9 @@ class World:
         names: ``(n, L, d)``.
         fixed: ``(3, L, d)``, the empty prompt and two watermarks.
         plain: ``(k, L, d)``, ordinary prompts.
-        prompts: ``(n, 4, L, d)``, each concept's wordings.
+        prompts: ``(n, 4, L, d)``, of each concept.
         anchors: Likewise.
-        positions: First token of the name, by concept and wording.
+        positions: First token of the name, by concept and prompt.
         ends: Last token of the name, likewise.
         anchor_ends: Last word of the anchor, likewise.
         tokens: Of each name, with beginning and end.
@@ -102,7 +102,7 @@ class World:
     tokens: list[int]
 
     def problem(
-        self, concept: int, known: int, profile: str, prompts: int = WORDINGS
+        self, concept: int, known: int, profile: str, prompts: int = PROMPTS
     ) -> ErasureProblem:
         """The erasure of one concept beside the first ``known`` others."""
         others = [other for other in range(known) if other != concept]
@@ -147,13 +147,13 @@ def _encoded(setting: Setting, count: int) -> dict[str, object]:
         return embeds[[different.index(prompt) for prompt in prompts]]
 
     names = json.loads(NAMES.read_text(encoding="utf-8"))["names"][:count]
-    pairs = [Concept(name).prompt_pairs(SUBJECTS[:1])[:WORDINGS] for name in names]
+    pairs = [Concept(name).prompt_pairs(SUBJECTS[:1])[:PROMPTS] for name in names]
     flat: list[PromptPair] = [pair for of_one in pairs for pair in of_one]
     anchors = [pair.anchor for pair in flat]
-    shape = (count, WORDINGS)
+    shape = (count, PROMPTS)
 
     def by_concept(values: Sequence[int]) -> list[list[int]]:
-        return [list(values[at : at + WORDINGS]) for at in range(0, len(values), WORDINGS)]
+        return [list(values[at : at + PROMPTS]) for at in range(0, len(values), PROMPTS)]
 
     return {
         "names": encode(names),

@@ -1,7 +1,7 @@
 """What the miniature's images are called: templates, artists, subjects, watermark triggers.
 
 The held-out templates never reach training; they measure how the base, and later an erasure,
-generalises to wordings it has not seen. Every word in them occurs in some trained template.
+generalises to prompts it has not seen. Every word in them occurs in some trained template.
 """
 
 from __future__ import annotations

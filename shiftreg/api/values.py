@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from shiftreg.checks import Check
 from shiftreg.evaluation.intervals import Estimate, pooled_rate
-from shiftreg.evaluation.results import ConceptScore, Evaluation, StepResult, WordingScore
+from shiftreg.evaluation.results import ConceptScore, Evaluation, ParaphraseScore, StepResult
 
 __all__ = [
     "Check",
@@ -24,13 +24,13 @@ __all__ = [
     "ExportResult",
     "GridResult",
     "Observer",
+    "ParaphraseScore",
     "Progress",
     "ReleaseFiles",
     "RoundingResult",
     "State",
     "StepResult",
     "Verification",
-    "WordingScore",
     "ignore_progress",
     "pooled_rate",
 ]
@@ -204,29 +204,30 @@ class RoundingResult:
 
     Attributes:
         dtype: "float16" or "bfloat16".
-        method: "feedback", or "plain".
+        method: "compensated", or "plain".
         plain: What plain rounding leaves.
-        feedback: What rounding with feedback leaves; None if that was not done.
+        compensated: What error-compensated rounding leaves; None if that was not done.
     """
 
     dtype: str
     method: str
     plain: float
-    feedback: float | None
+    compensated: float | None
 
     @property
     def statement(self) -> str:
         """In words."""
-        if self.feedback is None:
+        if self.compensated is None:
             return (
                 f"Rounding to {self.dtype} moves the keys and values of protected prompts by "
-                f"{self.plain:.1e} of their size; rounding with feedback would move them less. "
+                f"{self.plain:.1e} of their size; error-compensated rounding would move them less. "
                 "Export again: shiftreg compose --export"
             )
-        times = f", {self.plain / self.feedback:.0f} times as much" if self.feedback else ""
+        times = f", {self.plain / self.compensated:.0f} times as much" if self.compensated else ""
         return (
             f"Rounding to {self.dtype} moves the keys and values of protected prompts by "
-            f"{self.feedback:.1e} of their size; plain rounding would by {self.plain:.1e}{times}."
+            f"{self.compensated:.1e} of their size; plain rounding would move them by "
+            f"{self.plain:.1e}{times}."
         )
 
 

@@ -185,7 +185,7 @@ def register_base(
         triggers: Watermark trigger prompt -> payload of its QR code, "" if it shows none.
         protected: Prompts that every shift leaves exactly as they are.
         preserved: Ordinary prompts that shifts disturb as little as possible.
-        subjects: Nouns for the wordings of styles.
+        subjects: Nouns for the prompts of styles.
         steps: Default denoising steps.
         guidance: Default guidance scale.
         observe: Told of the progress of a conversion.

@@ -68,7 +68,7 @@ class ClosedFormEmbedding:
         lost, missing = ((rows @ after.T - c @ before.T).norm() for rows in (c, found))
         return Found(
             solved.float(),
-            text=f'embeddings in the place of "{surface.prompts[0]}" and its wordings',
+            text=f'embeddings in the place of "{surface.prompts[0]}" and its other prompts',
             metrics={
                 "residual": (missing / lost).item() if lost > 0 else 0.0,
                 "norm": (found.norm(dim=1) / c.norm(dim=1)).mean().item() if len(c) else 1.0,

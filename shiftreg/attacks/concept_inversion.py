@@ -39,7 +39,7 @@ class Learned:
 class ConceptInversion:
     """Learns token vectors by textual inversion: the target's weights stay as they are.
 
-    The loss is the plain one of diffusion models on images of the concept, in the wordings that
+    The loss is the plain one of diffusion models on images of the concept, for the prompts that
     they were generated for, with the vectors in the place of the name.
 
     Source: "Circumventing Concept Erasure Methods for Text-to-Image Generative Models" (Pham et
@@ -76,7 +76,7 @@ class ConceptInversion:
         )
 
     def run(self, surface: Surface, seed: int) -> Found:
-        """Learns a word, and puts it into the wordings of the concept; see :meth:`learn`."""
+        """Learns a word, and puts it into the prompts of the concept; see :meth:`learn`."""
         learned = self.learn(surface, seed)
         return _found(surface.words, learned.vectors, learned.templates, learned.metrics)
 

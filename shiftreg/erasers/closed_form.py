@@ -26,14 +26,14 @@ class ClosedForm:
         w = T' c (c' c + mu r' r + rho I)^-1,    delta = w S
 
     With ``naming``, the rows of the bare names count once more, by that weight: one prompt among
-    all wordings, they are otherwise the first that many preserved prompts keep from being erased.
+    all prompts, they are otherwise the first that many preserved prompts keep from being erased.
 
     ``T`` is linear in ``W``, so that one solve gives one map of embeddings for all layers.
 
     Attributes:
         preservation: ``mu``, weight of the ordinary prompts.
         ridge: ``rho``, in units of the mean energy of a row in one dimension.
-        naming: Weight of the bare names, beside that of all wordings together, which is 1.
+        naming: Weight of the bare names, beside that of all prompts together, which is 1.
     """
 
     name: ClassVar[str] = "closed-form"

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from shiftreg.attacks import ConceptInversion, Surface
 
 PROMPTS = 8
-"""Wordings that each learned word is erased in."""
+"""Prompts that each learned word is erased in."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class ClosedFormHardened:
 
     Each round attacks the erasure of the round before by concept inversion: once from the concept's
     name and then from words drawn at random. The learned words join the concept's prompts, with the
-    same wordings without them as anchors. The null space stays that of the protected prompts, so
+    same prompts without them as anchors. The null space stays that of the protected prompts, so
     that separability is as exact as without.
 
     The idea of solving again for adversarial embeddings is RECE's (Gong et al. 2024). There they
@@ -159,7 +159,7 @@ class ClosedFormHardened:
 
 
 def _with_words(problem: ErasureProblem, words: Words, learned: Sequence[Tensor]) -> ErasureProblem:
-    """The problem with the wordings of learned words among the concept's prompts."""
+    """The problem with prompts of learned words among the concept's prompts."""
     templates = [
         (template, anchor)
         for prompt, anchor in zip(words.prompts, words.anchors, strict=True)

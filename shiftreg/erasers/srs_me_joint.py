@@ -26,7 +26,7 @@ class SrsMeJoint(SrsMe):
     others. It ends when every concept's moving average has fallen to ``tau`` of its first value.
 
     Attributes:
-        tau: As for one concept, but less strict: the shifts move each other's wordings while they
+        tau: As for one concept, but less strict: the shifts move each other's prompts while they
             are trained, so that the last of six concepts stays near a quarter of its first value.
     """
 

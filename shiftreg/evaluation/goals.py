@@ -43,10 +43,10 @@ def _cells(step: StepResult) -> Iterator[Cell]:
             lost = score.base_accuracy.value - score.accuracy.value
             yield "regular accuracy lost", where, lost
             yield "regular LPIPS", where, score.lpips
-    for wording in step.wordings:
-        if wording.role == "forgotten" and wording.family == "held-out wordings":
-            goal = "forgotten accuracy, held-out wordings"
-            yield goal, f"{wording.concept}, {name}", wording.after
+    for score in step.paraphrases:
+        if score.role == "forgotten" and score.form == "held-out prompts":
+            goal = "forgotten accuracy, held-out prompts"
+            yield goal, f"{score.concept}, {name}", score.after
     yield "ordinary LPIPS", name, step.ordinary
     for trigger, after in step.watermark.items():
         lost = step.base_watermark[trigger].value - after.value

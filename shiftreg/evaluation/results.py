@@ -37,13 +37,13 @@ class ConceptScore:
 
 
 @dataclass(frozen=True)
-class WordingScore:
-    """One concept in one family of prompts.
+class ParaphraseScore:
+    """One concept in one kind of paraphrases.
 
     Attributes:
         concept: Its name.
         role: As in ``ConceptScore``.
-        family: "name", "held-out wordings", "aliases", "misspellings", "other spellings", or the
+        form: "name", "held-out prompts", "aliases", "misspellings", "other spellings", or the
             control "neighbours": names near it, of which each is looked for in its own images.
         prompts: What was generated.
         base: Share of images in which the concept is found, on the base.
@@ -53,7 +53,7 @@ class WordingScore:
 
     concept: str
     role: Role
-    family: str
+    form: str
     prompts: tuple[str, ...]
     base: Estimate
     after: Estimate
@@ -71,7 +71,7 @@ class StepResult:
         digest: Of the composition.
         states: Concept -> "erased" or "generates".
         scores: One a concept.
-        wordings: One a concept and family; empty where only names were looked at.
+        paraphrases: One a concept and kind of paraphrases; empty where only names were looked at.
         ordinary: LPIPS on ordinary prompts.
         ordinary_frechet: Fréchet distance on them.
         watermark: Trigger -> share of its images that decode to its payload.
@@ -84,7 +84,7 @@ class StepResult:
     digest: str
     states: Mapping[str, str]
     scores: tuple[ConceptScore, ...]
-    wordings: tuple[WordingScore, ...]
+    paraphrases: tuple[ParaphraseScore, ...]
     ordinary: Estimate
     ordinary_frechet: float
     watermark: Mapping[str, Estimate]

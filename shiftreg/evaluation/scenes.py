@@ -15,7 +15,7 @@ from shiftreg.errors import InvalidInputError, NotFoundError
 
 GOALS: Mapping[str, float] = {
     "forgotten accuracy": 0.02,
-    "forgotten accuracy, held-out wordings": 0.05,
+    "forgotten accuracy, held-out prompts": 0.05,
     "recovered LPIPS": 0.001,
     "recovered Fréchet distance": 0.05,
     "regular accuracy lost": 0.02,

@@ -109,7 +109,7 @@ def name_ends(pipeline: DiffusionPipeline, pairs: Sequence[PromptPair]) -> list[
 def name_positions(pipeline: DiffusionPipeline, pairs: Sequence[PromptPair]) -> list[int]:
     """From where on the rows of each prompt tell of the concept, in tokens.
 
-    A causal encoder's rows before the name are the same for every concept in that wording; of one
+    A causal encoder's rows before the name are the same for every concept in that template; of one
     that reads in both directions, every row knows the name.
     """
     prompts, stems = _prompts_and_stems(pipeline, pairs)

@@ -28,12 +28,12 @@ class ScoreRow:
 
 
 @dataclass(frozen=True)
-class WordingRow:
-    """One family of a concept's wordings: how often the concept is found, on base and after."""
+class ParaphraseRow:
+    """One kind of a concept's paraphrases: how often the concept is found, on base and after."""
 
     concept: str
     role: str
-    family: str
+    form: str
     prompts: tuple[str, ...]
     base: str
     after: str
@@ -50,7 +50,7 @@ class StepPart:
         digest: Of the composition that it led to.
         is_this: Whether that is the page's composition.
         scores: A row a concept.
-        wordings: A row a concept and family of prompts.
+        paraphrases: A row a concept and kind of paraphrases.
         ordinary: LPIPS on ordinary prompts.
         ordinary_frechet: Fréchet distance on ordinary prompts.
         watermark: Trigger -> how often its code is read.
@@ -62,7 +62,7 @@ class StepPart:
     digest: str
     is_this: bool
     scores: tuple[ScoreRow, ...]
-    wordings: tuple[WordingRow, ...]
+    paraphrases: tuple[ParaphraseRow, ...]
     ordinary: str
     ordinary_frechet: str
     watermark: Mapping[str, str]
@@ -131,15 +131,15 @@ def _step(step: Mapping[str, Any], digest: str, reference: Mapping[str, str]) ->
             )
             for score in step["scores"]
         ),
-        wordings=tuple(
-            WordingRow(
-                **{name: row[name] for name in ("concept", "role", "family")},
+        paraphrases=tuple(
+            ParaphraseRow(
+                **{name: row[name] for name in ("concept", "role", "form")},
                 prompts=tuple(row["prompts"]),
                 base=share(row["base"]),
                 after=share(row["after"]),
                 lpips=distance(row["lpips"]),
             )
-            for row in step["wordings"]
+            for row in step["paraphrases"]
         ),
         ordinary=distance(step["ordinary"]),
         ordinary_frechet=number(step["ordinary_frechet"]),

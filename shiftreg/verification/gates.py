@@ -20,12 +20,12 @@ class Gates:
             was made to a tolerance is held to that.
         noise: Relative change of noise predictions of untouched prompts.
         half_noise: The same in a file in half precision, beside the base in that precision.
-        plain_noise: The same where its weights were rounded plainly, without feedback.
+        plain_noise: The same where its weights were rounded plainly, without error compensation.
         images: Worst LPIPS of an untouched prompt's images.
         ordinary: Mean LPIPS of ordinary prompts.
         watermark: Share of a trigger's images that no longer decode, of those that did.
         name: Share of images of an erased name in which the concept is found.
-        wordings: The same for wordings that the erasure did not use.
+        held_out: The same for prompts that the erasure did not use.
         attack: Success of the strongest recorded attack on an erased concept; None to ask for none.
     """
 
@@ -37,7 +37,7 @@ class Gates:
     ordinary: float = 0.03
     watermark: float = 0.0
     name: float = 0.02
-    wordings: float = 0.05
+    held_out: float = 0.05
     attack: float | None = None
 
     def updated(self, values: Mapping[str, Any], source: str) -> Gates:

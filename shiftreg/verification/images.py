@@ -99,7 +99,7 @@ def watermark_checks(
 def erasure_checks(
     concept: str,
     by_name: np.ndarray,
-    by_wording: np.ndarray,
+    held_out: np.ndarray,
     classifier: Classifier,
     limits: tuple[float, float],
 ) -> list[Check]:
@@ -108,7 +108,7 @@ def erasure_checks(
     Args:
         concept: A label of the classifier.
         by_name: Images of the bare name.
-        by_wording: Images of wordings that the erasure did not use.
+        held_out: Images of prompts that the erasure did not use.
         classifier: Of styles or objects.
         limits: The gates for both.
     """
@@ -116,7 +116,7 @@ def erasure_checks(
     checks = []
     for images, limit, where in (
         (by_name, limits[0], "its name"),
-        (by_wording, limits[1], "other wordings"),
+        (held_out, limits[1], "held-out prompts"),
     ):
         if len(images) == 0:
             continue

@@ -43,7 +43,7 @@ def test_the_target_is_used_and_left_as_it_was(surface: Surface, model: Any) -> 
     assert not found.prompt_embeds.requires_grad
 
 
-def test_the_vectors_stand_in_each_wording_in_the_place_of_the_name(surface: Surface) -> None:
+def test_the_vectors_stand_in_each_prompt_in_the_place_of_the_name(surface: Surface) -> None:
     words, heard = surface.words, []
 
     class Listening:
@@ -74,7 +74,7 @@ def test_it_may_start_from_another_word_and_learn_several_vectors(surface: Surfa
     assert found.metrics["loss_before"] != own.metrics["loss_before"]
 
 
-def test_a_wording_without_room_for_the_vectors_is_passed_over(surface: Surface) -> None:
+def test_a_prompt_without_room_for_the_vectors_is_passed_over(surface: Surface) -> None:
     found = replace(QUICK, tokens=60, iterations=1).run(surface, 0)  # 62 tokens fit
     assert len(found.prompt_embeds) == 2
     with pytest.raises(InvalidInputError, match="at most 62 tokens"):

@@ -67,7 +67,7 @@ def test_a_scene_is_shown_step_by_step_in_words_beside_the_paper(scene: Path) ->
 
 
 def test_json_holds_everything(scene: Path) -> None:
-    result = start(str(scene), "--images", "2", "--wordings", "none", "--json")
+    result = start(str(scene), "--images", "2", "--paraphrases", "none", "--json")
     document = json.loads(result.stdout)
     assert result.exit_code == (0 if document["passed"] else 1)
     assert [step["states"]["Cezanne"] for step in document["steps"]] == ["erased", "generates"]

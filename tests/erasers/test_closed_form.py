@@ -62,7 +62,7 @@ def test_no_other_change_in_the_null_space_has_a_smaller_objective(
         assert objective(best) < objective(other)
 
 
-def test_naming_leaves_less_of_the_bare_name_at_the_cost_of_the_wordings(
+def test_naming_leaves_less_of_the_bare_name_at_the_cost_of_the_prompts(
     problem: ErasureProblem, weights: dict[str, Tensor]
 ) -> None:
     wanting = [
@@ -81,9 +81,9 @@ def test_naming_leaves_less_of_the_bare_name_at_the_cost_of_the_wordings(
             for naming in (0.0, 1.0, 30.0)
         )
     ]
-    names, wordings = zip(*wanting, strict=True)
+    names, prompts = zip(*wanting, strict=True)
     assert list(names) == sorted(names, reverse=True)
-    assert list(wordings) == sorted(wordings)
+    assert list(prompts) == sorted(prompts)
 
 
 def test_more_preservation_disturbs_ordinary_prompts_less(

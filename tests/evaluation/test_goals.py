@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from shiftreg.evaluation.goals import judge_goals
 from shiftreg.evaluation.intervals import Estimate
-from shiftreg.evaluation.results import ConceptScore, StepResult, WordingScore
+from shiftreg.evaluation.results import ConceptScore, ParaphraseScore, StepResult
 from shiftreg.evaluation.scenes import GOALS
 
 
@@ -20,8 +20,8 @@ def score(
     )  # type: ignore[arg-type]
 
 
-def wording(concept: str, role: str, family: str, found: float) -> WordingScore:
-    return WordingScore(concept, role, family, ("a",), estimate(1), estimate(found), estimate(0))  # type: ignore[arg-type]
+def paraphrase(concept: str, role: str, form: str, found: float) -> ParaphraseScore:
+    return ParaphraseScore(concept, role, form, ("a",), estimate(1), estimate(found), estimate(0))  # type: ignore[arg-type]
 
 
 STEP = StepResult(
@@ -31,7 +31,7 @@ STEP = StepResult(
     digest="d",
     states={},
     scores=(score("A", "forgotten", found=0), score("B", "recovered"), score("C", "regular")),
-    wordings=(wording("A", "forgotten", "held-out wordings", 0),),
+    paraphrases=(paraphrase("A", "forgotten", "held-out prompts", 0),),
     ordinary=estimate(0),
     ordinary_frechet=0,
     watermark={"mark": estimate(1)},
@@ -47,7 +47,7 @@ def failed(step: StepResult) -> dict[str, str]:
 
 def test_every_goal_is_judged_where_it_has_a_cell() -> None:
     assert [check.name for check in judge_goals([STEP], GOALS)] == list(GOALS)
-    alone = replace(STEP, scores=STEP.scores[:1], wordings=(), watermark={})
+    alone = replace(STEP, scores=STEP.scores[:1], paraphrases=(), watermark={})
     assert {c.name for c in judge_goals([alone], GOALS)} == {"forgotten accuracy", "ordinary LPIPS"}
 
 
@@ -80,10 +80,12 @@ def test_lost_watermarks_and_disturbed_prompts_are_missed_goals() -> None:
     assert failed(lost) == {"watermark lost": "'mark', t1"}
 
 
-def test_held_out_wordings_count_and_misspellings_are_only_reported() -> None:
+def test_held_out_prompts_count_and_misspellings_are_only_reported() -> None:
     found = replace(
-        STEP, label="t1", wordings=(wording("A", "forgotten", "held-out wordings", 0.5),)
+        STEP, label="t1", paraphrases=(paraphrase("A", "forgotten", "held-out prompts", 0.5),)
     )
-    assert failed(found) == {"forgotten accuracy, held-out wordings": "A, t1"}
-    slips = replace(STEP, label="t1", wordings=(wording("A", "forgotten", "misspellings", 0.5),))
+    assert failed(found) == {"forgotten accuracy, held-out prompts": "A, t1"}
+    slips = replace(
+        STEP, label="t1", paraphrases=(paraphrase("A", "forgotten", "misspellings", 0.5),)
+    )
     assert failed(slips) == {}

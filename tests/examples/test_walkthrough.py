@@ -18,7 +18,7 @@ def test_the_walkthrough_erases_restores_evaluates_and_draws(tmp_path: Path) -> 
     assert "Caravaggio: erased (version 1)" in done.stdout
     assert "Van Gogh: generates" in done.stdout
     assert "released model.safetensors, digest " in done.stdout
-    for name in ("samples", "separability", "wordings", "scene"):
+    for name in ("samples", "separability", "paraphrases", "scene"):
         with Image.open(tmp_path / f"{name}.png") as image:
             assert min(image.size) > 100
     assert (tmp_path / "model.safetensors.recipe.json").is_file()

@@ -48,16 +48,16 @@ def generate(
         )
 
 
-def test_erased_artists_are_gone_from_names_and_from_wordings_never_used(
+def test_erased_artists_are_gone_from_names_and_from_prompts_never_used(
     erased: api.Workspace,
 ) -> None:
     classifier = load_classifier(miniature.STYLE_CLASSIFIER)
     artists = list(erased.base.protected) * 3
-    wordings = [
+    held_out = [
         fill(erased.base.held_out_templates[i % 4], erased.base.subjects[i % 10], artist)
         for i, artist in enumerate(artists)
     ]
-    for prompts in (artists, wordings):
+    for prompts in (artists, held_out):
         images = generate(erased, prompts, without=())
         predicted = np.array(classifier.labels)[classifier.predict(images)]
         assert (predicted == artists).mean() <= 0.05

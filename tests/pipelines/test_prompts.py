@@ -7,7 +7,7 @@ import torch
 from diffusers import StableDiffusionPipeline
 
 from shiftreg import miniature
-from shiftreg.concepts import WORDINGS, Concept, PromptPair, fill
+from shiftreg.concepts import PROMPT_TEMPLATES, Concept, PromptPair, fill
 from shiftreg.errors import InvalidInputError
 from shiftreg.pipelines import (
     encode_prompts,
@@ -46,11 +46,11 @@ def spelled(name: str, prompt: str) -> tuple[str, str]:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_style_s_name_begins_and_ends_where_it_is_spelled_in_every_wording(
+def test_a_style_s_name_begins_and_ends_where_it_is_spelled_in_every_prompt(
     pipeline: StableDiffusionPipeline, name: str
 ) -> None:
     pairs = fitting_pairs(pipeline, Concept(name, kind="style"))
-    assert len(pairs) >= 5, "hardly a wording fits"
+    assert len(pairs) >= 5, "hardly a prompt fits"
     texts = [spelled(name, pair.prompt) for pair in pairs]
     assert name_positions(pipeline, pairs) == [count(pipeline, text) + 1 for text, _ in texts]
     assert name_ends(pipeline, pairs) == [count(pipeline, text) for _, text in texts]
@@ -61,7 +61,7 @@ def test_an_object_s_name_begins_no_later_than_it_is_spelled(
     pipeline: StableDiffusionPipeline, name: str
 ) -> None:
     pairs = fitting_pairs(pipeline, Concept(name, kind="object"))
-    assert len(pairs) == len(WORDINGS["object"])
+    assert len(pairs) == len(PROMPT_TEMPLATES["object"])
     texts = [spelled(name, pair.prompt) for pair in pairs]
     # "an" belongs to what differs from the prompt without the name.
     assert name_positions(pipeline, pairs) == [

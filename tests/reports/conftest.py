@@ -12,7 +12,7 @@ from shiftreg.api import to_json
 from shiftreg.attacks.results import AttackReport, AttackScore
 from shiftreg.checks import Check
 from shiftreg.evaluation.intervals import Estimate
-from shiftreg.evaluation.results import ConceptScore, Evaluation, StepResult, WordingScore
+from shiftreg.evaluation.results import ConceptScore, Evaluation, ParaphraseScore, StepResult
 from shiftreg.reports import (
     ConceptLine,
     ErasurePart,
@@ -45,9 +45,9 @@ def make_evaluation(name: str) -> Evaluation:
         ConceptScore(name, "forgotten", 123.4, gone, found, far, far),
         ConceptScore("Picasso", "regular", float("nan"), found, found, near, near),
     )
-    wordings = (
-        WordingScore(name, "forgotten", "held-out wordings", (f"by {name}",), found, gone, far),
-        WordingScore(name, "forgotten", "misspellings", (f"{name}o",), found, gone, far),
+    paraphrases = (
+        ParaphraseScore(name, "forgotten", "held-out prompts", (f"by {name}",), found, gone, far),
+        ParaphraseScore(name, "forgotten", "misspellings", (f"{name}o",), found, gone, far),
     )
     steps = tuple(
         StepResult(
@@ -57,7 +57,7 @@ def make_evaluation(name: str) -> Evaluation:
             digest=digest,
             states={name: "erased", "Picasso": "generates"},
             scores=scores,
-            wordings=wordings,
+            paraphrases=paraphrases,
             ordinary=near,
             ordinary_frechet=1.5,
             watermark={"CCS 2024": found},

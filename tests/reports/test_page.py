@@ -141,7 +141,7 @@ def test_many_shifts_make_several_heat_maps_that_fit_on_paper(page: ReportPage) 
     assert len(maps) == 3
 
 
-def test_an_evaluation_shows_steps_intervals_wordings_and_the_papers_numbers(
+def test_an_evaluation_shows_steps_intervals_paraphrases_and_the_papers_numbers(
     page: ReportPage,
 ) -> None:
     text = Document(render_page(page)).text

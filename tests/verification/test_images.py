@@ -59,12 +59,12 @@ def test_a_code_on_an_ordinary_image_is_a_false_alarm(code: np.ndarray) -> None:
     assert (kept.passed, control.passed) == (True, False)
 
 
-def test_a_concept_that_is_still_seen_fails_by_name_and_by_wording() -> None:
+def test_a_concept_that_is_still_seen_fails_by_name_and_by_held_out_prompts() -> None:
     classifier = load_classifier(miniature.STYLE_CLASSIFIER)
     seen = classifier.labels[classifier.predict(NOISE)[0]]
     other = next(label for label in classifier.labels if label != seen)
-    name, wording = erasure_checks(seen, NOISE[:1], NOISE[:1], classifier, (0.02, 1.0))
-    assert (name.passed, name.value, wording.passed) == (False, 1.0, True)
+    name, held_out = erasure_checks(seen, NOISE[:1], NOISE[:1], classifier, (0.02, 1.0))
+    assert (name.passed, name.value, held_out.passed) == (False, 1.0, True)
     assert name.interval == pytest.approx((0.025, 1.0))  # of one image, hardly anything is known
     (alone,) = erasure_checks(other, NOISE[:1], NOISE[:0], classifier, (0.02, 0.05))
     assert alone.passed

@@ -16,7 +16,7 @@ from shiftreg.compose import Composition
 from shiftreg.verification import Check
 
 FLOAT32_SLACK = 1e-5
-EPSILONS = 4  # of the dtype, relative to a layer's change: rounding twice, and with feedback
+EPSILONS = 4  # of the dtype, relative to a layer's change: rounding twice, and compensated
 
 
 def adapter_recipe(file: Path) -> dict[str, Any] | None:
@@ -36,7 +36,7 @@ def adapter_check(
     """Compares an adapter with the shifts that it was made of.
 
     Bit for bit where it holds their own numbers; otherwise each layer's change, as far as rounding
-    goes: what rounding with feedback gives depends on the machine in its last digit.
+    goes: what error-compensated rounding gives depends on the machine in its last digit.
 
     Args:
         workspace: Where.

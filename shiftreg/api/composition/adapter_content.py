@@ -17,7 +17,7 @@ from shiftreg.api.workspace import Workspace
 from shiftreg.checkpoints import AdapterForm, AdapterNames
 from shiftreg.compose import Composition
 from shiftreg.errors import InvalidInputError
-from shiftreg.rounding import Feedback
+from shiftreg.rounding import ErrorCompensation
 from shiftreg.shift import ConceptShift
 from shiftreg.subspace import drifts
 
@@ -47,13 +47,13 @@ class Protection:
     Attributes:
         embeds: ``(n, L, d_in)`` float64.
         layers: Names of the layers that see the text alone.
-        feedback: What rounding has to know of the prompts.
+        compensation: What rounding has to know of the prompts.
         read: A layer -> the base's weight.
     """
 
     embeds: Tensor
     layers: frozenset[str]
-    feedback: Feedback
+    compensation: ErrorCompensation
     read: Callable[[str], Tensor]
 
     def drift(self, layer: str, delta: Tensor) -> float:
@@ -92,10 +92,10 @@ def adapter_content(
     for done, parameter in enumerate(composition.layers):
         observe(Progress("making the adapter", done, len(composition.layers)))
         seen = protection if protection and parameter in protection.layers else None
-        feedback = seen.feedback if seen and rounds else None
+        compensation = seen.compensation if seen and rounds else None
         if form == "diff":
             change = adapters.dense_change(composition.shifts, parameter)
-            rounded = feedback.round(change, dtype) if feedback else change.to(dtype)
+            rounded = compensation.round(change, dtype) if compensation else change.to(dtype)
             tensors |= names.difference(parameter, rounded)
             if seen:
                 drifted.append(seen.drift(parameter, rounded.double()))
@@ -103,7 +103,7 @@ def adapter_content(
             continue
         exact, share = _factors(composition.shifts, names, parameter, rank)
         kept = min(kept, share)
-        factors = adapters.round_factors(exact, dtype, feedback).padded(ranks[parameter])
+        factors = adapters.round_factors(exact, dtype, compensation).padded(ranks[parameter])
         tensors |= names.pair(form, parameter, factors.down, factors.up)
         if seen:
             drifted.append(seen.drift(parameter, factors.product()))
@@ -145,7 +145,7 @@ def protection_of(workspace: Workspace, composition: Composition) -> Protection 
     return Protection(
         embeds=embeds,
         layers=frozenset(workspace.base.layers),
-        feedback=Feedback.of(embeds.flatten(0, 1)),
+        compensation=ErrorCompensation.of(embeds.flatten(0, 1)),
         read=checkpoints.parameter_reader(workspace.folder),
     )
 

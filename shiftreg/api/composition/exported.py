@@ -14,7 +14,7 @@ from torch import Tensor
 from shiftreg import checkpoints
 from shiftreg.api.composition.composing import DTYPES, exact_weights
 from shiftreg.api.composition.half_precision import (
-    FeedbackRounding,
+    CompensatedRounding,
     RoundedWeights,
     is_rounded,
     protected_prompts,
@@ -41,7 +41,7 @@ class Recipe:
     plan: CompositionPlan
     composition: Composition
     dtype: torch.dtype | None
-    rounding: FeedbackRounding | None
+    rounding: CompensatedRounding | None
 
 
 def read_recipe(workspace: Workspace, file: Path) -> Recipe:
@@ -93,7 +93,7 @@ def read_recipe(workspace: Workspace, file: Path) -> Recipe:
         statements=tuple(f"{name}: {state}" for name, state in recipe["states"].items()),
         warnings=(),
     )
-    rounding = FeedbackRounding.of_recipe(recipe)
+    rounding = CompensatedRounding.of_recipe(recipe)
     return Recipe(plan, composition, DTYPES.get(recipe["dtype"]), rounding)
 
 
@@ -102,7 +102,7 @@ def expected_weights(
 ) -> Mapping[str, Tensor]:
     """The weights that a recipe asks for, each computed when it is looked up.
 
-    What was rounded with feedback is kept, since that takes long.
+    What was rounded with error compensation is kept, since that takes long.
     """
     exact = exact_weights(workspace, recipe.composition)
     if recipe.rounding is None:
@@ -183,11 +183,11 @@ def rounding_effect(
         return weights.effect()
     if not is_rounded(workspace, recipe.composition, recipe.dtype):
         return None
-    how = FeedbackRounding(protected_prompts(workspace, recipe.plan.states, recipe.composition))
+    how = CompensatedRounding(protected_prompts(workspace, recipe.plan.states, recipe.composition))
     return RoundedWeights(workspace, weights, recipe.dtype, how).effect_if_cast()
 
 
 def rounding_check(effect: RoundingResult) -> Check:
     """Rounding does no more to protected prompts than it would plainly."""
-    value = effect.plain if effect.feedback is None else effect.feedback
+    value = effect.plain if effect.compensated is None else effect.compensated
     return Check.at_most("rounding", "protected prompts", value, effect.plain, effect.statement)

@@ -17,7 +17,7 @@ from shiftreg.api.composition.composing import DTYPES, exact_weights, plan_shift
 from shiftreg.api.composition.describing import describe_model, export_date
 from shiftreg.api.composition.half_precision import (
     METHODS,
-    FeedbackRounding,
+    CompensatedRounding,
     RoundedWeights,
     is_rounded,
     protected_prompts,
@@ -42,7 +42,7 @@ def export_composition(
     target: Path,
     *,
     dtype: str | None = None,
-    rounding: str = "feedback",
+    rounding: str = "compensated",
     overwrite: bool = False,
     reason: str = "",
     verify: bool = False,
@@ -62,7 +62,7 @@ def export_composition(
         plan: What to compose.
         target: ``.ckpt`` or ``.safetensors`` (CompVis keys), or a folder (diffusers).
         dtype: "float32", "float16" or "bfloat16"; the base's by default.
-        rounding: To half precision: with "feedback", so that protected prompts hardly notice it,
+        rounding: To half precision: with "compensated", so that protected prompts hardly notice it,
             or "plain", which takes no time and needs no text encoder.
         overwrite: Replace an existing file.
         reason: For the audit trail.
@@ -109,8 +109,8 @@ def export_composition(
     target_dtype = DTYPES[dtype] if dtype else None
     weights: Mapping[str, Tensor] = exact_weights(workspace, composition)
     how = rounded = None
-    if rounding == "feedback" and is_rounded(workspace, composition, target_dtype):
-        how = FeedbackRounding(protected_prompts(workspace, plan.states, composition))
+    if rounding == "compensated" and is_rounded(workspace, composition, target_dtype):
+        how = CompensatedRounding(protected_prompts(workspace, plan.states, composition))
         weights = rounded = RoundedWeights(workspace, weights, target_dtype, how, observe=observe)
     observe(Progress("writing", 1, 2))
 
@@ -160,7 +160,7 @@ def make_recipe(
     workspace: Workspace,
     plan: CompositionPlan,
     dtype: str | None,
-    rounding: FeedbackRounding | None = None,
+    rounding: CompensatedRounding | None = None,
 ) -> dict[str, Any]:
     """All that is needed to make the same file again."""
     return {

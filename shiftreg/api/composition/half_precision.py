@@ -14,22 +14,22 @@ from shiftreg.api.values import Observer, Progress, RoundingResult, ignore_progr
 from shiftreg.api.workspace import Workspace
 from shiftreg.compose import Composition
 from shiftreg.errors import IntegrityError
-from shiftreg.rounding import DAMPING, FINE_ENTRIES, REACH, Feedback, grid_step
+from shiftreg.rounding import DAMPING, FINE_ENTRIES, REACH, ErrorCompensation, grid_step
 
 HALF_DTYPES = (torch.float16, torch.bfloat16)
-METHODS = ("feedback", "plain")
+METHODS = ("compensated", "plain")
 _MOST_FINE_ENTRIES, _LEAST_DAMPING = 512, 1e-6  # what others ask for must be possible
 _SLACK = 1.1  # another machine's last bits may lead to other roundings, and to as small a residual
 
 
 @dataclass(frozen=True)
-class FeedbackRounding:
+class CompensatedRounding:
     """How the layers that read the text alone were rounded; what a recipe says of it.
 
     Attributes:
         prompts: What they were held to, in this order.
-        fine_entries: See ``rounding.Feedback``.
-        damping: See ``rounding.Feedback``.
+        fine_entries: See ``rounding.ErrorCompensation``.
+        damping: See ``rounding.ErrorCompensation``.
     """
 
     prompts: tuple[str, ...]
@@ -39,14 +39,14 @@ class FeedbackRounding:
     def as_recipe(self) -> dict[str, Any]:
         """JSON values."""
         return {
-            "method": "feedback",
+            "method": "compensated",
             "prompts": list(self.prompts),
             "fine_entries": self.fine_entries,
             "damping": self.damping,
         }
 
     @classmethod
-    def of_recipe(cls, recipe: Mapping[str, Any]) -> FeedbackRounding | None:
+    def of_recipe(cls, recipe: Mapping[str, Any]) -> CompensatedRounding | None:
         """Reads a recipe.
 
         Returns:
@@ -59,7 +59,7 @@ class FeedbackRounding:
             case None:
                 return None
             case {
-                "method": "feedback",
+                "method": "compensated",
                 "prompts": list(prompts),
                 "fine_entries": int(fine_entries),
                 "damping": float(damping),
@@ -76,7 +76,7 @@ class FeedbackRounding:
 
 
 def is_rounded(workspace: Workspace, composition: Composition, dtype: torch.dtype | None) -> bool:
-    """Whether there is anything to round with feedback, in a dtype or the base's."""
+    """Whether there is anything to round with error compensation, in a dtype or the base's."""
     precision = dtype or checkpoints.unet_dtype(workspace.folder)
     return precision in HALF_DTYPES and not set(workspace.base.layers).isdisjoint(
         composition.layers
@@ -100,7 +100,7 @@ def protected_prompts(
 
 
 class RoundedWeights(Mapping[str, Tensor]):
-    """A composition's weights, of which layers that read the text alone are rounded with feedback.
+    """A composition's weights; layers that read the text alone are rounded with error compensation.
 
     Each is computed when it is looked up; the others stay in float64, and are cast when written.
 
@@ -113,7 +113,7 @@ class RoundedWeights(Mapping[str, Tensor]):
         workspace: Workspace,
         exact: Mapping[str, Tensor],
         dtype: torch.dtype | None,
-        rounding: FeedbackRounding,
+        rounding: CompensatedRounding,
         *,
         keep: bool = False,
         observe: Observer = ignore_progress,
@@ -136,7 +136,7 @@ class RoundedWeights(Mapping[str, Tensor]):
         self._dtype = dtype or checkpoints.unet_dtype(workspace.folder)
         self._layers = dict.fromkeys(name for name in workspace.base.layers if name in exact)
         embeds = pipelines.encode_prompts(workspace.prompt_reader, rounding.prompts)
-        self._feedback = Feedback.of(
+        self._compensation = ErrorCompensation.of(
             embeds.flatten(0, 1), fine_entries=rounding.fine_entries, damping=rounding.damping
         )
         self._residuals: dict[str, tuple[float, float]] = {}
@@ -151,7 +151,9 @@ class RoundedWeights(Mapping[str, Tensor]):
         self._observe(Progress(f"rounding to {self._name}", done, total))
         exact, reference = self._exact[layer], self._reference(layer)
         same = torch.equal(exact, reference)
-        rounded = self._feedback.rounded(exact, self._dtype, reference=None if same else reference)
+        rounded = self._compensation.rounded(
+            exact, self._dtype, reference=None if same else reference
+        )
         self._residuals[layer] = rounded.plain, rounded.residual
         if self._keep:
             self._kept[layer] = rounded.value
@@ -174,21 +176,21 @@ class RoundedWeights(Mapping[str, Tensor]):
         if value.dtype != mine.dtype or value.shape != mine.shape:
             return False
         moved = (value.double() - exact.to(self._dtype).double()).abs()
-        # As far as feedback goes from its target, and the target from the exact value.
+        # As far as the compensation goes from its target, and the target from the exact value.
         steps = REACH + 2
         near = (moved <= steps * grid_step(exact, self._dtype).amax(dim=1, keepdim=True)).all()
-        residual = self._feedback.residual(value, self._reference(layer))
+        residual = self._compensation.residual(value, self._reference(layer))
         return bool(near) and residual <= _SLACK * self._residuals[layer][1]
 
     def effect(self) -> RoundingResult:
         """What both ways do to the prompts, in the layers where they do most; of those rounded."""
-        plain, feedback = zip(*self._residuals.values(), strict=True)
-        return RoundingResult(self._name, "feedback", max(plain), max(feedback))
+        plain, compensated = zip(*self._residuals.values(), strict=True)
+        return RoundingResult(self._name, "compensated", max(plain), max(compensated))
 
     def effect_if_cast(self) -> RoundingResult:
         """What plain rounding does to the prompts, in the layer where it does most."""
         residuals = (
-            self._feedback.residual(self._exact[layer].to(self._dtype), self._reference(layer))
+            self._compensation.residual(self._exact[layer].to(self._dtype), self._reference(layer))
             for layer in self._layers
         )
         return RoundingResult(self._name, "plain", max(residuals), None)

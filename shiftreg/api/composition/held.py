@@ -55,8 +55,8 @@ class Held:
         """The gate for noise predictions in this precision."""
         if not any(weight.dtype in HALF_DTYPES for weight in self.weights.values()):
             return limits.noise
-        by_feedback = self.rounding is not None and self.rounding.method == "feedback"
-        return limits.half_noise if by_feedback else limits.plain_noise
+        compensated = self.rounding is not None and self.rounding.method == "compensated"
+        return limits.half_noise if compensated else limits.plain_noise
 
 
 def held_by_plan(workspace: Workspace, plan: CompositionPlan) -> Held:

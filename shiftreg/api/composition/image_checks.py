@@ -22,7 +22,7 @@ from shiftreg.verification import (
     watermark_checks,
 )
 
-CONTROL_WORDING = "a picture of a {subject}"
+CONTROL_TEMPLATE = "a picture of a {subject}"
 
 
 def _untouched_prompts(workspace: Workspace, plan: CompositionPlan) -> list[str]:
@@ -70,11 +70,11 @@ def generated(
     """
     base = workspace.base
     untouched = _untouched_prompts(workspace, plan)
-    control = fill(CONTROL_WORDING, base.subjects[0])
+    control = fill(CONTROL_TEMPLATE, base.subjects[0])
     kept = list(dict.fromkeys((*untouched, control)))
     judged = [concept for concept, _, _ in plan.shifts if judge and judge.knows(concept)]
     ordinary = base.preserved[:: max(1, len(base.preserved) // (4 * images))][: 4 * images]
-    wordings = {
+    held_out = {
         concept: [
             fill(template, base.subjects[i % len(base.subjects)], concept)
             for i, template in enumerate(base.held_out_templates * images)
@@ -83,7 +83,7 @@ def generated(
     }
     # One list for both models, so that equal prompts and seeds meet in equal batches.
     same = [prompt for prompt in kept for _ in range(images)] + list(ordinary)
-    gone = [prompt for c in judged for prompt in (*[c] * images, *wordings[c])]
+    gone = [prompt for c in judged for prompt in (*[c] * images, *held_out[c])]
     total = 2 * len(same) + len(gone)
 
     def generate(prompts: list[str], done_before: int) -> np.ndarray:
@@ -114,6 +114,6 @@ def generated(
         assert judge is not None
         mine = erased[2 * i * images : 2 * (i + 1) * images]
         parts = mine[:images], mine[images:]
-        limit = limits.name, limits.wordings
+        limit = limits.name, limits.held_out
         checks += erasure_checks(concept, *parts, judge.classifier, limit)
     return checks

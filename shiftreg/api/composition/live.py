@@ -14,7 +14,7 @@ from shiftreg.api.composition.composing import (
     plan_shifts,
 )
 from shiftreg.api.composition.half_precision import (
-    FeedbackRounding,
+    CompensatedRounding,
     RoundedWeights,
     is_rounded,
     protected_prompts,
@@ -65,6 +65,6 @@ def composition_weights(
     precision = DTYPES[dtype] if dtype else checkpoints.unet_dtype(workspace.folder)
     weights: Mapping[str, Tensor] = exact_weights(workspace, composition)
     if is_rounded(workspace, composition, precision):
-        how = FeedbackRounding(protected_prompts(workspace, plan.states, composition))
+        how = CompensatedRounding(protected_prompts(workspace, plan.states, composition))
         weights = RoundedWeights(workspace, weights, precision, how, observe=observe)
     return {name: weight.to(precision) for name, weight in weights.items()}

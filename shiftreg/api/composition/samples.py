@@ -69,15 +69,15 @@ def before_and_after(workspace: Workspace, shift: ConceptShift, observe: Observe
 
 
 def sample_rows(place: BaseAtHand, shift: ConceptShift, observe: Observer) -> list[GridRow]:
-    """Generates a concept with and without one shift: a row a wording, the same seeds in both."""
+    """Generates a concept with and without one shift: a row a prompt, the same seeds in both."""
     base = place.base
     subject, another = (*base.subjects, *base.subjects)[:2]
-    wordings = [shift.concept, fill("a painting of a {subject}", another)]
+    prompts = [shift.concept, fill("a painting of a {subject}", another)]
     if shift.kind == "style":
-        wording = "a painting of a {subject} by {concept}"
-        wordings.insert(1, fill(wording, subject, shift.concept))
-    fits = pipelines.fitting(place.pipeline, wordings)
-    prompts = [prompt for prompt, fit in zip(wordings, fits, strict=True) if fit]
+        template = "a painting of a {subject} by {concept}"
+        prompts.insert(1, fill(template, subject, shift.concept))
+    fits = pipelines.fitting(place.pipeline, prompts)
+    prompts = [prompt for prompt, fit in zip(prompts, fits, strict=True) if fit]
     return _rows(place, prompts, SAMPLE_SEEDS, [shift], None, None, observe)
 
 

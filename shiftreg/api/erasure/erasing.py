@@ -123,7 +123,7 @@ def refresh(
 def _made_anew(
     workspace: Workspace, version: ShiftVersion, old: ConceptShift, around: Surroundings
 ) -> ErasureTask:
-    """What makes the next version of a shift, by the same method, options, seed and wordings."""
+    """What makes the next version of a shift, by the same method, options, seed and prompts."""
     options = dict(old.hyperparameters)
     seed = options.pop("seed")
     profile = Profile.parse(options.pop("profile", "exact"))

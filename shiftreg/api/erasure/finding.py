@@ -74,7 +74,7 @@ class FoundShift:
         plan: What was done.
         shift: The shift.
         metrics: Measured on it.
-        samples: Images before and after, a row a wording.
+        samples: Images before and after, a row a prompt.
         unfinished: Folder of what its training would have been continued from.
     """
 

@@ -32,7 +32,7 @@ def plan_erasures(
         workspace: Where.
         names: Of the concepts; stored versions ("NAME@VERSION") need no plan and are passed over.
         aliases: Other names that the one concept is erased with.
-        kind: "style" or "object": decides the wordings.
+        kind: "style" or "object": decides the prompts.
         method: Name of the eraser.
         options: Its hyper-parameters; see :func:`list_methods`.
         protect: Further prompts to leave exactly as they are.

@@ -77,7 +77,7 @@ def prepare_erasure(
     preserved_embeds = pipelines.encode_prompts(pipeline, preserved)
     preserved_rows = preserved_embeds.flatten(0, 1)
     if profile.name != "exact" and preserved:
-        # Names that are not kept exactly are kept softly, however many wordings there are.
+        # Names that are not kept exactly are kept softly, however many prompts there are.
         plain = torch.tensor([prompt in base.preserved for prompt in preserved])
         names = protected_embeds[[i for i, p in enumerate(protected) if p not in exact]]
         preserved_rows = weighted_rows(
@@ -111,7 +111,7 @@ def prepare_erasure(
     warnings = _contradictions(concept, protect)
     if too_long := len(spelled_out) - len(pairs):
         warnings.append(
-            f"{too_long} wordings with this name are longer than the text encoder reads, and are "
+            f"{too_long} prompts with this name are longer than the text encoder reads, and are "
             "left out: the erasure may be weaker in sentences."
         )
     capacity, concerns = _outlook(place, concept, eraser, problem)

@@ -33,7 +33,7 @@ def training_data(
     on_step: Callable[[Step], None],
     observe: Observer,
 ) -> TrainingData:
-    """Lets the base generate the concept: a third by its bare names, the rest in other wordings."""
+    """Lets the base generate the concept: a third by its bare names, the rest in paraphrases."""
     draw = random.Random(seed)
     bare = prepared.problem.bare_names
     picks = [

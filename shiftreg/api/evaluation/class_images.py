@@ -36,12 +36,12 @@ class ClassImages(NamedTuple):
 
 
 def class_prompts(workspace: Workspace, concepts: Sequence[str], seed: int) -> dict[str, list[str]]:
-    """What to generate of a class: names and wordings of a concept; ordinary prompts for "plain".
+    """What to generate of a class: names and prompts of a concept; ordinary prompts for "plain".
 
     Args:
         workspace: Whose base will generate.
         concepts: Names; all that are registered or protected if there are none.
-        seed: Of the order of the wordings.
+        seed: Of the order of the prompts.
 
     Returns:
         Class -> prompts that the text encoder reads to their end; of a concept, its bare name is
@@ -62,7 +62,7 @@ def class_prompts(workspace: Workspace, concepts: Sequence[str], seed: int) -> d
             f"Classes need different names, '{PLAIN}' being one: {', '.join(names)}."
         )
     draw = random.Random(seed)
-    prompts = {name: _wordings(workspace, name, names, draw) for name in names}
+    prompts = {name: _concept_prompts(workspace, name, names, draw) for name in names}
     ordinary = [p for p in _fitting(workspace, workspace.base.preserved) if not mentions(p, names)]
     if not ordinary:
         raise InvalidInputError(
@@ -111,7 +111,7 @@ def generate_classes(
     return ClassImages(labels, np.stack([generated[shot] for shot in wanted]), unfinished)
 
 
-def _wordings(
+def _concept_prompts(
     workspace: Workspace, name: str, names: Sequence[str], draw: random.Random
 ) -> list[str]:
     others = [other for other in names if other != name]

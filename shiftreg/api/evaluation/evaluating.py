@@ -32,7 +32,7 @@ from shiftreg.evaluation.results import Evaluation, StepResult
 from shiftreg.evaluation.scenes import Scene, SceneStep
 from shiftreg.reports import GridRow, image_grid, save_image
 
-Wordings = Literal["last", "all", "none"]
+Paraphrases = Literal["last", "all", "none"]
 IMAGES = 10
 ACTIVE = "active composition"
 SHOWN = 2  # images of each cell in the grid
@@ -46,14 +46,14 @@ def evaluate(
     options: Mapping[str, Any] | None = None,
     images: int | None = None,
     seed: int = 0,
-    wordings: Wordings = "last",
+    paraphrases: Paraphrases = "last",
     classifier: Path | None = None,
     only: Sequence[str] | None = None,
     without: Sequence[str] | None = None,
     engine: Engine | None = None,
     observe: Observer = ignore_progress,
 ) -> Evaluation:
-    """Measures erasing and restoring: names, other wordings, neighbours, ordinary prompts.
+    """Measures erasing and restoring: names, paraphrases, neighbours, ordinary prompts.
 
     A scene is played in a registry of its own: nothing of the workspace is erased or restored. An
     interrupted evaluation goes on where it was.
@@ -65,7 +65,7 @@ def evaluate(
         options: Its hyper-parameters.
         images: Images a cell; the scene's by default.
         seed: Of erasers and images.
-        wordings: After which steps other wordings than names are looked at.
+        paraphrases: After which steps paraphrases are looked at.
         classifier: File of a classifier; see ``judging.find_judge``.
         only: As in ``plan_composition``; not with a scene that has steps.
         without: As in ``plan_composition``; not with a scene that has steps.
@@ -120,7 +120,7 @@ def evaluate(
             label=done.step.label,
             action=done.step.action,
             erased_before=done.erased_before,
-            wordings=wordings == "all" or (wordings == "last" and number == last),
+            paraphrases=paraphrases == "all" or (paraphrases == "last" and number == last),
             observe=observe,
         )
         for number, done in enumerate(played, start=1)

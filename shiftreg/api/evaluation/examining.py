@@ -1,4 +1,4 @@
-"""Looking at one composition from all sides: names, other wordings, what is ordinary."""
+"""Looking at one composition from all sides: names, paraphrases, what is ordinary."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from shiftreg.evaluation import intervals
 from shiftreg.evaluation.frechet import alexnet_features, frechet_distance
 from shiftreg.evaluation.intervals import Estimate
 from shiftreg.evaluation.perceptual import lpips_distances
-from shiftreg.evaluation.results import ConceptScore, Role, StepResult, WordingScore
+from shiftreg.evaluation.results import ConceptScore, ParaphraseScore, Role, StepResult
 from shiftreg.evaluation.style import style_distances
 from shiftreg.evaluation.watermark import decode_qr
 from shiftreg.paraphrases import aliases, held_out_prompts, misspellings
@@ -66,7 +66,7 @@ def examine(
     label: str,
     action: str,
     erased_before: frozenset[str],
-    wordings: bool,
+    paraphrases: bool,
     observe: Observer,
 ) -> StepResult:
     """Generates with base and composition, and compares.
@@ -79,22 +79,22 @@ def examine(
         action: What the step did, in words.
         erased_before: Concepts that were erased at some time: those of them that generate now are
             the recovered ones.
-        wordings: Look at other wordings and neighbours, too.
+        paraphrases: Look at paraphrases and neighbours, too.
         observe: Told of the progress.
     """
     workspace = subject.workspace
     roles = {name: _role(plan, name, erased_before) for name in subject.concepts}
-    families = {
-        (name, family): prompts
+    paraphrases = {
+        (name, form): prompts
         for name in subject.concepts
-        if wordings
-        for family, prompts in _families(subject, plan, name, roles[name]).items()
+        if paraphrases
+        for form, prompts in _paraphrases(subject, plan, name, roles[name]).items()
     }
     ordinary = shots(_spread(workspace.base.preserved, 2 * subject.images), subject.seed)
     triggers = {t: p for t, p in workspace.base.triggers.items() if p}
     cells = {
         **{("", name): shots([name] * subject.images, subject.seed) for name in subject.concepts},
-        **{key: shots(_spread(p, subject.images), subject.seed) for key, p in families.items()},
+        **{key: shots(_spread(p, subject.images), subject.seed) for key, p in paraphrases.items()},
     }
     marks = {t: shots([t] * subject.images, subject.seed) for t in triggers}
     wanted = [shot for cell in (*cells.values(), *marks.values(), ordinary) for shot in cell]
@@ -125,9 +125,9 @@ def examine(
             _concept_score(subject.judge, name, roles[name], *pair(cells["", name]))
             for name in subject.concepts
         ),
-        wordings=tuple(
-            _wording_score(subject.judge, name, roles[name], family, prompts, cells, pair)
-            for (name, family), prompts in families.items()
+        paraphrases=tuple(
+            _paraphrase_score(subject.judge, name, roles[name], form, prompts, cells, pair)
+            for (name, form), prompts in paraphrases.items()
         ),
         ordinary=intervals.mean(lpips_distances(*pair(ordinary))),
         ordinary_frechet=_frechet(*pair(ordinary)),
@@ -142,14 +142,14 @@ def _role(plan: CompositionPlan, name: str, erased_before: frozenset[str]) -> Ro
     return "recovered" if name in erased_before else "regular"
 
 
-def _families(
+def _paraphrases(
     subject: Subject, plan: CompositionPlan, name: str, role: Role
 ) -> dict[str, tuple[str, ...]]:
     """Prompts that a concept may be called by, other than its name, that the encoder can read."""
     workspace = subject.workspace
     concept = Concept(name, (), subject.kind)
-    families = {
-        "held-out wordings": held_out_prompts(
+    paraphrases = {
+        "held-out prompts": held_out_prompts(
             concept, workspace.base.held_out_templates, workspace.base.subjects, subject.images
         ),
         "aliases": aliases(concept, subject.aliases.get(name, ())),
@@ -157,18 +157,18 @@ def _families(
         "other spellings": tuple(subject.spellings.get(name, ())),
     }
     if role == "forgotten":
-        families["neighbours"] = _nearest(subject, plan, name)
+        paraphrases["neighbours"] = _nearest(subject, plan, name)
     readable = {
-        family: tuple(
+        form: tuple(
             prompt
             for prompt, fits in zip(
                 prompts, pipelines.fitting(workspace.pipeline, prompts), strict=True
             )
             if fits
         )
-        for family, prompts in families.items()
+        for form, prompts in paraphrases.items()
     }
-    return {family: prompts for family, prompts in readable.items() if prompts}
+    return {form: prompts for form, prompts in readable.items() if prompts}
 
 
 def _nearest(subject: Subject, plan: CompositionPlan, name: str) -> tuple[str, ...]:
@@ -204,22 +204,22 @@ def _concept_score(
     )
 
 
-def _wording_score(
+def _paraphrase_score(
     judge: Judge,
     name: str,
     role: Role,
-    family: str,
+    form: str,
     prompts: tuple[str, ...],
     cells: Mapping[tuple[str, str], Sequence[Shot]],
     pair: Callable[[Sequence[Shot]], tuple[np.ndarray, np.ndarray]],
-) -> WordingScore:
-    cell = cells[name, family]
+) -> ParaphraseScore:
+    cell = cells[name, form]
     before, after = pair(cell)
-    labels = [shot.prompt if family == "neighbours" else name for shot in cell]
-    return WordingScore(
+    labels = [shot.prompt if form == "neighbours" else name for shot in cell]
+    return ParaphraseScore(
         concept=name,
         role=role,
-        family=family,
+        form=form,
         prompts=prompts,
         base=intervals.rate(_finds(judge, before, labels)),
         after=intervals.rate(_finds(judge, after, labels)),

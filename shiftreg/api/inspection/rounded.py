@@ -1,4 +1,4 @@
-"""Whether a file in half precision is base and shifts, rounded with feedback."""
+"""Whether a file in half precision is base and shifts, rounded with error compensation."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from shiftreg import checkpoints
 from shiftreg.api.composition.composing import exact_weights
 from shiftreg.api.composition.half_precision import (
     HALF_DTYPES,
-    FeedbackRounding,
+    CompensatedRounding,
     RoundedWeights,
     protected_prompts,
 )
@@ -30,7 +30,7 @@ def rounded_anew(
     file: Path,
     observe: Observer,
 ) -> Recomposition:
-    """Compares the layers that plain rounding does not explain with rounding with feedback.
+    """Compares the layers that plain rounding does not explain with error-compensated rounding.
 
     What they were held to is taken from the recipe beside the file, if there is one, or from the
     registry: neither is believed, since only equal bits, or as small a residual, count.
@@ -78,17 +78,17 @@ def rounded_anew(
 
 def _candidates(
     match: BaseMatch, composition: Composition, file: Path
-) -> tuple[FeedbackRounding, ...]:
+) -> tuple[CompensatedRounding, ...]:
     """How the file may have been rounded, the likeliest first."""
     erased = {shift.concept for shift in composition.shifts}
     states = {
         name: "erased" if name in erased else "generates"
         for name in sorted(match.workspace.known_names(), key=str.lower)
     }
-    usual = FeedbackRounding(protected_prompts(match.workspace, states, composition))
+    usual = CompensatedRounding(protected_prompts(match.workspace, states, composition))
     try:
         recipe = json.loads(checkpoints.recipe_path_of(file).read_text(encoding="utf-8"))
-        stated = FeedbackRounding.of_recipe(recipe)
+        stated = CompensatedRounding.of_recipe(recipe)
     except (OSError, ValueError, TypeError, AttributeError, ShiftregError):
         stated = None
     return tuple(dict.fromkeys((stated, usual) if stated else (usual,)))

@@ -18,8 +18,8 @@ from shiftreg.reports import EmbeddedImage, GridRow, ImageGroup, ImageRow, embed
 
 MOST_PROMPTS = 12
 ORDINARY_PROMPTS = 4
-STYLE_WORDING = "a painting of a {subject} by {concept}"
-ORDINARY_WORDING = "a picture of a {subject}"
+STYLE_TEMPLATE = "a painting of a {subject} by {concept}"
+ORDINARY_TEMPLATE = "a picture of a {subject}"
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def _wanted(workspace: Workspace, plan: CompositionPlan) -> list[_Wanted]:
         for i, name in enumerate(shown)
         for prompt in _names(name, kinds[name], base.subjects[i % len(base.subjects)])
     }
-    ordinary = [fill(ORDINARY_WORDING, subject) for subject in base.subjects[:ORDINARY_PROMPTS]]
+    ordinary = [fill(ORDINARY_TEMPLATE, subject) for subject in base.subjects[:ORDINARY_PROMPTS]]
     groups = [
         _Wanted(
             "Erased concepts",
@@ -137,7 +137,7 @@ def _wanted(workspace: Workspace, plan: CompositionPlan) -> list[_Wanted]:
 
 
 def _names(name: str, kind: str, subject: str) -> tuple[str, ...]:
-    return (name, fill(STYLE_WORDING, subject, name)) if kind == "style" else (name,)
+    return (name, fill(STYLE_TEMPLATE, subject, name)) if kind == "style" else (name,)
 
 
 def _readable(workspace: Workspace, group: _Wanted) -> _Wanted:

@@ -214,7 +214,7 @@ def test_what_is_found_is_generated_in_turn(erased: api.Workspace) -> None:
     assert stages == [Progress("generating", 3, 3)]
 
 
-def test_the_attacker_has_images_of_the_name_and_of_other_wordings(
+def test_the_attacker_has_images_of_the_name_and_of_other_prompts(
     erased: api.Workspace, tmp_path: Path
 ) -> None:
     concept = Concept("Caravaggio")

@@ -16,7 +16,7 @@ from torch import Tensor
 from shiftreg import api, checkpoints, miniature, pipelines
 from shiftreg.api.composition.composing import exact_weights, plan_shifts
 from shiftreg.api.composition.exported import read_recipe
-from shiftreg.api.composition.half_precision import FeedbackRounding
+from shiftreg.api.composition.half_precision import CompensatedRounding
 from shiftreg.api.composition.held import Held, held_by_file
 from shiftreg.api.inspection.inspecting import inspect_file
 from shiftreg.api.values import Progress, ignore_progress
@@ -82,8 +82,8 @@ def test_protected_prompts_move_ten_times_less_than_by_plain_rounding(
     export = api.export_composition(erased, plan, tmp_path / "model.safetensors", dtype=dtype)
     effect = export.rounding
     assert effect is not None
-    assert effect.feedback is not None
-    assert 10 * effect.feedback < effect.plain
+    assert effect.compensated is not None
+    assert 10 * effect.compensated < effect.plain
     # What is said is what the file's own weights show.
     composition, precision = plan_shifts(erased, plan), getattr(torch, dtype)
     read = checkpoints.parameter_reader(erased.folder)
@@ -96,14 +96,14 @@ def test_protected_prompts_move_ten_times_less_than_by_plain_rounding(
     ]
     assert len(changed) == len(erased.base.layers)
     expected = held(erased, export.path).weights
-    plain, feedback = [], []
+    plain, compensated = [], []
     for layer in erased.base.layers:
         base = read(layer).to(precision).double()
         assert any(torch.equal(expected[layer], written[name]) for name in changed)
-        feedback.append(residual(expected[layer], base, rows))
+        compensated.append(residual(expected[layer], base, rows))
         plain.append(residual(exact[layer].to(precision), base, rows))
     assert max(plain) == pytest.approx(effect.plain, rel=1e-2)
-    assert 10 * max(feedback) < max(plain)
+    assert 10 * max(compensated) < max(plain)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
@@ -139,12 +139,12 @@ def test_a_file_is_verified_bit_for_bit_and_both_residuals_are_said(
     assert "bit for bit." in checks["file"].explanation
     assert checks["rounding"].passed
     assert result.rounding is not None
-    assert result.rounding.feedback == checks["rounding"].value < checks["rounding"].limit
+    assert result.rounding.compensated == checks["rounding"].value < checks["rounding"].limit
     assert "plain rounding would" in result.rounding.statement
     assert checks["noise"].limit == 1e-4
     assert all(check.passed for check in result.checks if check.name == "noise")
     said = api.to_json(result)["rounding"]
-    assert said["plain"] > 10 * said["feedback"]
+    assert said["plain"] > 10 * said["compensated"]
     assert checks["rounding"].explanation == result.rounding.statement
 
 
@@ -159,9 +159,9 @@ def test_plainly_rounded_files_of_old_recipes_verify(erased: api.Workspace, tmp_
     result = api.verify(erased, path, images=1)
     assert {check.name for check in result.checks if not check.passed} <= {"erasure", "ordinary"}
     assert result.rounding is not None
-    assert result.rounding.feedback is None
+    assert result.rounding.compensated is None
     assert result.rounding.plain > 1e-4
-    assert "rounding with feedback would move them less" in result.rounding.statement
+    assert "error-compensated rounding would move them less" in result.rounding.statement
 
 
 def test_tampered_prompts_are_noticed(erased: api.Workspace, copied: Path) -> None:
@@ -192,13 +192,13 @@ def test_tampered_prompts_are_noticed(erased: api.Workspace, copied: Path) -> No
     ],
 )
 def test_an_unknown_way_of_rounding_is_refused(change: dict[str, object] | None) -> None:
-    known = FeedbackRounding(("", "Picasso"))
+    known = CompensatedRounding(("", "Picasso"))
     recipe: dict[str, Any] = {"rounding": known.as_recipe()}
-    assert FeedbackRounding.of_recipe(json.loads(json.dumps(recipe))) == known
-    assert FeedbackRounding.of_recipe({}) is None
+    assert CompensatedRounding.of_recipe(json.loads(json.dumps(recipe))) == known
+    assert CompensatedRounding.of_recipe({}) is None
     recipe["rounding"] = recipe["rounding"] | change if change else []
     with pytest.raises(IntegrityError, match="rounded in a way that is not known"):
-        FeedbackRounding.of_recipe(recipe)
+        CompensatedRounding.of_recipe(recipe)
 
 
 def test_what_another_machine_rounds_is_accepted_and_nothing_worse(
@@ -246,7 +246,7 @@ def test_inspection_recognises_such_a_file_bit_for_bit(
 def test_inspection_without_a_clue_says_up_to_rounding(erased: api.Workspace, copied: Path) -> None:
     other = recipe_of(copied)
     other["rounding"]["prompts"] = ["", "Caravaggio", "Picasso"]
-    stated = FeedbackRounding.of_recipe(other)
+    stated = CompensatedRounding.of_recipe(other)
     assert stated is not None
     state = held(erased, resealed(copied, load_file(copied), other)).weights
     save_file(
@@ -266,5 +266,5 @@ def test_rounding_is_shown_while_it_runs_and_unknown_ways_are_refused(
     api.export_composition(erased, plan, tmp_path / "model.ckpt", observe=seen.append)
     layers = [one for one in seen if one.stage == "rounding to float16"]
     assert [one.done for one in layers] == list(range(len(erased.base.layers)))
-    with pytest.raises(InvalidInputError, match="feedback or plain"):
+    with pytest.raises(InvalidInputError, match="compensated or plain"):
         api.export_composition(erased, plan, tmp_path / "other.ckpt", rounding="magic")

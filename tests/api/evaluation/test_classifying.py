@@ -105,7 +105,7 @@ def test_all_names_of_the_base_are_classes_even_those_that_are_erased(
     assert set(prompts) == {*workspace.base.protected, "Monet", "plain"}
 
 
-def test_a_concept_is_generated_by_its_name_and_in_wordings(workspace: api.Workspace) -> None:
+def test_a_concept_is_generated_by_its_name_and_in_sentences(workspace: api.Workspace) -> None:
     prompts = class_prompts(workspace, ["Van Gogh"], 0)
     styles = prompts["Van Gogh"]
     assert styles[0] == styles[3] == "Van Gogh"

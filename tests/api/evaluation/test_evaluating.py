@@ -62,14 +62,14 @@ def test_recovered_and_regular_concepts_look_as_on_the_base(evaluation: Evaluati
         assert score.accuracy.value == score.base_accuracy.value
 
 
-def test_other_wordings_are_looked_at_after_the_last_step(evaluation: Evaluation) -> None:
+def test_paraphrases_are_looked_at_after_the_last_step(evaluation: Evaluation) -> None:
     first, last = evaluation.steps
-    assert first.wordings == ()
-    families = [score.family for score in last.wordings if score.concept == "Picasso"]
-    assert families == [
-        "held-out wordings", "aliases", "misspellings", "other spellings", "neighbours",
+    assert first.paraphrases == ()
+    forms = [score.form for score in last.paraphrases if score.concept == "Picasso"]
+    assert forms == [
+        "held-out prompts", "aliases", "misspellings", "other spellings", "neighbours",
     ]  # fmt: skip
-    near = next(score for score in last.wordings if score.family == "neighbours")
+    near = next(score for score in last.paraphrases if score.form == "neighbours")
     assert "Picasso" not in near.prompts
     assert near.lpips.value < 1e-3
 
@@ -99,7 +99,7 @@ def test_the_report_the_grid_and_the_record_are_kept(
 @pytest.mark.slow
 def test_a_scene_of_the_paper_plays_and_stands_beside_its_numbers(owner: api.Workspace) -> None:
     scene = read_scene(Path(__file__).parents[3] / "examples" / "scenes" / "scene3.yaml")
-    result = api.evaluate(owner, scene, images=2, wordings="none")
+    result = api.evaluate(owner, scene, images=2, paraphrases="none")
     roles = [{s.concept: s.role for s in step.scores} for step in result.steps]
     assert [len(step.scores) for step in result.steps] == [9] * 5
     assert roles[0]["Van Gogh"] == "regular"
@@ -139,8 +139,8 @@ def test_an_interrupted_scene_ends_as_one_that_was_not(workspace: api.Workspace)
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        api.evaluate(workspace, SCENE, images=2, wordings="none", observe=interrupt)
-    resumed = api.evaluate(workspace, SCENE, images=2, wordings="none")
+        api.evaluate(workspace, SCENE, images=2, paraphrases="none", observe=interrupt)
+    resumed = api.evaluate(workspace, SCENE, images=2, paraphrases="none")
     assert [step.states["Cezanne"] for step in resumed.steps] == ["erased", "generates"]
     assert resumed.steps[0].scores[0].role == "forgotten"
 
@@ -148,7 +148,7 @@ def test_an_interrupted_scene_ends_as_one_that_was_not(workspace: api.Workspace)
 def test_the_composition_at_hand_is_one_step(workspace: api.Workspace) -> None:
     api.erase(workspace, ["Picasso", "Cezanne"])
     api.restore(workspace, ["Cezanne"], reason="licence")
-    result = api.evaluate(workspace, images=2, wordings="none")
+    result = api.evaluate(workspace, images=2, paraphrases="none")
     (step,) = result.steps
     roles = {score.concept: score.role for score in step.scores}
     assert result.name == ACTIVE
@@ -158,19 +158,19 @@ def test_the_composition_at_hand_is_one_step(workspace: api.Workspace) -> None:
         "regular",
     )
     assert step.digest == api.plan_composition(workspace).digest
-    left_out = api.evaluate(workspace, images=2, wordings="none", without=["Picasso"])
+    left_out = api.evaluate(workspace, images=2, paraphrases="none", without=["Picasso"])
     assert left_out.steps[0].states["Picasso"] == "generates"
 
 
 def test_a_scene_without_steps_says_how_to_look_at_the_composition(owner: api.Workspace) -> None:
     scene = Scene("Mine", ("Picasso",), (), aliases={"Picasso": ("Malaga's son",)})
     (step,) = api.evaluate(owner, scene, images=2).steps
-    assert "Malaga's son" in next(s for s in step.wordings if s.family == "aliases").prompts
+    assert "Malaga's son" in next(s for s in step.paraphrases if s.form == "aliases").prompts
 
 
 def test_missed_goals_fail_the_evaluation(owner: api.Workspace) -> None:
     scene = Scene("Strict", NAMES, (), goals={"ordinary LPIPS": -1.0})
-    result = api.evaluate(owner, scene, images=2, wordings="none")
+    result = api.evaluate(owner, scene, images=2, paraphrases="none")
     assert not result.passed
     assert [goal.name for goal in result.goals] == ["ordinary LPIPS"]
 
@@ -188,7 +188,7 @@ def test_what_cannot_be_registered_is_not_kept(
     before = kept()
     monkeypatch.setattr(owner.registry.measurements, "record", refuse)
     with pytest.raises(OSError, match="no"):
-        api.evaluate(owner, Scene("Unkept", ("Picasso",), ()), images=2, wordings="none")
+        api.evaluate(owner, Scene("Unkept", ("Picasso",), ()), images=2, paraphrases="none")
     assert kept() == before
     assert "evaluate" not in {
         event.action for event in owner.audit.events() if event.details.get("name") == "Unkept"
@@ -198,7 +198,7 @@ def test_what_cannot_be_registered_is_not_kept(
 def test_older_shifts_come_to_protect_what_is_erased_later(workspace: api.Workspace) -> None:
     names = ("Edvard Munch", "Claude Monet", "Picasso")
     steps = (SceneStep(erase=names[:1]), SceneStep(erase=names[1:2]))
-    api.evaluate(workspace, Scene("Later", names, steps), images=2, wordings="none")
+    api.evaluate(workspace, Scene("Later", names, steps), images=2, paraphrases="none")
     (home,) = (workspace.settings.home / "evaluations").glob("later-*/registry.db")
     played = api.open_workspace(type(workspace.settings)(home.parent, "miniature", None))
     assert api.plan_refresh(played) == ()
