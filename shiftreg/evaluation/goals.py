@@ -43,10 +43,10 @@ def _cells(step: StepResult) -> Iterator[Cell]:
             lost = score.base_accuracy.value - score.accuracy.value
             yield "regular accuracy lost", where, lost
             yield "regular LPIPS", where, score.lpips
-    for score in step.paraphrases:
-        if score.role == "forgotten" and score.form == "held-out prompts":
+    for paraphrase in step.paraphrases:
+        if paraphrase.role == "forgotten" and paraphrase.form == "held-out prompts":
             goal = "forgotten accuracy, held-out prompts"
-            yield goal, f"{score.concept}, {name}", score.after
+            yield goal, f"{paraphrase.concept}, {name}", paraphrase.after
     yield "ordinary LPIPS", name, step.ordinary
     for trigger, after in step.watermark.items():
         lost = step.base_watermark[trigger].value - after.value

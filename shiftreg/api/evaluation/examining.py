@@ -84,7 +84,7 @@ def examine(
     """
     workspace = subject.workspace
     roles = {name: _role(plan, name, erased_before) for name in subject.concepts}
-    paraphrases = {
+    asked = {
         (name, form): prompts
         for name in subject.concepts
         if paraphrases
@@ -94,7 +94,7 @@ def examine(
     triggers = {t: p for t, p in workspace.base.triggers.items() if p}
     cells = {
         **{("", name): shots([name] * subject.images, subject.seed) for name in subject.concepts},
-        **{key: shots(_spread(p, subject.images), subject.seed) for key, p in paraphrases.items()},
+        **{key: shots(_spread(p, subject.images), subject.seed) for key, p in asked.items()},
     }
     marks = {t: shots([t] * subject.images, subject.seed) for t in triggers}
     wanted = [shot for cell in (*cells.values(), *marks.values(), ordinary) for shot in cell]
@@ -127,7 +127,7 @@ def examine(
         ),
         paraphrases=tuple(
             _paraphrase_score(subject.judge, name, roles[name], form, prompts, cells, pair)
-            for (name, form), prompts in paraphrases.items()
+            for (name, form), prompts in asked.items()
         ),
         ordinary=intervals.mean(lpips_distances(*pair(ordinary))),
         ordinary_frechet=_frechet(*pair(ordinary)),
