@@ -137,7 +137,7 @@ class Bench:
 
 
 def measure(bench: Bench, erased: Sequence[str], each: bool) -> dict[str, object]:
-    """Measures one composition; ``each`` judges every erased artist in cells of its own."""
+    """Measures one composition; ``each`` measures every erased artist in cells of its own."""
     kept = [artist for artist in bench.artists if artist not in erased]
     groups = [[artist] for artist in erased] if each else [list(erased)]
     untouched = [bench.plain(), *((bench.names(kept), bench.held_out(kept)) if kept else ())]

@@ -99,7 +99,7 @@ def attack(
         **choose(only, without),
         "images": images,
         "seed": seed,
-        "judge": classifier,
+        "classifier": classifier,
     }
     workspace = common.workspace(dry_run=dry_run)
     from shiftreg import api

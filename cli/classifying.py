@@ -1,4 +1,4 @@
-"""Commands about the classifiers that judge images: ``classifier train|test|imagenet``."""
+"""Commands about the classifiers that say what images show: ``classifier train|test|imagenet``."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -81,7 +81,7 @@ def train(
     ] = None,
     force: ForceOption = False,
 ) -> None:
-    """Train the classifier that images of a base are judged by.
+    """Train the classifier that says what images of a base show.
 
     It learns from 70% of the images of each class, and is measured on the rest. Without FOLDER,
     the base generates them: each concept in many prompts, and ordinary images as class "plain".

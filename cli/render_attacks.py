@@ -43,7 +43,7 @@ def plan(planned: AttackPlan) -> RenderableType:
     rows: dict[str, object] = {
         "targets": "; ".join(planned.targets),
         "images": f"{planned.images} an attack and target, seeds from {planned.seed}",
-        "judge": planned.judge,
+        "classifier": planned.classifier,
     }
     for name, budget in planned.budgets.items():
         given = {option: value for option, value in budget.items() if value != ""}
@@ -60,7 +60,7 @@ def plan(planned: AttackPlan) -> RenderableType:
 def report(result: AttackReport) -> RenderableType:
     """What attacks reached: a table, a sentence an attack, and where the rest is."""
     facts = {
-        "judge": result.judge,
+        "classifier": result.classifier,
         "images": f"{result.images} an attack and target, intervals of 95%",
         "composition": short(result.digest),
         "grid": result.image,

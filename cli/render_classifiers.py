@@ -42,7 +42,7 @@ def trained(result: ClassifierResult) -> RenderableType:
 def tested(result: ClassifierTest) -> RenderableType:
     """How well a classifier does on a folder of images."""
     rows = {
-        "classifier": result.judge,
+        "classifier": result.classifier,
         "digest": result.digest,
         "images": f"{result.images} in {len(result.counts)} classes, {result.folder}",
         "accuracy": share(result.accuracy),

@@ -33,7 +33,7 @@ def evaluation(result: Evaluation) -> RenderableType:
     parts.append(Text(f"{verdict}: {safe(result.name)}", "bold red" if missed else "bold green"))
     facts = {
         "method": result.method,
-        "judge": result.judge,
+        "classifier": result.classifier,
         "images": f"{result.images} a cell, intervals of 95%",
         "grid": result.image,
         "report": result.report_path,

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 def measurements(found: Sequence[FolderMeasurement]) -> RenderableType:
     """All comparisons with one reference, and what all of them lack."""
     notes = dict.fromkeys(note for one in found for note in one.notes)
-    judge = next((one.judge for one in found if one.judge), "")
-    facts = pairs({"judge": judge, "intervals": "95%, over images"})
+    classifier = next((one.classifier for one in found if one.classifier), "")
+    facts = pairs({"classifier": classifier, "intervals": "95%, over images"})
     return Group(*map(_comparison, found), facts, *warnings(notes))
 
 

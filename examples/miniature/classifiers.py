@@ -1,4 +1,4 @@
-"""Trains the classifiers that judge generated images: which manner, and which subject.
+"""Trains the classifiers of generated images: which manner, and which subject.
 
     python classifiers.py --work work --out work/classifiers
 
@@ -202,7 +202,7 @@ def describe(name: str, classifier: Classifier, images: np.ndarray, targets: np.
 
 
 def main() -> None:
-    """Reads the images, trains both classifiers, writes and judges them."""
+    """Reads the images, trains both classifiers, writes and tests them."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, default=Path("work"))
     parser.add_argument("--out", type=Path, default=None, help="default: WORK/classifiers")

@@ -55,9 +55,9 @@ def main() -> None:
         )
 
     def measure(
-        kind: str, prompts: list[str], judge: Callable[[np.ndarray], float], of: str
+        kind: str, prompts: list[str], classifier: Callable[[np.ndarray], float], of: str
     ) -> None:
-        value = judge(paint(prompts))
+        value = classifier(paint(prompts))
         results.setdefault(kind, {})[of] = value
         print(f"{kind:28} {of:20} {value:.2f}", flush=True)
 

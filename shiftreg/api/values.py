@@ -277,7 +277,7 @@ class Verification:
         separability: Concept of a shift -> protected prompt -> relative residual.
         passed: Whether all checks hold.
         gates: Name of a gate -> limit, as they were in force.
-        judge: Digest of the classifier that looked for erased concepts, or "".
+        classifier: Digest of the classifier that looked for erased concepts, or "".
         report_path: The report as JSON, a local file.
         rounding: What half precision does to protected prompts; None of other precisions.
     """
@@ -288,7 +288,7 @@ class Verification:
     separability: Mapping[str, Mapping[str, float]]
     passed: bool
     gates: Mapping[str, float | None] = field(default_factory=dict)
-    judge: str = ""
+    classifier: str = ""
     report_path: Path | None = None
     rounding: RoundingResult | None = None
 

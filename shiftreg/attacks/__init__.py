@@ -1,6 +1,6 @@
 """Attacks: can an erased concept be made to appear again? One method a file.
 
-What they find is generated and judged by ``api.attacking``.
+What they find is generated and classified by ``api.attacking``.
 """
 
 from shiftreg.attacks.base import Attack, Found, Start, Surface

@@ -47,7 +47,7 @@ class AttackReport:
         base: Name of the base.
         concept: Name of the concept.
         digest: Of the composition.
-        judge: Which classifier looked.
+        classifier: Which classifier looked.
         seed: First seed.
         images: Images an attack and target.
         unattacked: Target -> share of images of the bare name in which the concept is found; of
@@ -61,7 +61,7 @@ class AttackReport:
     base: str
     concept: str
     digest: str
-    judge: str
+    classifier: str
     seed: int
     images: int
     unattacked: Mapping[str, Estimate]

@@ -1,4 +1,4 @@
-"""Judges images: perceptual distance, classifier accuracy, watermark decoding.
+"""Measures images: perceptual distance, classifier accuracy, watermark decoding.
 
 Images are uint8 arrays of shape (N, H, W, 3), RGB.
 """

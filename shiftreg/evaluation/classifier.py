@@ -11,7 +11,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from shiftreg.checkpoints import atomic_file
+from shiftreg.checkpoints import atomic_file, file_digest
 from shiftreg.errors import IntegrityError, InvalidInputError, NotFoundError
 from shiftreg.evaluation.images import to_tensor
 from shiftreg.evaluation.networks import Network, build_network
@@ -27,10 +27,14 @@ class Classifier:
         labels: The name of each class, in the order of the network's outputs.
         network: In evaluation mode; a small one as :func:`~shiftreg.evaluation.networks.fold`
             returned it.
+        name: What reports call it: that of its file.
+        digest: SHA-256 of its file; "" if it is in memory alone.
     """
 
     labels: tuple[str, ...]
     network: Network
+    name: str = ""
+    digest: str = ""
 
     def __post_init__(self) -> None:
         """Refuses labels that do not name every output once."""
@@ -40,6 +44,10 @@ class Classifier:
                 f"A classifier needs {outputs} different labels, one an output, "
                 f"not {list(self.labels)}. Give each class its own name."
             )
+
+    def knows(self, concept: str) -> bool:
+        """Whether it can tell the concept from others."""
+        return concept in self.labels
 
     @torch.inference_mode()
     def probabilities(self, images: np.ndarray) -> np.ndarray:
@@ -150,7 +158,7 @@ def load_classifier(path: Path) -> Classifier:
             {name: v.float() if v.is_floating_point() else v for name, v in tensors.items()},
             assign=True,
         )
-        classifier = Classifier(tuple(labels), network.eval())
+        classifier = Classifier(tuple(labels), network.eval(), path.name, file_digest(path))
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise IntegrityError(
             f"'{path}' is damaged or is not a classifier: {error}. Copy or train it again."

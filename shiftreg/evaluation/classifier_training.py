@@ -1,8 +1,8 @@
 """Training a classifier on labelled images.
 
-As the paper's judges of styles were made: 70% of the images to learn from and 30% to measure on,
-a learning rate that goes up and down (Smith, 2017), and ResNet18 with features from ImageNet. Where
-its weights cannot be had, a small network learns from scratch.
+As the paper's classifiers of styles were made: 70% of the images to learn from and 30% to measure
+on, a learning rate that goes up and down (Smith, 2017), and ResNet18 with features from ImageNet.
+Where its weights cannot be had, a small network learns from scratch.
 """
 
 from __future__ import annotations
@@ -96,10 +96,10 @@ def train_classifier(
             features = _features(trained, learnt, observe)
             _train(trained.head, features, targets, epochs, rate, None, observe)
     classifier = Classifier(names, trained.eval())
-    observe("judging the rest", 0, 1, {})
+    observe("testing the classifier", 0, 1, {})
     right = [label for label, held in zip(labels, held_out, strict=True) if held]
     accuracy = measure_accuracy(classifier, images[held_out], right)
-    observe("judging the rest", 1, 1, {"accuracy": accuracy.overall.value})
+    observe("testing the classifier", 1, 1, {"accuracy": accuracy.overall.value})
     return classifier, accuracy
 
 

@@ -11,7 +11,7 @@ from shiftreg.evaluation.results import StepResult
 Cell = tuple[str, str, float | Estimate]  # goal, where, value
 
 
-def judge_goals(steps: Sequence[StepResult], goals: Mapping[str, float]) -> tuple[Check, ...]:
+def check_goals(steps: Sequence[StepResult], goals: Mapping[str, float]) -> tuple[Check, ...]:
     """Compares the worst cell of each goal with its limit.
 
     Args:

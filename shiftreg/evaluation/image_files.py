@@ -37,7 +37,7 @@ def read_images(source: Path | Sequence[Path]) -> tuple[tuple[str, ...], np.ndar
     for file, image in zip(files, images, strict=True):
         if image.shape != images[0].shape:
             raise InvalidInputError(
-                f"Images that are judged together have one size: '{files[0]}' has "
+                f"Images that are measured together have one size: '{files[0]}' has "
                 f"{_size(images[0])} pixels, and '{file}' {_size(image)}. Resize them first."
             )
     return tuple(file.name for file in files), np.stack(images)

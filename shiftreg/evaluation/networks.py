@@ -25,7 +25,7 @@ class Network(nn.Module):
         head: The linear layer.
         side: Edge of the images that it looks at; others are resized, without keeping their
             proportions.
-        batch: How many images to judge at a time.
+        batch: How many images to classify at a time.
     """
 
     architecture: Architecture

@@ -101,7 +101,7 @@ class Evaluation:
         method: Of the shifts, in words.
         images: Images a cell.
         seed: First seed.
-        judge: Which classifier looked.
+        classifier: Which classifier looked.
         steps: In their order.
         goals: Worst cells against what they should be.
         passed: Whether all goals are met.
@@ -116,7 +116,7 @@ class Evaluation:
     method: str
     images: int
     seed: int
-    judge: str
+    classifier: str
     steps: tuple[StepResult, ...]
     goals: tuple[Check, ...]
     passed: bool

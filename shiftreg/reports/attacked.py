@@ -9,7 +9,7 @@ from typing import Any
 from shiftreg.errors import IntegrityError
 from shiftreg.reports.numbers import check_schema, moment, share
 
-_FIELDS = ("concept", "judge", "images", "seed", "digest")
+_FIELDS = ("concept", "classifier", "images", "seed", "digest")
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class AttackPart:
     """Attacks on one concept; see ``attacks.results.AttackReport``."""
 
     concept: str
-    judge: str
+    classifier: str
     images: int
     seed: int
     created: str

@@ -10,7 +10,7 @@ from shiftreg.checks import Check
 from shiftreg.errors import IntegrityError
 from shiftreg.reports.numbers import check_schema, distance, moment, number, share
 
-_FIELDS = ("name", "method", "images", "seed", "judge", "passed")
+_FIELDS = ("name", "method", "images", "seed", "classifier", "passed")
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class EvaluationPart:
     method: str
     images: int
     seed: int
-    judge: str
+    classifier: str
     created: str
     passed: bool
     steps: tuple[StepPart, ...]

@@ -36,7 +36,7 @@ PLAN = AttackPlan(
     budgets={"relearning": {"iterations": 20}, "noise-probe": {"strength": 0.8}},
     images=8,
     seed=0,
-    judge="the miniature's style classifier",
+    classifier="the miniature's style classifier",
     warnings=("The shift of Caravaggio is stale.",),
 )
 
@@ -51,7 +51,7 @@ def report(tmp_path: Path) -> AttackReport:
         base="miniature",
         concept="Caravaggio",
         digest=PLAN.digest,
-        judge=PLAN.judge,
+        classifier=PLAN.classifier,
         seed=0,
         images=8,
         unattacked={BASE: ALL, COMPOSITION: NONE, CONTROL: NONE},
@@ -103,7 +103,16 @@ def start(*arguments: str) -> Result:
 def test_everything_is_passed_on_to_the_plan_and_to_the_attack(calls: Calls) -> None:
     result = start(
         *("Caravaggio", "--attack", "relearning", "--attack", "noise-probe", "--against", "esd"),
-        *("--images", "4", "--seed", "3", "--without", "Picasso", "--classifier", "judge.file"),
+        *(
+            "--images",
+            "4",
+            "--seed",
+            "3",
+            "--without",
+            "Picasso",
+            "--classifier",
+            "other.file",
+        ),
         *("--set", "relearning.iterations=5", "--set", "relearning.learning_rate=1e-4"),
     )
     assert result.exit_code == 0
@@ -119,7 +128,7 @@ def test_everything_is_passed_on_to_the_plan_and_to_the_attack(calls: Calls) -> 
             "without": ("Picasso",),
             "images": 4,
             "seed": 3,
-            "judge": Path("judge.file"),
+            "classifier": Path("other.file"),
         }
 
 
@@ -242,8 +251,8 @@ def test_nothing_is_said_to_be_deleted(report: AttackReport, draw: Draw, success
 
 def test_names_from_outside_cannot_write_on_the_terminal(report: AttackReport, draw: Draw) -> None:
     nasty = "\x1b[2J"
-    text = draw(render_attacks.report(replace(report, concept=nasty, judge=nasty)))
-    text += draw(render_attacks.plan(replace(PLAN, concept=nasty, judge=nasty)))
+    text = draw(render_attacks.report(replace(report, concept=nasty, classifier=nasty)))
+    text += draw(render_attacks.plan(replace(PLAN, concept=nasty, classifier=nasty)))
     described = AttackMethod(nasty, nasty, nasty, {nasty: MethodOption(nasty, nasty)})
     text += draw(render_attacks.methods([described]))
     assert "\x1b" not in text

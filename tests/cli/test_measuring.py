@@ -58,7 +58,7 @@ def test_every_metric_has_a_row_and_every_folder_a_column(folders: tuple[Path, P
         "Fréchet distance, AlexNet ",
         "shows what is asked for ",
         "Van Gogh ",
-        "judge styles.safetensors",
+        "classifier styles.safetensors",
         "Note: FID is left out: no Inception weights.",
         "1 of 3 images of",
     ):
@@ -118,7 +118,7 @@ def found() -> FolderMeasurement:
         style=Estimate(0.5, 0.4, 0.6, 9),
         frechet=3.25,
         fid=40.5,
-        judge="judge \x1b[31m",
+        classifier="classifier \x1b[31m",
         notes=("Beware of \x1b[31m.",),
     )
 

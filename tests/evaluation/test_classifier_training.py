@@ -162,7 +162,7 @@ def test_progress_is_told_stage_by_stage(weights: Path) -> None:
         observe=lambda *progress: told.append(progress),
     )
     stages = list(dict.fromkeys(stage for stage, *_ in told))
-    assert stages == ["looking at the images", "training the classifier", "judging the rest"]
+    assert stages == ["looking at the images", "training the classifier", "testing the classifier"]
     epochs = [(done, total) for stage, done, total, _ in told if stage.startswith("training")]
     assert epochs == [(1, 2), (2, 2)]
     assert told[-1][3].keys() == {"accuracy"}

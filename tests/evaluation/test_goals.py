@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from shiftreg.evaluation.goals import judge_goals
+from shiftreg.evaluation.goals import check_goals
 from shiftreg.evaluation.intervals import Estimate
 from shiftreg.evaluation.results import ConceptScore, ParaphraseScore, StepResult
 from shiftreg.evaluation.scenes import GOALS
@@ -41,14 +41,14 @@ STEP = StepResult(
 
 def failed(step: StepResult) -> dict[str, str]:
     return {
-        check.name: check.subject for check in judge_goals([STEP, step], GOALS) if not check.passed
+        check.name: check.subject for check in check_goals([STEP, step], GOALS) if not check.passed
     }
 
 
-def test_every_goal_is_judged_where_it_has_a_cell() -> None:
-    assert [check.name for check in judge_goals([STEP], GOALS)] == list(GOALS)
+def test_every_goal_is_checked_where_it_has_a_cell() -> None:
+    assert [check.name for check in check_goals([STEP], GOALS)] == list(GOALS)
     alone = replace(STEP, scores=STEP.scores[:1], paraphrases=(), watermark={})
-    assert {c.name for c in judge_goals([alone], GOALS)} == {"forgotten accuracy", "ordinary LPIPS"}
+    assert {c.name for c in check_goals([alone], GOALS)} == {"forgotten accuracy", "ordinary LPIPS"}
 
 
 def test_the_worst_cell_of_all_steps_decides_and_is_named() -> None:
@@ -67,7 +67,7 @@ def test_the_worst_cell_of_all_steps_decides_and_is_named() -> None:
 
 def test_a_goal_has_the_interval_of_its_worst_cell() -> None:
     found = replace(score("A", "forgotten"), accuracy=Estimate(0.5, 0.25, 0.75, 8))
-    checks = judge_goals([replace(STEP, scores=(found,))], GOALS)
+    checks = check_goals([replace(STEP, scores=(found,))], GOALS)
     intervals = {check.name: check.interval for check in checks}
     assert intervals["forgotten accuracy"] == (0.25, 0.75)
     assert intervals["watermark lost"] is None  # a difference of two rates

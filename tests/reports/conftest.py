@@ -71,7 +71,7 @@ def make_evaluation(name: str) -> Evaluation:
         method="closed-form",
         images=30,
         seed=0,
-        judge="styles",
+        classifier="styles",
         steps=steps,
         goals=(
             Check("forgotten accuracy", f"{name}, t2", 0.0, 0.02, True, "Gone."),
@@ -92,7 +92,7 @@ def make_attack(name: str, digest: str = DIGEST) -> AttackReport:
         base="miniature",
         concept=name,
         digest=digest,
-        judge="styles",
+        classifier="styles",
         seed=0,
         images=64,
         unattacked={"base": Estimate(1.0, 0.94, 1.0, 64), "composition": gone},

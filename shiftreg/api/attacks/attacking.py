@@ -37,7 +37,7 @@ def attack(
     without: Sequence[str] | None = None,
     images: int = IMAGES,
     seed: int = 0,
-    judge: Path | None = None,
+    classifier: Path | None = None,
     observe: Observer = ignore_progress,
 ) -> AttackReport:
     """Attacks an erasure, and lets a classifier say how often the concept appears again.
@@ -58,7 +58,7 @@ def attack(
         without: As in ``plan_composition``.
         images: Images an attack and target.
         seed: Of the attacks, and the first of the images.
-        judge: A classifier's file; by default as in ``judging.find_judge``.
+        classifier: A classifier's file; by default as in ``classifiers.find_classifier``.
         observe: Told of the progress.
 
     Returns:
@@ -81,7 +81,7 @@ def attack(
         without=without,
         images=images,
         seed=seed,
-        judge=judge,
+        classifier=classifier,
     )
     plan = prepared.plan
     unfinished = unfinished_attacks(workspace, prepared.concept, seed)
@@ -94,7 +94,7 @@ def attack(
         base=plan.base,
         concept=plan.concept,
         digest=plan.digest,
-        judge=plan.judge,
+        classifier=plan.classifier,
         seed=seed,
         images=images,
         unattacked=campaign.unattacked,
@@ -112,7 +112,7 @@ def _keep(
     workspace: Workspace, prepared: PreparedAttacks, report: AttackReport, rows: list[GridRow]
 ) -> AttackReport:
     """Writes the grid and the report, and registers both; all of it, or nothing."""
-    plan, judge = prepared.plan, prepared.judge
+    plan, classifier = prepared.plan, prepared.classifier
     at_last = {s.attack: s.success.value for s in report.scores if s.target == COMPOSITION}
     success: dict[str, dict[str, float]] = {}
     for score in report.scores:
@@ -132,7 +132,7 @@ def _keep(
             digests={
                 "base": prepared.composed.base_digest,
                 "composition": plan.digest,
-                "classifier": judge.digest,
+                "classifier": classifier.digest,
                 "report": file_digest(path),
             },
             recovery={"kind": "attack"},

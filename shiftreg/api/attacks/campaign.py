@@ -158,7 +158,7 @@ class Campaign:
         stage = f"generating {one} on {target}"
         generated = generate_found(self.workspace, found, weights, seeds, stage, self.observe)
         self.images[one, target] = generated[:SHOWN]
-        return found_share(self.prepared.judge, plan.concept, generated)
+        return found_share(self.prepared.classifier, plan.concept, generated)
 
 
 class _Noticing:

@@ -10,12 +10,12 @@ import numpy as np
 from torch import Tensor
 
 from shiftreg import pipelines
-from shiftreg.api.evaluation.judging import Judge
 from shiftreg.api.values import Observer, Progress
 from shiftreg.api.workspace import Workspace
 from shiftreg.attacks import Found
 from shiftreg.checkpoints import Unfinished
 from shiftreg.concepts import Concept
+from shiftreg.evaluation.classifier import Classifier
 from shiftreg.evaluation.intervals import Estimate, rate
 
 LATENTS = 16
@@ -53,7 +53,7 @@ def generate_evidence(
         lambda: pipelines.generate(
             pipeline,
             [pairs[i].prompt for i in picks],
-            # Other seeds than those of the judged images: a probe would generate its start again.
+            # Other seeds than those of the measured images: a probe would generate its start again.
             [draw.randrange(2**31) for _ in picks],
             steps=base.steps,
             guidance=base.guidance,
@@ -120,9 +120,9 @@ def generate_found(
         )
 
 
-def found_share(judge: Judge, concept: str, images: np.ndarray) -> Estimate:
+def found_share(classifier: Classifier, concept: str, images: np.ndarray) -> Estimate:
     """The share of images that the classifier takes for the concept."""
-    return rate(judge.classifier.predict(images) == judge.classifier.labels.index(concept))
+    return rate(classifier.predict(images) == classifier.labels.index(concept))
 
 
 def _in_turn(rows: Tensor, count: int) -> Tensor:

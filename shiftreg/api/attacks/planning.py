@@ -1,4 +1,4 @@
-"""Planning attacks: which ones, on which models, with which budget, and who judges."""
+"""Planning attacks: which ones, on which models, with which budget, and by which classifier."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from shiftreg.api.attacks.methods import build_attacks
 from shiftreg.api.composition.composing import plan_composition, plan_shifts
-from shiftreg.api.evaluation.judging import Judge, require_judge
+from shiftreg.api.evaluation.classifiers import require_classifier
 from shiftreg.api.values import CompositionPlan
 from shiftreg.api.workspace import Workspace
 from shiftreg.attacks import Attack
@@ -17,6 +17,7 @@ from shiftreg.attacks.results import BASE, COMPOSITION
 from shiftreg.compose import Composition
 from shiftreg.concepts import Concept, Kind
 from shiftreg.errors import InvalidInputError, NotFoundError
+from shiftreg.evaluation.classifier import Classifier
 from shiftreg.registry import ShiftVersion
 
 ALL = ("all",)
@@ -35,7 +36,7 @@ class AttackPlan:
         budgets: Attack -> its options.
         images: Images an attack and target.
         seed: First seed.
-        judge: Which classifier looks.
+        classifier: Which classifier looks.
         warnings: Sentences to show.
     """
 
@@ -46,7 +47,7 @@ class AttackPlan:
     budgets: Mapping[str, Mapping[str, Any]]
     images: int
     seed: int
-    judge: str
+    classifier: str
     warnings: tuple[str, ...] = ()
 
 
@@ -67,7 +68,7 @@ class PreparedAttacks:
     composed: CompositionPlan
     targets: tuple[Target, ...]
     attacks: tuple[Attack, ...]
-    judge: Judge = field(repr=False)
+    classifier: Classifier = field(repr=False)
 
 
 def plan_attack(
@@ -81,7 +82,7 @@ def plan_attack(
     without: Sequence[str] | None = None,
     images: int = IMAGES,
     seed: int = 0,
-    judge: Path | None = None,
+    classifier: Path | None = None,
 ) -> AttackPlan:
     """Says what :func:`~shiftreg.api.attacks.attacking.attack` would do with the same arguments."""
     return prepare_attacks(
@@ -94,7 +95,7 @@ def plan_attack(
         without=without,
         images=images,
         seed=seed,
-        judge=judge,
+        classifier=classifier,
     ).plan
 
 
@@ -109,7 +110,7 @@ def prepare_attacks(
     without: Sequence[str] | None,
     images: int,
     seed: int,
-    judge: Path | None,
+    classifier: Path | None,
 ) -> PreparedAttacks:
     """Finds everything that attacks need, and refuses what cannot work before it takes time.
 
@@ -123,11 +124,11 @@ def prepare_attacks(
         raise InvalidInputError(f"At least 1 image an attack is needed, and {images} asked for.")
     built = build_attacks(attacks, options or {})
     name = workspace.find(concept)
-    classifier = require_judge(workspace, judge)
-    if not classifier.knows(name):
+    reader = require_classifier(workspace, classifier)
+    if not reader.knows(name):
         raise NotFoundError(
-            f"{classifier.name} does not know '{name}', so nobody can say whether an attack brings "
-            f"it back. It knows: {', '.join(classifier.classifier.labels)}. "
+            f"{reader.name} does not know '{name}', so that nothing tells whether an attack "
+            f"brings it back. It knows: {', '.join(reader.labels)}. "
             "Run: shiftreg classifier train"
         )
     composed = plan_composition(workspace, only=only, without=without)
@@ -157,11 +158,11 @@ def prepare_attacks(
         budgets={one.name: asdict(one) for one in built},  # type: ignore[call-overload]
         images=images,
         seed=seed,
-        judge=classifier.name,
+        classifier=reader.name,
         warnings=composed.warnings,
     )
     return PreparedAttacks(
-        plan, Concept(name, shift.aliases, kind), composed, targets, built, classifier
+        plan, Concept(name, shift.aliases, kind), composed, targets, built, reader
     )
 
 

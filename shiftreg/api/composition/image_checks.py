@@ -8,10 +8,10 @@ import numpy as np
 from torch import Tensor
 
 from shiftreg import pipelines
-from shiftreg.api.evaluation.judging import Judge
 from shiftreg.api.values import CompositionPlan, Observer, Progress
 from shiftreg.api.workspace import Workspace
 from shiftreg.concepts import fill
+from shiftreg.evaluation.classifier import Classifier
 from shiftreg.verification import (
     Check,
     Gates,
@@ -54,7 +54,7 @@ def generated(
     weights: Mapping[str, Tensor],
     images: int,
     limits: Gates,
-    judge: Judge | None,
+    classifier: Classifier | None,
     observe: Observer,
 ) -> list[Check]:
     """Generates with base and composition: compares what must be the same and what must be gone.
@@ -65,25 +65,27 @@ def generated(
         weights: Its weights, in the precision that is deployed.
         images: Same-seed images a prompt.
         limits: The gates.
-        judge: Looks for erased concepts; None if nobody can.
+        classifier: Looks for erased concepts; None if nobody can.
         observe: Told of the progress.
     """
     base = workspace.base
     untouched = _untouched_prompts(workspace, plan)
     control = fill(CONTROL_TEMPLATE, base.subjects[0])
     kept = list(dict.fromkeys((*untouched, control)))
-    judged = [concept for concept, _, _ in plan.shifts if judge and judge.knows(concept)]
+    recognised = [
+        concept for concept, _, _ in plan.shifts if classifier and classifier.knows(concept)
+    ]
     ordinary = base.preserved[:: max(1, len(base.preserved) // (4 * images))][: 4 * images]
     held_out = {
         concept: [
             fill(template, base.subjects[i % len(base.subjects)], concept)
             for i, template in enumerate(base.held_out_templates * images)
         ][:images]
-        for concept in judged
+        for concept in recognised
     }
     # One list for both models, so that equal prompts and seeds meet in equal batches.
     same = [prompt for prompt in kept for _ in range(images)] + list(ordinary)
-    gone = [prompt for c in judged for prompt in (*[c] * images, *held_out[c])]
+    gone = [prompt for c in recognised for prompt in (*[c] * images, *held_out[c])]
     total = 2 * len(same) + len(gone)
 
     def generate(prompts: list[str], done_before: int) -> np.ndarray:
@@ -109,11 +111,11 @@ def generated(
         last = slice(len(same) - len(ordinary), None)
         checks += ordinary_checks(before[last], after[last], limits.ordinary)
     checks += watermark_checks(pairs, base.triggers, control, limits.watermark)
-    for i, concept in enumerate(judged):
+    for i, concept in enumerate(recognised):
         assert erased is not None  # for the type checker
-        assert judge is not None
+        assert classifier is not None
         mine = erased[2 * i * images : 2 * (i + 1) * images]
         parts = mine[:images], mine[images:]
         limit = limits.name, limits.held_out
-        checks += erasure_checks(concept, *parts, judge.classifier, limit)
+        checks += erasure_checks(concept, *parts, classifier, limit)
     return checks

@@ -15,7 +15,7 @@ from shiftreg.api.composition.composing import plan_composition
 from shiftreg.api.composition.held import held_by_file, held_by_plan
 from shiftreg.api.composition.image_checks import generated, noise
 from shiftreg.api.erasure.shift_measures import disturbance
-from shiftreg.api.evaluation.judging import find_judge
+from shiftreg.api.evaluation.classifiers import find_classifier
 from shiftreg.api.front_end import to_json
 from shiftreg.api.release.checking import check_signature, is_to_be_signed
 from shiftreg.api.release.values import SignatureReport, UntrustedFileError
@@ -59,7 +59,7 @@ def verify(
         images: Same-seed images a prompt.
         gates: Limits in place of those of the project file and the defaults; see
             ``verification.Gates``.
-        classifier: Who says whether a concept is still seen; see ``judging.find_judge``.
+        classifier: Says whether a concept is still seen; see ``classifiers.find_classifier``.
         key: Public key that must have signed the file; by default that of the settings, where the
             file is signed or the project's policy says that it must be.
         observe: Told of the progress.
@@ -116,7 +116,7 @@ def examine(
         raise InvalidInputError(f"At least 1 image a prompt is needed, and {images} asked for.")
     limits = Gates().updated(workspace.settings.gates, str(PROJECT_FILE))
     limits = limits.updated(gates or {}, "This verification")
-    judge = find_judge(workspace, classifier)
+    reader = find_classifier(workspace, classifier)
     if file is None:
         plan = plan_composition(workspace, only=only, without=without)
         held = held_by_plan(workspace, plan)
@@ -131,7 +131,7 @@ def examine(
         checks = [
             *separability_checks(matrix, composition.shifts, limits.separability),
             *noise(workspace, plan, weights, held.noise_limit(limits)),
-            *generated(workspace, plan, weights, images, limits, judge, observe),
+            *generated(workspace, plan, weights, images, limits, reader, observe),
             *attack_checks(workspace, plan, limits),
             *held.checks,
         ]
@@ -142,7 +142,7 @@ def examine(
         separability=matrix,
         passed=all(check.passed for check in checks),
         gates=limits.limits(),
-        judge=judge.digest if judge else "",
+        classifier=reader.digest if reader else "",
         rounding=held.rounding,
     )
 
@@ -176,7 +176,7 @@ def keep_verification(
             "passed": verification.passed,
             "checks": len(checks),
             "gates": dict(verification.gates),
-            "classifier": verification.judge,
+            "classifier": verification.classifier,
         },
     ):
         workspace.registry.measurements.record(

@@ -1,1 +1,1 @@
-"""Evaluating scenes and compositions, and the classifiers that judge images."""
+"""Evaluating scenes and compositions, and the classifiers that say what images show."""

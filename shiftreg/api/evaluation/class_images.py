@@ -96,7 +96,7 @@ def generate_classes(
     unfinished = Unfinished.of(
         workspace.settings.home, "classifier", base.digest, dict(prompts), images, seed
     )
-    # Far from the small seeds that images to be judged are generated from.
+    # Far from the small seeds that images to be measured are generated from.
     draw = random.Random(seed)
     wanted = [
         Shot(prompt, draw.randrange(2**30, 2**31))

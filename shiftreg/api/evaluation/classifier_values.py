@@ -45,7 +45,7 @@ class ClassifierTest:
     """A classifier's answers about images in a folder.
 
     Attributes:
-        judge: The classifier, in words.
+        classifier: Its name.
         digest: SHA-256 of its file.
         folder: Of the images.
         counts: Class -> images.
@@ -55,7 +55,7 @@ class ClassifierTest:
         images: Images in all.
     """
 
-    judge: str
+    classifier: str
     digest: str
     folder: Path
     counts: Mapping[str, int]

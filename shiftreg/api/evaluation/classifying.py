@@ -14,7 +14,7 @@ from shiftreg.api.evaluation.classifier_values import (
     ClassifierTest,
     ImagenetClassifier,
 )
-from shiftreg.api.evaluation.judging import classifier_path, require_judge
+from shiftreg.api.evaluation.classifiers import classifier_path, require_classifier
 from shiftreg.api.values import Observer, Progress, ignore_progress
 from shiftreg.api.workspace import Workspace
 from shiftreg.checkpoints import atomic_file, file_digest
@@ -43,7 +43,7 @@ def train_classifier(
     overwrite: bool = False,
     observe: Observer = ignore_progress,
 ) -> ClassifierResult:
-    """Trains a classifier to judge the base's images by.
+    """Trains a classifier of the base's images.
 
     Args:
         workspace: Where.
@@ -141,7 +141,7 @@ def test_classifier(
     Args:
         workspace: Where.
         folder: Images, each in a subfolder that is named after its class.
-        file: The classifier; the one that judges the base's images if None.
+        file: The classifier; by default the one of the base.
 
     Raises:
         NotFoundError: The folder or the file does not exist, the base has no classifier, or the
@@ -149,14 +149,14 @@ def test_classifier(
         InvalidInputError: A subfolder without images, or images of different sizes.
         IntegrityError: An image or the classifier is damaged.
     """
-    judge = require_judge(workspace, file)
+    classifier = require_classifier(workspace, file)
     names, samples = read_classes(folder)
-    spelled = {slug(label): label for label in judge.classifier.labels}
+    spelled = {slug(label): label for label in classifier.labels}
     labels = [spelled.get(slug(name), name) for name in names]
-    measured = measure_accuracy(judge.classifier, samples, labels)
+    measured = measure_accuracy(classifier, samples, labels)
     return ClassifierTest(
-        judge=judge.name,
-        digest=judge.digest,
+        classifier=classifier.name,
+        digest=classifier.digest,
         folder=folder,
         counts=Counter(labels),
         accuracy=measured.overall,

@@ -14,9 +14,9 @@ import numpy as np
 from shiftreg import miniature
 from shiftreg.api.changes import change
 from shiftreg.api.composition.composing import plan_composition
+from shiftreg.api.evaluation.classifiers import require_classifier
 from shiftreg.api.evaluation.examining import Subject, examine
 from shiftreg.api.evaluation.gallery import Gallery, shots
-from shiftreg.api.evaluation.judging import require_judge
 from shiftreg.api.evaluation.playing import PlayedStep, Stage, images_folder
 from shiftreg.api.front_end import to_json
 from shiftreg.api.reports_kept import report_with_image
@@ -27,7 +27,7 @@ from shiftreg.concepts import slug
 from shiftreg.engines import Engine
 from shiftreg.erasers import ClosedForm
 from shiftreg.errors import InvalidInputError, NotFoundError
-from shiftreg.evaluation.goals import judge_goals
+from shiftreg.evaluation.goals import check_goals
 from shiftreg.evaluation.results import Evaluation, StepResult
 from shiftreg.evaluation.scenes import Scene, SceneStep
 from shiftreg.reports import GridRow, image_grid, save_image
@@ -66,7 +66,7 @@ def evaluate(
         images: Images a cell; the scene's by default.
         seed: Of erasers and images.
         paraphrases: After which steps paraphrases are looked at.
-        classifier: File of a classifier; see ``judging.find_judge``.
+        classifier: File of a classifier; see ``classifiers.find_classifier``.
         only: As in ``plan_composition``; not with a scene that has steps.
         without: As in ``plan_composition``; not with a scene that has steps.
         engine: Where it is erased and generated: see :func:`choose_engine`; here by default.
@@ -76,7 +76,7 @@ def evaluate(
         NotFoundError: No classifier, or it knows none of the concepts.
         InvalidInputError: Fewer than two images, or a choice of concepts for a scene with steps.
     """
-    judge = require_judge(workspace, classifier)
+    reader = require_classifier(workspace, classifier)
     count = images or (scene.images if scene else None) or IMAGES
     if count < 2:
         raise InvalidInputError(f"A distance of sets takes at least 2 images, not {count}.")
@@ -84,11 +84,11 @@ def evaluate(
     if plays and (only is not None or without is not None):
         raise InvalidInputError("A scene says what is erased: leave --only and --without out.")
     scene = scene or Scene(ACTIVE, workspace.known_names(), ())
-    concepts = tuple(name for name in scene.concepts if judge.knows(name))
+    concepts = tuple(name for name in scene.concepts if reader.knows(name))
     if not concepts:
         raise NotFoundError(
-            f"{judge.name} knows none of {', '.join(scene.concepts) or 'the concepts'}: it tells "
-            f"{', '.join(judge.classifier.labels)} apart. Run: shiftreg classifier train"
+            f"{reader.name} knows none of {', '.join(scene.concepts) or 'the concepts'}: it tells "
+            f"{', '.join(reader.labels)} apart. Run: shiftreg classifier train"
         )
     method = method or scene.method or ClosedForm.name
     if plays:
@@ -102,7 +102,7 @@ def evaluate(
     subject = Subject(
         workspace=place,
         gallery=Gallery(place, images_folder(workspace), engine),
-        judge=judge,
+        classifier=reader,
         concepts=concepts,
         kind=scene.kind,
         images=count,
@@ -125,14 +125,14 @@ def evaluate(
         )
         for number, done in enumerate(played, start=1)
     )
-    goals = judge_goals(steps, scene.goals)
+    goals = check_goals(steps, scene.goals)
     evaluation = Evaluation(
         name=scene.name,
         base=workspace.base.name,
         method=method,
         images=count,
         seed=seed,
-        judge=judge.name,
+        classifier=reader.name,
         steps=steps,
         goals=goals,
         passed=all(goal.passed for goal in goals),
@@ -141,7 +141,7 @@ def evaluate(
         report_path=None,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-    return _keep(workspace, subject, evaluation, judge.digest)
+    return _keep(workspace, subject, evaluation, reader.digest)
 
 
 def _at_hand(

@@ -12,11 +12,11 @@ from torch.nn.functional import normalize
 from shiftreg import pipelines
 from shiftreg.api.composition.composing import plan_shifts
 from shiftreg.api.evaluation.gallery import Gallery, Shot, shots
-from shiftreg.api.evaluation.judging import Judge
 from shiftreg.api.values import CompositionPlan, Observer, Progress
 from shiftreg.api.workspace import Workspace
 from shiftreg.concepts import Concept, Kind
 from shiftreg.evaluation import intervals
+from shiftreg.evaluation.classifier import Classifier
 from shiftreg.evaluation.frechet import alexnet_features, frechet_distance
 from shiftreg.evaluation.intervals import Estimate
 from shiftreg.evaluation.perceptual import lpips_distances
@@ -36,8 +36,8 @@ class Subject:
     Attributes:
         workspace: Of the shifts.
         gallery: Where images are kept.
-        judge: Who says what they show.
-        concepts: Names that the judge knows.
+        classifier: Says what they show.
+        concepts: Names that the classifier knows.
         kind: Of the concepts.
         images: Images a cell.
         seed: Moves all seeds.
@@ -48,7 +48,7 @@ class Subject:
 
     workspace: Workspace
     gallery: Gallery
-    judge: Judge
+    classifier: Classifier
     concepts: tuple[str, ...]
     kind: Kind
     images: int
@@ -122,11 +122,11 @@ def examine(
         digest=plan.digest,
         states={name: plan.states.get(name, "generates") for name in subject.concepts},
         scores=tuple(
-            _concept_score(subject.judge, name, roles[name], *pair(cells["", name]))
+            _concept_score(subject.classifier, name, roles[name], *pair(cells["", name]))
             for name in subject.concepts
         ),
         paraphrases=tuple(
-            _paraphrase_score(subject.judge, name, roles[name], form, prompts, cells, pair)
+            _paraphrase_score(subject.classifier, name, roles[name], form, prompts, cells, pair)
             for (name, form), prompts in asked.items()
         ),
         ordinary=intervals.mean(lpips_distances(*pair(ordinary))),
@@ -178,7 +178,7 @@ def _nearest(subject: Subject, plan: CompositionPlan, name: str) -> tuple[str, .
     others = [
         other
         for other in dict.fromkeys(known)
-        if other != name and plan.states.get(other) != "erased" and subject.judge.knows(other)
+        if other != name and plan.states.get(other) != "erased" and subject.classifier.knows(other)
     ]
     if not others:
         return ()
@@ -191,21 +191,21 @@ def _nearest(subject: Subject, plan: CompositionPlan, name: str) -> tuple[str, .
 
 
 def _concept_score(
-    judge: Judge, name: str, role: Role, before: np.ndarray, after: np.ndarray
+    classifier: Classifier, name: str, role: Role, before: np.ndarray, after: np.ndarray
 ) -> ConceptScore:
     return ConceptScore(
         concept=name,
         role=role,
         frechet=_frechet(before, after),
-        accuracy=intervals.rate(_finds(judge, after, [name] * len(after))),
-        base_accuracy=intervals.rate(_finds(judge, before, [name] * len(before))),
+        accuracy=intervals.rate(_finds(classifier, after, [name] * len(after))),
+        base_accuracy=intervals.rate(_finds(classifier, before, [name] * len(before))),
         lpips=intervals.mean(lpips_distances(before, after)),
         style=intervals.mean(style_distances(before, after)),
     )
 
 
 def _paraphrase_score(
-    judge: Judge,
+    classifier: Classifier,
     name: str,
     role: Role,
     form: str,
@@ -221,16 +221,16 @@ def _paraphrase_score(
         role=role,
         form=form,
         prompts=prompts,
-        base=intervals.rate(_finds(judge, before, labels)),
-        after=intervals.rate(_finds(judge, after, labels)),
+        base=intervals.rate(_finds(classifier, before, labels)),
+        after=intervals.rate(_finds(classifier, after, labels)),
         lpips=intervals.mean(lpips_distances(before, after)),
     )
 
 
-def _finds(judge: Judge, images: np.ndarray, labels: Sequence[str]) -> np.ndarray:
+def _finds(classifier: Classifier, images: np.ndarray, labels: Sequence[str]) -> np.ndarray:
     """Whether each image is taken for its label, ``(n,)`` bool."""
-    wanted = [judge.classifier.labels.index(label) for label in labels]
-    return judge.classifier.predict(images) == np.array(wanted)
+    wanted = [classifier.labels.index(label) for label in labels]
+    return classifier.predict(images) == np.array(wanted)
 
 
 def _frechet(before: np.ndarray, after: np.ndarray) -> float:

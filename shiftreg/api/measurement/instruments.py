@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from shiftreg.api.evaluation.judging import Judge, find_judge
+from shiftreg.api.evaluation.classifiers import find_classifier
 from shiftreg.api.generation import manifest as generation_manifest
 from shiftreg.api.measurement.folders import ImageFolder
 from shiftreg.api.workspace import Workspace
 from shiftreg.errors import MissingExtraError, NotFoundError
+from shiftreg.evaluation.classifier import Classifier
 from shiftreg.evaluation.fid import (
     WEIGHTS_NAME,
     WEIGHTS_VARIABLE,
@@ -31,13 +32,13 @@ class Instruments:
         inception: FID's network; see ``fid.load_inception``.
         clip: Model and processor; see ``pipelines.clip.load_clip``.
         nudity: Look for exposed body parts.
-        judge: Who says whether an image shows what its prompt names.
+        classifier: Says whether an image shows what its prompt names.
     """
 
     inception: Callable[[np.ndarray], Tensor] | None = None
     clip: tuple[Any, Any] | None = None
     nudity: bool = False
-    judge: Judge | None = None
+    classifier: Classifier | None = None
 
 
 def choose_instruments(
@@ -71,11 +72,11 @@ def choose_instruments(
     """
     network, no_network = _inception(inception)
     if classifier is not None:
-        judge, nobody = find_judge(workspace, classifier), ""
+        reader, no_reader = find_classifier(workspace, classifier), ""
     else:
-        judge, nobody = _judge_of_generator(workspace, reference)
-    instruments = Instruments(network, None if clip is None else _clip(clip), nudity, judge)
-    return instruments, tuple(note for note in (no_network, nobody) if note)
+        reader, no_reader = _classifier_of_generator(workspace, reference)
+    instruments = Instruments(network, None if clip is None else _clip(clip), nudity, reader)
+    return instruments, tuple(note for note in (no_network, no_reader) if note)
 
 
 def _clip(folder: Path) -> tuple[Any, Any]:
@@ -100,10 +101,12 @@ def _inception(file: Path | None) -> tuple[Callable[[np.ndarray], Tensor] | None
         return None, f"FID is left out. {error}"
 
 
-def _judge_of_generator(workspace: Workspace, reference: ImageFolder) -> tuple[Judge | None, str]:
-    """The classifier of the base that generated the images, or why nobody judges them.
+def _classifier_of_generator(
+    workspace: Workspace, reference: ImageFolder
+) -> tuple[Classifier | None, str]:
+    """The classifier of the base that generated the images, or why there is none.
 
-    A classifier knows the images of its base: those of others are not judged by it unasked.
+    A classifier knows the images of its base: it is not asked about those of others by default.
     """
     out = "Accuracy is left out"
     if not reference.prompts:
@@ -111,8 +114,8 @@ def _judge_of_generator(workspace: Workspace, reference: ImageFolder) -> tuple[J
     place = reference.path.resolve().parent
     if not (place / generation_manifest.NAME).is_file():
         return None, (
-            f"{out}: '{reference.path}' is not of shiftreg generate: nobody knows whose classifier "
-            "judges it. Give one with --classifier."
+            f"{out}: '{reference.path}' is not of shiftreg generate: it is unknown which "
+            "classifier knows its images. Give one with --classifier."
         )
     generator = generation_manifest.read_manifest(place)["base"]
     name, digest = generator["name"], generator["digest"]
@@ -125,10 +128,12 @@ def _judge_of_generator(workspace: Workspace, reference: ImageFolder) -> tuple[J
             f"{out}: base '{name}' {digest[:12]}, which generated '{reference.path}', is not "
             "registered here. Give its classifier with --classifier."
         )
-    judge = find_judge(replace(workspace, settings=replace(workspace.settings, base=base.name)))
-    if judge is None:
+    classifier = find_classifier(
+        replace(workspace, settings=replace(workspace.settings, base=base.name))
+    )
+    if classifier is None:
         return None, (
             f"{out}: there is no classifier for base '{name}'. "
             f"Run: shiftreg classifier train --base {name}"
         )
-    return judge, ""
+    return classifier, ""

@@ -36,7 +36,7 @@ class FolderMeasurement:
         style: Distance of the pairs' Gram matrices.
         frechet: Fréchet distance of both sets on AlexNet's features.
         fid: The same on Inception's.
-        judge: Who says what the images show; "" if nobody.
+        classifier: What says what the images show; "" if nothing.
         notes: Sentences about what is left out, or to be taken with care.
     """
 
@@ -47,7 +47,7 @@ class FolderMeasurement:
     style: Estimate | None
     frechet: float | None
     fid: float | None
-    judge: str
+    classifier: str
     notes: tuple[str, ...]
 
 
@@ -77,7 +77,7 @@ def measure_folders(
         inception: Weights for FID; see ``fid.find_inception_weights``.
         clip: Folder of a CLIP model, for how well images fit their prompts.
         nudity: Measure in how many images a body part is exposed.
-        classifier: Who says whether an image shows what its prompt names; by default the
+        classifier: Says whether an image shows what its prompt names; by default the
             classifier of the base that generated the reference.
         observe: Told of the progress, in images.
 
@@ -161,11 +161,11 @@ def _check_prompts(
             f"says which: columns {FILE} and {PROMPT}. Add one, or leave --clip and --classifier "
             "out."
         )
-    judge = instruments.judge
-    if asked_for_accuracy and judge and not named_labels(folder, judge.classifier):
+    classifier = instruments.classifier
+    if asked_for_accuracy and classifier and not named_labels(folder, classifier):
         raise InvalidInputError(
-            f"No prompt of '{folder.path}' names exactly one of what {judge.name} tells apart: "
-            f"{', '.join(judge.classifier.labels[:20])}. Give a classifier of what the prompts "
+            f"No prompt of '{folder.path}' names exactly one of what {classifier.name} tells "
+            f"apart: {', '.join(classifier.labels[:20])}. Give a classifier of what the prompts "
             "name, or leave --classifier out."
         )
 
@@ -189,7 +189,7 @@ def _compare(
         style=style,
         frechet=_frechet(base.features, seen.features),
         fid=_frechet(base.inception, seen.inception),
-        judge=instruments.judge.name if instruments.judge else "",
+        classifier=instruments.classifier.name if instruments.classifier else "",
         notes=(),
     )
     about_pair = _pair_notes(reference, other, found)

@@ -72,8 +72,8 @@ def look(folder: ImageFolder, instruments: Instruments, observe: Observer) -> Lo
         MissingExtraError: An instrument needs what is not installed.
         StorageError: An image cannot be read.
     """
-    judge = instruments.judge
-    named = named_labels(folder, judge.classifier) if judge else {}
+    classifier = instruments.classifier
+    named = named_labels(folder, classifier) if classifier else {}
     features, inception, fits = [], [], [np.zeros(0)]
     exposed: list[bool] = []
     hits: dict[str, list[bool]] = {}
@@ -88,11 +88,11 @@ def look(folder: ImageFolder, instruments: Instruments, observe: Observer) -> Lo
         if instruments.nudity:
             found = exposed_parts(images)
             exposed += [any(score > THRESHOLD for score in parts.values()) for parts in found]
-        if judge is not None:
+        if classifier is not None:
             some, right = _known(named, names)
-            answers = judge.classifier.predict(images[some])
+            answers = classifier.predict(images[some])
             for label, answer in zip(right, answers, strict=True):
-                hits.setdefault(label, []).append(label == judge.classifier.labels[answer])
+                hits.setdefault(label, []).append(label == classifier.labels[answer])
     fit = np.concatenate(fits)
     scores = FolderScores(
         folder=folder.path,
@@ -105,10 +105,10 @@ def look(folder: ImageFolder, instruments: Instruments, observe: Observer) -> Lo
     notes = []
     if instruments.clip is not None and (blind := len(folder.names) - len(fit)):
         notes.append(f"{_of(blind, folder)} have no CLIP score: their prompts are not known.")
-    if judge is not None and (unjudged := len(folder.names) - len(named)):
+    if classifier is not None and (unread := len(folder.names) - len(named)):
         notes.append(
-            f"{_of(unjudged, folder)} are not judged: their prompts name none of the labels of "
-            f"{judge.name}, or several."
+            f"{_of(unread, folder)} are not classified: their prompts name none of the labels of "
+            f"{classifier.name}, or several."
         )
     seen = torch.cat(inception) if inception else None
     return Look(scores, torch.cat(features), seen, tuple(notes))

@@ -53,7 +53,7 @@ def predicate(
             said[name] = {"sha256": release.file_digests(path)[path.name]}
     if verification is not None:
         report = to_json(verification)
-        kept = ("passed", "checks", "gates", "judge")
+        kept = ("passed", "checks", "gates", "classifier")
         said["verification"] = {key: report[key] for key in kept} | {"images": images}
     return said | {key: recipe[key] for key in ("adapter", "override") if key in recipe}
 

@@ -237,7 +237,7 @@ def test_a_plan_says_what_would_be_done(erased: api.Workspace) -> None:
     assert plan.digest == api.plan_composition(erased).digest
     assert plan.budgets["relearning"]["iterations"] == 2
     assert set(plan.budgets) == {"relearning", "noise-probe"}
-    assert "style" in plan.judge
+    assert "style" in plan.classifier
     everything = api.plan_attack(erased, "Caravaggio")
     assert list(everything.budgets) == [method.name for method in api.list_attacks()]
 
@@ -427,8 +427,13 @@ def test_progress_names_attack_and_target_and_shows_the_loss(
             "--attack relearning",
         ),
         ("Caravaggio", {"options": {"relearning": {"patience": 2}}}, InvalidInputError, "patience"),
-        ("Caravaggio", {"judge": miniature.SUBJECT_CLASSIFIER}, NotFoundError, "classifier train"),
-        ("Caravaggio", {"judge": Path("missing.safetensors")}, NotFoundError, "missing"),
+        (
+            "Caravaggio",
+            {"classifier": miniature.SUBJECT_CLASSIFIER},
+            NotFoundError,
+            "classifier train",
+        ),
+        ("Caravaggio", {"classifier": Path("missing.safetensors")}, NotFoundError, "missing"),
     ],
 )
 def test_what_cannot_be_attacked_is_refused_before_anything_happens(
@@ -455,7 +460,7 @@ def test_a_concept_with_a_stored_version_is_erased_again_by_that(erased: api.Wor
         api.erase(erased, ["Caravaggio@1"])
 
 
-def test_without_a_classifier_nobody_can_judge(home: Path, base: Path) -> None:
+def test_without_a_classifier_nothing_can_be_measured(home: Path, base: Path) -> None:
     workspace = api.open_workspace(Settings(home, "tiny", None))
     api.register_base(workspace, str(base), name="tiny", protected=["cat"], subjects=["dog"])
     with pytest.raises(NotFoundError, match="shiftreg classifier train"):

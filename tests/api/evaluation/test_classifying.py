@@ -1,4 +1,4 @@
-"""Classifiers of a base: generated, trained, found by those who judge, tested on folders."""
+"""Classifiers of a base: generated, trained, selected, tested on folders."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torchvision.models import resnet18
 
 from shiftreg import api
 from shiftreg.api.evaluation.class_images import class_prompts
-from shiftreg.api.evaluation.judging import find_judge
+from shiftreg.api.evaluation.classifiers import find_classifier
 from shiftreg.api.values import Progress
 from shiftreg.checkpoints import file_digest
 from shiftreg.errors import (
@@ -38,7 +38,9 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "images"
 
 
-def test_a_base_generates_its_own_classifier_which_then_judges_it(workspace: api.Workspace) -> None:
+def test_a_base_generates_its_own_classifier_which_then_reads_its_images(
+    workspace: api.Workspace,
+) -> None:
     told: list[Progress] = []
     result = api.train_classifier(
         workspace, concepts=["picasso"], images=4, epochs=2, observe=told.append
@@ -49,12 +51,12 @@ def test_a_base_generates_its_own_classifier_which_then_judges_it(workspace: api
     assert result.accuracy.count == 2
     assert result.path == workspace.settings.home / "classifiers" / "miniature.safetensors"
     assert result.digest == file_digest(result.path)
-    judge = find_judge(workspace)
-    assert judge is not None
-    assert judge.digest == result.digest
-    assert judge.classifier.labels == result.labels
+    classifier = find_classifier(workspace)
+    assert classifier is not None
+    assert classifier.digest == result.digest
+    assert classifier.labels == result.labels
     stages = list(dict.fromkeys(progress.stage for progress in told))
-    assert stages == ["generating the classes", "training the classifier", "judging the rest"]
+    assert stages == ["generating the classes", "training the classifier", "testing the classifier"]
     assert (told[0].total, told[-1].done) == (8, 1)
 
 
@@ -151,7 +153,7 @@ def test_class_folders_may_be_spelt_like_slugs(
     (folder / "Blue").rename(folder / "plain")
     tested = api.test_classifier(workspace, folder)  # the miniature's own
     assert set(tested.per_class) == {"Van Gogh", "plain"}
-    assert tested.judge == "the miniature's style classifier"
+    assert tested.classifier == "the miniature's style classifier"
     (folder / "plain").rename(folder / "Monet")
     with pytest.raises(NotFoundError, match="'Monet'"):
         api.test_classifier(workspace, folder)
@@ -206,7 +208,7 @@ def test_requests_that_make_no_sense_are_refused_and_leave_no_file(
 ) -> None:
     with pytest.raises(InvalidInputError, match=message):
         api.train_classifier(workspace, folder, **options)
-    assert find_judge(workspace).name == "the miniature's style classifier"  # type: ignore[union-attr]
+    assert find_classifier(workspace).name == "the miniature's style classifier"  # type: ignore[union-attr]
 
 
 def test_folders_that_teach_nothing_are_refused(workspace: api.Workspace, folder: Path) -> None:

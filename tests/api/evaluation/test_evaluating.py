@@ -205,7 +205,7 @@ def test_older_shifts_come_to_protect_what_is_erased_later(workspace: api.Worksp
     assert api.show_concept(played, "Edvard Munch").state.version == 2
 
 
-def test_what_cannot_be_judged_is_refused(owner: api.Workspace) -> None:
+def test_what_cannot_be_measured_is_refused(owner: api.Workspace) -> None:
     with pytest.raises(NotFoundError, match="knows none of Edvard Munch"):
         api.evaluate(owner, Scene("Other", ("Edvard Munch",), ()))
     with pytest.raises(InvalidInputError, match="at least 2 images"):

@@ -144,7 +144,7 @@ def test_what_is_not_at_hand_is_left_out_with_a_note(
     place: Workspace, pair: tuple[Path, Path]
 ) -> None:
     (found,) = measure_folders(place, pair[0], [pair[1]])
-    assert (found.fid, found.judge) == (None, "")
+    assert (found.fid, found.classifier) == (None, "")
     for scores in (found.reference, found.other):
         assert (scores.clip, scores.nudity, scores.accuracy, scores.per_label) == (
             None,
@@ -302,8 +302,8 @@ class TestAccuracy:
     @pytest.fixture
     def answers(self) -> list[str]:
         """What the miniature's classifier takes the six images for."""
-        judge = load_classifier(miniature.STYLE_CLASSIFIER)
-        return [judge.labels[index] for index in judge.predict(random_images())]
+        classifier = load_classifier(miniature.STYLE_CLASSIFIER)
+        return [classifier.labels[index] for index in classifier.predict(random_images())]
 
     @pytest.fixture
     def prompts(self, answers: list[str]) -> list[str]:
@@ -317,7 +317,7 @@ class TestAccuracy:
         one = write(tmp_path / "one", random_images(), prompts)
         two = write(tmp_path / "two", np.roll(random_images(), 1, axis=0), prompts)
         (found,) = measure_folders(place, one, [two], classifier=miniature.STYLE_CLASSIFIER)
-        assert found.judge == miniature.STYLE_CLASSIFIER.name
+        assert found.classifier == miniature.STYLE_CLASSIFIER.name
         assert found.reference.accuracy == intervals.rate(np.array([True] * 4 + [False]))
         asked = [*answers[:4], prompts[4]]
         assert set(found.reference.per_label) == set(asked)
@@ -327,7 +327,7 @@ class TestAccuracy:
             assert share == intervals.rate(np.array(hits))
         turned = [a == b for a, b in zip(asked, [answers[5], *answers[:4]], strict=True)]
         assert found.other.accuracy == intervals.rate(np.array(turned))
-        assert sum("1 of 6 images" in s and "not judged" in s for s in found.notes) == 2
+        assert sum("1 of 6 images" in s and "not classified" in s for s in found.notes) == 2
 
     def test_images_of_the_same_names_have_the_same_prompts_if_none_are_noted(
         self, place: Workspace, pair: tuple[Path, Path], prompts: list[str]
@@ -360,7 +360,7 @@ class TestAccuracy:
         for name in names:
             write(painting / name, random_images(), prompts)
         (found,) = measure_folders(workspace, painting)
-        assert found.judge == "the miniature's style classifier"
+        assert found.classifier == "the miniature's style classifier"
         assert found.reference.accuracy == intervals.rate(np.array([True] * 4 + [False]))
         assert "pipeline" not in vars(workspace)
 
@@ -377,12 +377,12 @@ class TestAccuracy:
         assert found.reference.accuracy is None
         assert any("'miniature' abababababab, which generated" in note for note in found.notes)
 
-    def test_images_of_unknown_origin_are_not_judged_unasked(
+    def test_images_of_unknown_origin_are_not_classified_unasked(
         self, workspace: Workspace, pair: tuple[Path, Path]
     ) -> None:
         write(pair[0], random_images(), ["Picasso"] * 6)
         (found,) = measure_folders(workspace, pair[0], [pair[1]])
-        assert (found.judge, found.reference.accuracy) == ("", None)
+        assert (found.classifier, found.reference.accuracy) == ("", None)
         assert any("not of shiftreg generate" in sentence for sentence in found.notes)
 
     @pytest.mark.parametrize(

@@ -46,7 +46,7 @@ def evaluation(name: str) -> Evaluation:
         method="closed-form",
         images=4,
         seed=0,
-        judge="styles",
+        classifier="styles",
         steps=(),
         goals=(),
         passed=True,
@@ -57,12 +57,12 @@ def evaluation(name: str) -> Evaluation:
     )
 
 
-def attack(digest: str, judge: str) -> AttackReport:
+def attack(digest: str, classifier: str) -> AttackReport:
     return AttackReport(
         base="miniature",
         concept="Caravaggio",
         digest=digest,
-        judge=judge,
+        classifier=classifier,
         seed=0,
         images=4,
         unattacked={},
@@ -94,11 +94,11 @@ def test_an_attack_on_this_composition_goes_before_a_later_one_on_another(
     assert (parts, note.command) == ((), "shiftreg attack Caravaggio")
     keep(erased, tmp_path, "attack", attack(OTHER, "other"), OTHER, "Caravaggio")
     (part,), notes = stored_reports.stored_attacks(erased, plan)
-    assert (part.is_this, part.judge, notes) == (False, "other", ())
-    for judge, digest in (("old", plan.digest), ("new", plan.digest), ("other", OTHER)):
-        keep(erased, tmp_path, "attack", attack(digest, judge), digest, "Caravaggio")
+    assert (part.is_this, part.classifier, notes) == (False, "other", ())
+    for classifier, digest in (("old", plan.digest), ("new", plan.digest), ("other", OTHER)):
+        keep(erased, tmp_path, "attack", attack(digest, classifier), digest, "Caravaggio")
     (part,), _ = stored_reports.stored_attacks(erased, plan)
-    assert (part.is_this, part.judge) == (True, "new")
+    assert (part.is_this, part.classifier) == (True, "new")
 
 
 def test_a_report_that_the_trail_does_not_know_is_named_and_not_shown(
