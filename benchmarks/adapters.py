@@ -61,7 +61,9 @@ def main() -> None:
         print("| --- " * 9 + "|")
         for form, dtype in CASES:
             file = folder / f"{form}-{dtype}.safetensors"
-            plan = api.plan_adapter(workspace, file, [CONCEPT], form=form, dtype=dtype)
+            plan = api.plan_adapter(
+                workspace, file, api.Selection(only=[CONCEPT]), form=form, dtype=dtype
+            )
             result = api.export_adapter(workspace, plan)
             row = [
                 form,

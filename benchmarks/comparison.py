@@ -97,7 +97,9 @@ def _judge(
     if erased not in generated:
         workspace = bench.workspace
         names = [bench.artists[i] for i in erased]
-        composition = plan_shifts(workspace, api.plan_composition(workspace, only=names))
+        composition = plan_shifts(
+            workspace, api.plan_composition(workspace, api.Selection(only=names))
+        )
         unet = workspace.pipeline.unet
         weights = merged_weights(pipelines.parameters(unet), composition)
         with pipelines.applied_weights(unet, weights):

@@ -102,7 +102,7 @@ class Writer:
 
     def compose(self, concept: str, reason: str) -> dict[str, Any]:
         """Exports what is active, but for one concept."""
-        plan = api.plan_composition(self.workspace, without=[concept])
+        plan = api.plan_composition(self.workspace, api.Selection(without=[concept]))
         target = self.folder / f"{reason}.safetensors"
         export = api.export_composition(self.workspace, plan, target, reason=reason)
         target.unlink()

@@ -147,7 +147,9 @@ def measure(bench: Bench, erased: Sequence[str], each: bool) -> dict[str, object
         bench.paintings(), bench.base_images(bench.paintings())
     )
     workspace = bench.workspace
-    composition = plan_shifts(workspace, api.plan_composition(workspace, only=erased))
+    composition = plan_shifts(
+        workspace, api.plan_composition(workspace, api.Selection(only=erased))
+    )
     weights = merged_weights(pipelines.layer_weights(workspace.pipeline.unet), composition)
     result: dict[str, object] = {"erased": list(erased)}
     with pipelines.applied_weights(workspace.pipeline.unet, weights):

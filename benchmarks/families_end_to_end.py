@@ -90,7 +90,7 @@ def verify(room: Path) -> Values:
 
 def adapter(room: Path) -> Values:
     workspace, file = opened(room), room / "adapter.safetensors"
-    plan = api.plan_adapter(workspace, file, [CONCEPT])
+    plan = api.plan_adapter(workspace, file, api.Selection(only=[CONCEPT]))
     result = api.export_adapter(workspace, plan, reason="benchmark")
     read = checkpoints.read_foreign(file, workspace.folder)
     shift = workspace.shift_of(CONCEPT, 1)

@@ -49,7 +49,7 @@ def miniature_rows(scratch: Path) -> list[dict[str, Any]]:
     api.erase(workspace, names)
     rows = []
     for count in (1, len(names)):
-        plan = api.plan_composition(workspace, only=names[:count])
+        plan = api.plan_composition(workspace, api.Selection(only=names[:count]))
         for dtype in DTYPES:
             rows += _rounded_both_ways(workspace, plan, dtype)
             print(json.dumps(rows[-2:], indent=1), flush=True)
@@ -176,7 +176,7 @@ def full_size_rows(folders: Sequence[Path], scratch: Path) -> list[dict[str, Any
 def export_alone(arguments: argparse.Namespace) -> dict[str, Any]:
     """One export in this process, timed."""
     workspace = api.open_workspace(load_settings(home=arguments.home, base=arguments.base))
-    plan = api.plan_composition(workspace, only=CONCEPTS[: arguments.count])
+    plan = api.plan_composition(workspace, api.Selection(only=CONCEPTS[: arguments.count]))
     print(f"exporting from {workspace.folder}", file=sys.stderr)  # its digest is checked by now
     start_memory = _memory("VmRSS")
     start, worked = time.perf_counter(), time.process_time()

@@ -81,7 +81,12 @@ def adapter(
     from . import render_adapters, render_release
 
     plan = api.plan_adapter(
-        workspace, file, concepts or (), without=left_out, form=form, dtype=dtype, rank=rank
+        workspace,
+        file,
+        api.Selection(concepts or None, left_out),
+        form=form,
+        dtype=dtype,
+        rank=rank,
     )
     if dry_run:
         common.show(plan, render_adapters.plan(plan))

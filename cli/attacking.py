@@ -96,7 +96,7 @@ def attack(
         "attacks": tuple(attacks or ("all",)),
         "options": _read_options(options or ()),
         "against": tuple(against or ()),
-        **choose(only, without),
+        "selection": choose(only, without),
         "images": images,
         "seed": seed,
         "classifier": classifier,

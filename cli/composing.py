@@ -70,7 +70,7 @@ def compose(
 
     The passphrase of a signing key is read from SHIFTREG_SIGNING_PASSPHRASE.
     """
-    chosen = choose(only, without)
+    selection = choose(only, without)
     if export is None and (dtype or force or common.is_asked_for()):
         raise typer.BadParameter(
             "--dtype, --force, --verify, --sign, --signing-key, --bill and --override belong to "
@@ -82,7 +82,7 @@ def compose(
 
     from . import render, render_release
 
-    plan = api.plan_composition(workspace, **chosen)
+    plan = api.plan_composition(workspace, selection)
     if export is None or dry_run:
         common.show(plan, render.composition(plan))
         if dry_run:
@@ -165,7 +165,7 @@ def verify(
 
     Exit code 0 if all checks pass, 1 if one fails.
     """
-    chosen = choose(only, without)
+    selection = choose(only, without)
     gates = read_gates(gate)
     if file is None and (key or signature_only):
         raise typer.BadParameter("--key and --signature-only belong to a FILE.")
@@ -185,7 +185,7 @@ def verify(
             result = api.verify(
                 workspace,
                 file,
-                **chosen,
+                selection=selection,
                 images=images,
                 gates=gates,
                 classifier=classifier,
@@ -232,7 +232,7 @@ def generate(
     force: ForceOption = False,
 ) -> None:
     """Generate images by the base and by the composition, side by side, from the same seeds."""
-    chosen = choose(only, without)
+    selection = choose(only, without)
     numbers = read_seeds(seeds, seed, count)
     workspace = common.workspace()
     from shiftreg import api
@@ -244,7 +244,7 @@ def generate(
             workspace,
             prompt,
             out,
-            **chosen,
+            selection=selection,
             seeds=numbers,
             steps=steps,
             guidance=guidance,

@@ -70,7 +70,7 @@ def evaluate(
 
     Exit code 0 if all goals are met, 1 if one is not.
     """
-    chosen = choose(only, without)
+    selection = choose(only, without)
     options = {k: read_value(v) for k, v in (split_pair(s, "--set") for s in setting or ())}
     workspace = common.workspace()
     from shiftreg import api
@@ -89,7 +89,7 @@ def evaluate(
             seed=seed,
             paraphrases=paraphrases,
             classifier=classifier,
-            **chosen,
+            selection=selection,
             engine=done_by,
             observe=observe,
         )

@@ -81,7 +81,7 @@ def generate(
     from . import render_generation
 
     settings: dict[str, Any] = {
-        "compositions": composition or ("active",),
+        "compositions": tuple(map(api.Selection.parse, composition or ("active",))),
         "with_base": not no_base,
         "count": count,
         "steps": steps,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -12,18 +13,21 @@ from shiftreg.errors import InvalidInputError
 
 from .console import safe
 
+if TYPE_CHECKING:
+    from shiftreg.api import Selection
 
-def choose(
-    only: Sequence[str] | None, without: Sequence[str] | None
-) -> dict[str, tuple[str, ...] | None]:
-    """Reads ``--only`` and ``--without`` into the arguments of the same names.
+
+def choose(only: Sequence[str] | None, without: Sequence[str] | None) -> Selection:
+    """Reads ``--only`` and ``--without``.
 
     Raises:
         typer.BadParameter: Both are given.
     """
     if only is not None and without is not None:
         raise typer.BadParameter("--only and --without exclude each other. Give one of them.")
-    return {"only": split_names(only, "--only"), "without": split_names(without, "--without")}
+    from shiftreg import api
+
+    return api.Selection(split_names(only, "--only"), split_names(without, "--without"))
 
 
 def split_names(values: Sequence[str] | None, option: str) -> tuple[str, ...] | None:

@@ -30,13 +30,13 @@ def policy(
 
     Exit code 0 if all holds, 1 if something does not.
     """
-    chosen = choose(only, without)
+    selection = choose(only, without)
     workspace = common.workspace()
     from shiftreg import api
 
     from . import render_release
 
-    standing = api.policy_standing(workspace, **chosen)
+    standing = api.policy_standing(workspace, selection)
     common.show(standing, render_release.policy(standing))
     if not standing.met:
         raise typer.Exit(CHECK_FAILED)

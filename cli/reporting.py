@@ -59,7 +59,7 @@ def report(
 
     Exit code 0 if all checks pass, 1 if one fails; the page is written in both cases.
     """
-    chosen = choose(only, without)
+    selection = choose(only, without)
     workspace = common.workspace()
     from shiftreg import api
 
@@ -68,7 +68,7 @@ def report(
             workspace,
             out,
             file=file,
-            **chosen,
+            selection=selection,
             images=images,
             classifier=classifier,
             overwrite=force,

@@ -145,7 +145,9 @@ def _prepare(workspace: api.Workspace, folder: Path) -> None:
     folder.mkdir()
     api.erase(workspace, ["Caravaggio", "Picasso"])
     given = folder / "given.safetensors"
-    api.export_adapter(workspace, api.plan_adapter(workspace, given, ["Picasso"]))
+    api.export_adapter(
+        workspace, api.plan_adapter(workspace, given, api.Selection(only=["Picasso"]))
+    )
     api.import_shift(workspace, api.read_import(workspace, given, "Monet"))
     single = folder / "single.safetensors"
     api.export_composition(workspace, api.plan_composition(workspace), single)

@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from shiftreg.api.release.values import ReleaseRefusedError as ReleaseRefusedError
     from shiftreg.api.release.values import UntrustedFileError as UntrustedFileError
     from shiftreg.api.report.reporting import write_report as write_report
+    from shiftreg.api.selection import Selection as Selection
     from shiftreg.api.states import list_concepts as list_concepts
     from shiftreg.api.states import plan_refresh as plan_refresh
     from shiftreg.api.states import restore as restore

@@ -26,7 +26,7 @@ class LiveComposer:
     Two compositions whose weights were computed before are switched at the price of copies alone::
 
         live = LiveComposer(pipeline)
-        live.switch(api.composition_weights(workspace, without=["Picasso"]))
+        live.switch(api.composition_weights(workspace, api.Selection(without=["Picasso"])))
 
     One composer a model: another one would take what this one applied for the base. A model that
     generates in one thread must not be switched by another.

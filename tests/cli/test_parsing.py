@@ -6,6 +6,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from shiftreg import api
 from shiftreg.errors import InvalidInputError
 from shiftreg_cli.main import app
 from shiftreg_cli.parsing import (
@@ -35,8 +36,8 @@ def test_names_are_separated_by_commas_and_repetition(
     assert split_names(given, "--only") == names
 
 
-def test_no_option_is_no_choice() -> None:
-    assert choose(None, None) == {"only": None, "without": None}
+def test_no_option_selects_all_active_shifts() -> None:
+    assert choose(None, None) == api.Selection()
 
 
 @pytest.mark.parametrize("command", [["compose"], ["verify"], ["generate", "Picasso"]])

@@ -36,7 +36,9 @@ def generate(
     unet = workspace.pipeline.unet
     weights = {}
     if without is not None:
-        composition = plan_shifts(workspace, api.plan_composition(workspace, without=without))
+        composition = plan_shifts(
+            workspace, api.plan_composition(workspace, api.Selection(without=without))
+        )
         weights = merged_weights(pipelines.layer_weights(unet), composition)
     with pipelines.applied_weights(unet, weights):
         return pipelines.generate(
@@ -95,6 +97,8 @@ def test_a_restored_artist_generates_as_on_the_base_and_plain_prompts_nearly_so(
 
 def test_images_of_the_whole_way_can_be_made(erased: api.Workspace, tmp_path: Path) -> None:
     path = tmp_path / "grid.png"
-    result = api.generate_grid(erased, ["Picasso"], path, without=["Picasso"], seeds=[0])
+    result = api.generate_grid(
+        erased, ["Picasso"], path, selection=api.Selection(without=["Picasso"]), seeds=[0]
+    )
     assert result.plan.states["Picasso"] == "generates"
     assert result.plan.states["Caravaggio"] == "erased"

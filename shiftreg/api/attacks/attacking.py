@@ -16,6 +16,7 @@ from shiftreg.api.attacks.searching import unfinished_attacks
 from shiftreg.api.changes import change
 from shiftreg.api.front_end import to_json
 from shiftreg.api.reports_kept import report_with_image
+from shiftreg.api.selection import ACTIVE, Selection
 from shiftreg.api.values import Observer, ignore_progress
 from shiftreg.api.workspace import Workspace
 from shiftreg.attacks.results import BASE, COMPOSITION, AttackReport, AttackScore
@@ -33,8 +34,7 @@ def attack(
     attacks: Sequence[str] = ALL,
     options: Mapping[str, Mapping[str, Any]] | None = None,
     against: Sequence[str] = (),
-    only: Sequence[str] | None = None,
-    without: Sequence[str] | None = None,
+    selection: Selection = ACTIVE,
     images: int = IMAGES,
     seed: int = 0,
     classifier: Path | None = None,
@@ -54,8 +54,7 @@ def attack(
         options: Attack -> option -> value.
         against: Versions of the concept's shift to attack, too, each alone: "NAME@VERSION",
             "@VERSION", or a method's name for the newest version that it made.
-        only: As in ``plan_composition``.
-        without: As in ``plan_composition``.
+        selection: The composition to attack.
         images: Images an attack and target.
         seed: Of the attacks, and the first of the images.
         classifier: A classifier's file; by default as in ``classifiers.find_classifier``.
@@ -77,8 +76,7 @@ def attack(
         attacks=attacks,
         options=options,
         against=against,
-        only=only,
-        without=without,
+        selection=selection,
         images=images,
         seed=seed,
         classifier=classifier,

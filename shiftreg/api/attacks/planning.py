@@ -10,6 +10,7 @@ from typing import Any
 from shiftreg.api.attacks.methods import build_attacks
 from shiftreg.api.composition.composing import plan_composition, plan_shifts
 from shiftreg.api.evaluation.classifiers import require_classifier
+from shiftreg.api.selection import ACTIVE, Selection
 from shiftreg.api.values import CompositionPlan
 from shiftreg.api.workspace import Workspace
 from shiftreg.attacks import Attack
@@ -78,8 +79,7 @@ def plan_attack(
     attacks: Sequence[str] = ALL,
     options: Mapping[str, Mapping[str, Any]] | None = None,
     against: Sequence[str] = (),
-    only: Sequence[str] | None = None,
-    without: Sequence[str] | None = None,
+    selection: Selection = ACTIVE,
     images: int = IMAGES,
     seed: int = 0,
     classifier: Path | None = None,
@@ -91,8 +91,7 @@ def plan_attack(
         attacks=attacks,
         options=options,
         against=against,
-        only=only,
-        without=without,
+        selection=selection,
         images=images,
         seed=seed,
         classifier=classifier,
@@ -106,8 +105,7 @@ def prepare_attacks(
     attacks: Sequence[str],
     options: Mapping[str, Mapping[str, Any]] | None,
     against: Sequence[str],
-    only: Sequence[str] | None,
-    without: Sequence[str] | None,
+    selection: Selection,
     images: int,
     seed: int,
     classifier: Path | None,
@@ -131,7 +129,7 @@ def prepare_attacks(
             f"brings it back. It knows: {', '.join(reader.labels)}. "
             "Run: shiftreg classifier train"
         )
-    composed = plan_composition(workspace, only=only, without=without)
+    composed = plan_composition(workspace, selection)
     applied = next((number for known, number, _ in composed.shifts if known == name), None)
     if applied is None:
         raise InvalidInputError(_not_erased(workspace, name))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -13,6 +12,7 @@ from shiftreg.api.composition.adapter_content import held_ranks
 from shiftreg.api.composition.composing import DTYPES, plan_composition, plan_shifts
 from shiftreg.api.composition.describing import base_facts
 from shiftreg.api.erasure.methods import is_recoverable
+from shiftreg.api.selection import ACTIVE, Selection
 from shiftreg.api.values import CompositionPlan
 from shiftreg.api.workspace import Workspace
 from shiftreg.checkpoints import AdapterForm
@@ -51,9 +51,8 @@ class AdapterPlan:
 def plan_adapter(
     workspace: Workspace,
     target: Path,
-    concepts: Sequence[str] = (),
+    selection: Selection = ACTIVE,
     *,
-    without: Sequence[str] | None = None,
     form: str = "diffusers",
     dtype: str = "float32",
     rank: int | None = None,
@@ -63,8 +62,7 @@ def plan_adapter(
     Args:
         workspace: Where.
         target: The ``.safetensors`` file to write.
-        concepts: That it erases; all that are erased by default.
-        without: Leave these out; not together with ``concepts``.
+        selection: What it erases.
         form: "diffusers" or "kohya" (a LoRA), or "diff" (dense differences).
         dtype: "float32" holds the shifts' own numbers; "float16" and "bfloat16" are rounded.
         rank: Approximate each layer's change by at most this rank; by default it is exact.
@@ -85,7 +83,7 @@ def plan_adapter(
         raise InvalidInputError(
             "A rank is at least 1, and belongs to the forms that have one: diffusers and kohya."
         )
-    plan = plan_composition(workspace, only=list(concepts) or None, without=without)
+    plan = plan_composition(workspace, selection)
     if not plan.shifts:
         raise InvalidInputError(
             "An adapter erases something, and no shift is left in this one. "

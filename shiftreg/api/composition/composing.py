@@ -2,56 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 
 from shiftreg import checkpoints
 from shiftreg.api.erasure.methods import is_recoverable
+from shiftreg.api.selection import ACTIVE, Selection
 from shiftreg.api.values import (
     CompositionPlan,
     State,
 )
 from shiftreg.api.workspace import Workspace
 from shiftreg.compose import Composition, LazyWeights
-from shiftreg.errors import InvalidInputError, NotFoundError
+from shiftreg.errors import NotFoundError
 from shiftreg.registry import ShiftVersion
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
-def plan_composition(
-    workspace: Workspace,
-    *,
-    only: Sequence[str] | None = None,
-    without: Sequence[str] | None = None,
-) -> CompositionPlan:
+def plan_composition(workspace: Workspace, selection: Selection = ACTIVE) -> CompositionPlan:
     """Decides which shifts apply, and says for every known concept what that means.
 
     Args:
         workspace: Where.
-        only: Apply the shifts of these concepts and no others.
-        without: Leave the shifts of these concepts out: they generate again, all other erased
-            concepts stay erased.
-
-    Returns:
-        The plan; by default every active shift applies.
+        selection: Of shifts; by default every active one applies.
 
     Raises:
-        InvalidInputError: Both ``only`` and ``without``.
         NotFoundError: An unknown concept, or ``only`` names one without a shift.
     """
-    if only is not None and without is not None:
-        raise InvalidInputError("--only and --without exclude each other. Give one of them.")
     base, registry = workspace.base, workspace.registry
     active = {version.concept: version for version in registry.shifts.active(base.name)}
     warnings: list[str] = []
-    if only is not None:
+    if selection.only is not None:
         chosen = {}
-        for name in map(workspace.find, only):
+        for name in map(workspace.find, selection.only):
             chosen[name] = active.get(name) or _newest(workspace, name)
     else:
-        left_out = {workspace.find(name) for name in without or ()}
+        left_out = {workspace.find(name) for name in selection.without or ()}
         warnings += [
             f"{name} is not erased, so leaving its shift out changes nothing."
             for name in sorted(left_out - set(active))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from torch import Tensor
 
@@ -20,6 +20,7 @@ from shiftreg.api.composition.half_precision import (
     protected_prompts,
 )
 from shiftreg.api.erasure.methods import require_recoverable
+from shiftreg.api.selection import ACTIVE, Selection
 from shiftreg.api.values import Observer, ignore_progress
 from shiftreg.api.workspace import Workspace
 from shiftreg.errors import InvalidInputError
@@ -27,9 +28,8 @@ from shiftreg.errors import InvalidInputError
 
 def composition_weights(
     workspace: Workspace,
+    selection: Selection = ACTIVE,
     *,
-    only: Sequence[str] | None = None,
-    without: Sequence[str] | None = None,
     dtype: str | None = None,
     observe: Observer = ignore_progress,
 ) -> dict[str, Tensor]:
@@ -40,8 +40,7 @@ def composition_weights(
 
     Args:
         workspace: Where.
-        only: Apply the shifts of these concepts and no others.
-        without: Leave the shifts of these concepts out; by default every active shift applies.
+        selection: Of shifts; by default every active one applies.
         dtype: "float32", "float16" or "bfloat16": that of the pipeline; the base's file's by
             default.
         observe: Told of the progress.
@@ -51,13 +50,13 @@ def composition_weights(
         applies.
 
     Raises:
-        InvalidInputError: Both ``only`` and ``without``, an unknown dtype, values that do not fit
-            into it, or a concept generates that must never return.
+        InvalidInputError: An unknown dtype, values that do not fit into it, or a concept generates
+            that must never return.
         NotFoundError: An unknown concept, or ``only`` names one without a shift.
     """
     if dtype is not None and dtype not in DTYPES:
         raise InvalidInputError(f"There is no dtype '{dtype}'. Dtypes: {', '.join(DTYPES)}.")
-    plan = plan_composition(workspace, only=only, without=without)
+    plan = plan_composition(workspace, selection)
     for active in workspace.registry.shifts.active(workspace.base.name):
         if plan.states.get(active.concept) == "generates":
             require_recoverable(active)

@@ -8,6 +8,7 @@ from pathlib import Path
 from shiftreg import pipelines
 from shiftreg.api.base_at_hand import BaseAtHand
 from shiftreg.api.composition.composing import plan_composition, plan_shifts
+from shiftreg.api.selection import ACTIVE, Selection
 from shiftreg.api.values import CompositionPlan, GridResult, Observer, Progress, ignore_progress
 from shiftreg.api.workspace import Workspace
 from shiftreg.checkpoints import atomic_file
@@ -25,8 +26,7 @@ def generate_grid(
     prompts: Sequence[str],
     path: Path,
     *,
-    only: Sequence[str] | None = None,
-    without: Sequence[str] | None = None,
+    selection: Selection = ACTIVE,
     seeds: Sequence[int] = SAMPLE_SEEDS,
     steps: int | None = None,
     guidance: float | None = None,
@@ -39,8 +39,7 @@ def generate_grid(
         workspace: Where.
         prompts: A row each.
         path: Of the PNG.
-        only: Concepts whose shifts apply; see ``plan_composition``.
-        without: Concepts whose shifts are left out.
+        selection: The composition.
         seeds: A column each, for the base and again for the composition.
         steps: Denoising steps; the base's default if None.
         guidance: Guidance scale; the base's default if None.
@@ -55,7 +54,7 @@ def generate_grid(
         raise InvalidInputError("Images need at least one prompt and one seed.")
     if steps is not None and steps < 1:
         raise InvalidInputError(f"Denoising takes at least 1 step, and {steps} were asked for.")
-    plan = plan_composition(workspace, only=only, without=without)
+    plan = plan_composition(workspace, selection)
     shifts = plan_shifts(workspace, plan).shifts
     with atomic_file(path, overwrite=overwrite) as partial:
         rows = _rows(workspace, prompts, seeds, shifts, steps, guidance, observe)

@@ -19,6 +19,7 @@ from shiftreg.api.evaluation.classifiers import find_classifier
 from shiftreg.api.front_end import to_json
 from shiftreg.api.release.checking import check_signature, is_to_be_signed
 from shiftreg.api.release.values import SignatureReport, UntrustedFileError
+from shiftreg.api.selection import ACTIVE, Selection
 from shiftreg.api.values import (
     Observer,
     Progress,
@@ -40,8 +41,7 @@ def verify(
     workspace: Workspace,
     file: Path | None = None,
     *,
-    only: Sequence[str] | None = None,
-    without: Sequence[str] | None = None,
+    selection: Selection = ACTIVE,
     images: int = 4,
     gates: Mapping[str, float] | None = None,
     classifier: Path | None = None,
@@ -54,8 +54,7 @@ def verify(
         workspace: Where.
         file: An exported file: its recipe says what it should hold, and its weights are compared
             with that bit by bit. Without it, the composition of the registry is checked.
-        only: As in ``plan_composition``; not with ``file``.
-        without: As in ``plan_composition``; not with ``file``.
+        selection: The composition of the registry to check; not with ``file``.
         images: Same-seed images a prompt.
         gates: Limits in place of those of the project file and the defaults; see
             ``verification.Gates``.
@@ -74,7 +73,7 @@ def verify(
         InvalidInputError: No image asked for, an unknown gate, or a file together with a choice of
             concepts.
     """
-    if file is not None and (only is not None or without is not None):
+    if file is not None and selection != ACTIVE:
         raise InvalidInputError(
             "A file's recipe says what it holds, so --only and --without do not go with a file."
         )
@@ -87,8 +86,7 @@ def verify(
     verification = examine(
         workspace,
         file,
-        only=only,
-        without=without,
+        selection=selection,
         images=images,
         gates=gates,
         classifier=classifier,
@@ -104,8 +102,7 @@ def examine(
     workspace: Workspace,
     file: Path | None = None,
     *,
-    only: Sequence[str] | None = None,
-    without: Sequence[str] | None = None,
+    selection: Selection = ACTIVE,
     images: int = 4,
     gates: Mapping[str, float] | None = None,
     classifier: Path | None = None,
@@ -118,7 +115,7 @@ def examine(
     limits = limits.updated(gates or {}, "This verification")
     reader = find_classifier(workspace, classifier)
     if file is None:
-        plan = plan_composition(workspace, only=only, without=without)
+        plan = plan_composition(workspace, selection)
         held = held_by_plan(workspace, plan)
     else:
         observe(Progress("comparing the file", 0, 1))

@@ -20,6 +20,7 @@ from shiftreg.api.evaluation.gallery import Gallery, shots
 from shiftreg.api.evaluation.playing import PlayedStep, Stage, images_folder
 from shiftreg.api.front_end import to_json
 from shiftreg.api.reports_kept import report_with_image
+from shiftreg.api.selection import ACTIVE, Selection
 from shiftreg.api.values import Observer, ignore_progress
 from shiftreg.api.workspace import Workspace
 from shiftreg.checkpoints import atomic_file, file_digest
@@ -34,7 +35,7 @@ from shiftreg.reports import GridRow, image_grid, save_image
 
 Paraphrases = Literal["last", "all", "none"]
 IMAGES = 10
-ACTIVE = "active composition"
+UNNAMED = "active composition"
 SHOWN = 2  # images of each cell in the grid
 
 
@@ -48,8 +49,7 @@ def evaluate(
     seed: int = 0,
     paraphrases: Paraphrases = "last",
     classifier: Path | None = None,
-    only: Sequence[str] | None = None,
-    without: Sequence[str] | None = None,
+    selection: Selection = ACTIVE,
     engine: Engine | None = None,
     observe: Observer = ignore_progress,
 ) -> Evaluation:
@@ -67,8 +67,7 @@ def evaluate(
         seed: Of erasers and images.
         paraphrases: After which steps paraphrases are looked at.
         classifier: File of a classifier; see ``classifiers.find_classifier``.
-        only: As in ``plan_composition``; not with a scene that has steps.
-        without: As in ``plan_composition``; not with a scene that has steps.
+        selection: The composition to measure; not with a scene that has steps.
         engine: Where it is erased and generated: see :func:`choose_engine`; here by default.
         observe: Told of the progress.
 
@@ -81,9 +80,9 @@ def evaluate(
     if count < 2:
         raise InvalidInputError(f"A distance of sets takes at least 2 images, not {count}.")
     plays = scene is not None and bool(scene.steps)
-    if plays and (only is not None or without is not None):
+    if plays and selection != ACTIVE:
         raise InvalidInputError("A scene says what is erased: leave --only and --without out.")
-    scene = scene or Scene(ACTIVE, workspace.known_names(), ())
+    scene = scene or Scene(UNNAMED, workspace.known_names(), ())
     concepts = tuple(name for name in scene.concepts if reader.knows(name))
     if not concepts:
         raise NotFoundError(
@@ -96,7 +95,7 @@ def evaluate(
         stage = Stage(workspace, scene, method, options, seed, engine)
         played, place = stage.play(observe), stage.workspace
     else:
-        played, place = _at_hand(workspace, only, without), workspace
+        played, place = _at_hand(workspace, selection), workspace
         method = "as registered"
     packaged = miniature.prompts() if workspace.base.source == miniature.NAME else {}
     subject = Subject(
@@ -144,11 +143,9 @@ def evaluate(
     return _keep(workspace, subject, evaluation, reader.digest)
 
 
-def _at_hand(
-    workspace: Workspace, only: Sequence[str] | None, without: Sequence[str] | None
-) -> Iterator[PlayedStep]:
+def _at_hand(workspace: Workspace, selection: Selection) -> Iterator[PlayedStep]:
     """The composition of the registry, as the one step of a scene."""
-    plan = plan_composition(workspace, only=only, without=without)
+    plan = plan_composition(workspace, selection)
     erased = [name for name, state in plan.states.items() if state == "erased"]
     before = frozenset(workspace.registry.shifts.concepts(workspace.base.name))
     yield PlayedStep(SceneStep(erase=tuple(erased)), plan, before)

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 
 from shiftreg.api.composition.composing import plan_shifts
-from shiftreg.api.composition.words import ACTIVE
 from shiftreg.api.generation.batches import Batch, Draw, generate_batches
 from shiftreg.api.generation.folder import (
     PlannedImage,
@@ -19,6 +18,7 @@ from shiftreg.api.generation.folder import (
     writing,
 )
 from shiftreg.api.generation.job import GenerationJob, GenerationPlan, read_job
+from shiftreg.api.selection import ACTIVE, Selection
 from shiftreg.api.values import Observer, Progress, ignore_progress
 from shiftreg.api.workspace import Workspace
 from shiftreg.compose import Composition
@@ -48,7 +48,7 @@ def plan_generation(
     cases_file: Path,
     folder: Path,
     *,
-    compositions: Sequence[str] = (ACTIVE,),
+    compositions: Sequence[Selection] = (ACTIVE,),
     with_base: bool = True,
     count: int = 1,
     steps: int | None = None,
@@ -82,7 +82,7 @@ def generate_images(
     cases_file: Path,
     folder: Path,
     *,
-    compositions: Sequence[str] = (ACTIVE,),
+    compositions: Sequence[Selection] = (ACTIVE,),
     with_base: bool = True,
     count: int = 1,
     steps: int | None = None,
@@ -105,7 +105,7 @@ def generate_images(
         cases_file: A CSV file; see ``evaluation.prompt_file.read_prompts``.
         folder: A new folder, or one that holds images of the same job. Compositions may be added
             to a job later.
-        compositions: In words; see ``composition_words.compositions_in_words``.
+        compositions: Their selections of shifts; equal ones are generated once.
         with_base: Generate the base, too, to ``folder/base``.
         count: Images a case: slices of one draw of noise from the case's seed.
         steps: Denoising steps; the base's default if None.
@@ -120,7 +120,7 @@ def generate_images(
 
     Raises:
         NotFoundError: No such file or concept.
-        InvalidInputError: A setting, a composition's words or a line of the file is wrong.
+        InvalidInputError: A setting or a line of the file is wrong.
         AlreadyExistsError: The folder holds another job, or files of other origin.
         IntegrityError: What is noted about the folder is damaged.
         StorageError: The disk is full or read-only, or another process generates there.
@@ -161,7 +161,10 @@ def _generate(
     engine: Engine,
     observe: Observer,
 ) -> None:
-    compositions = {one.folder: plan_shifts(job.workspace, one.plan) for one in job.compositions}
+    compositions = {
+        selection.folder: plan_shifts(job.workspace, plan)
+        for selection, plan in job.compositions.items()
+    }
     total = len(job.images) * len(compositions)
     done = total - sum(map(sum, missing.values()))
     observe(Progress("generating images", done, total))

@@ -14,9 +14,10 @@ from typing import Any
 
 import shiftreg
 from shiftreg import pipelines
-from shiftreg.api.composition.words import NONE, NamedComposition, compositions_in_words
+from shiftreg.api.composition.composing import plan_composition
 from shiftreg.api.generation.folder import PlannedImage, images_of, is_whole
 from shiftreg.api.generation.manifest import FORMAT, LIBRARIES, NAME
+from shiftreg.api.selection import NONE, Selection
 from shiftreg.api.values import CompositionPlan
 from shiftreg.api.workspace import Workspace
 from shiftreg.errors import InvalidInputError
@@ -87,7 +88,7 @@ class GenerationJob:
     source: Path
     content: bytes
     cases: tuple[PromptCase, ...]
-    compositions: tuple[NamedComposition, ...]
+    compositions: Mapping[Selection, CompositionPlan]
     count: int
     steps: int
     guidance: float
@@ -133,17 +134,17 @@ class GenerationJob:
             "noise": "of a case, one draw (count, C, h, w) from a CPU generator with its seed",
             "folders": {
                 one.folder: {
-                    "composition": one.words,
-                    "digest": one.plan.digest,
+                    "composition": one.label,
+                    "digest": plan.digest,
                     "shifts": [
                         {"concept": concept, "version": version, "digest": digest}
-                        for concept, version, digest in one.plan.shifts
+                        for concept, version, digest in plan.shifts
                     ],
-                    "states": dict(one.plan.states),
+                    "states": dict(plan.states),
                     "batch": batch_size,
                     "tools": tools,
                 }
-                for one in self.compositions
+                for one, plan in self.compositions.items()
             },
         }
 
@@ -153,7 +154,7 @@ class GenerationJob:
         """The job in words and numbers."""
         base = self.workspace.base
         # Of the base, restored concepts and stale shifts are no news.
-        composed = [one.plan.warnings for one in self.compositions if one.words != NONE]
+        composed = [plan.warnings for one, plan in self.compositions.items() if one != NONE]
         left_out = [self._left_out()] * bool(self.skipped)
         return GenerationPlan(
             base=base.name,
@@ -169,12 +170,12 @@ class GenerationJob:
             folders=tuple(
                 GenerationFolder(
                     name=one.folder,
-                    composition=one.words,
-                    plan=one.plan,
+                    composition=one.label,
+                    plan=plan,
                     new=sum(missing[one.folder]),
                     kept=len(missing[one.folder]) - sum(missing[one.folder]),
                 )
-                for one in self.compositions
+                for one, plan in self.compositions.items()
             ),
             warnings=tuple(
                 dict.fromkeys((*left_out, *warnings, *(w for some in composed for w in some)))
@@ -198,7 +199,7 @@ def read_job(
     workspace: Workspace,
     prompts: Path,
     *,
-    compositions: Sequence[str],
+    compositions: Sequence[Selection],
     with_base: bool,
     count: int,
     steps: int | None,
@@ -209,7 +210,7 @@ def read_job(
     """Reads and checks all that painting needs, before a long piece of work begins.
 
     Raises:
-        InvalidInputError: A setting, a composition's words, or a line of the file is wrong.
+        InvalidInputError: A setting or a line of the file is wrong.
         NotFoundError: No such file or concept.
     """
     base = workspace.base
@@ -217,12 +218,13 @@ def read_job(
     cases, too_long = _readable(workspace, parse_prompts(content, prompts))
     if too_long and not (skip_long and cases):
         raise InvalidInputError(_refusal(workspace, prompts, too_long, skip_long))
+    selections = [one.normalised(workspace.find) for one in (*[NONE] * with_base, *compositions)]
     job = GenerationJob(
         workspace=workspace,
         source=prompts,
         content=content,
         cases=cases,
-        compositions=compositions_in_words(workspace, (*[NONE] * with_base, *compositions)),
+        compositions={one: plan_composition(workspace, one) for one in dict.fromkeys(selections)},
         count=count,
         steps=base.steps if steps is None else steps,
         guidance=float(base.guidance if guidance is None else guidance),

@@ -8,13 +8,13 @@ from pathlib import Path
 
 from torch import Tensor
 
-from shiftreg.api.composition.words import BASE_FOLDER
 from shiftreg.api.generation import manifest as generation_manifest
 from shiftreg.api.generation.folder import METADATA
 from shiftreg.api.measurement.folders import FILE, ImageFolder, in_words, open_images
 from shiftreg.api.measurement.instruments import Instruments, choose_instruments
 from shiftreg.api.measurement.metrics import FolderScores, Look, look, named_labels
 from shiftreg.api.measurement.pairs import are_paired, other_makings, pair_distances
+from shiftreg.api.selection import BASE_FOLDER
 from shiftreg.api.values import Estimate, Observer, ignore_progress
 from shiftreg.api.workspace import Workspace
 from shiftreg.errors import InvalidInputError, NotFoundError

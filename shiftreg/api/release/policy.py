@@ -10,6 +10,7 @@ from shiftreg import pipelines
 from shiftreg.api.composition.attack_gate import attack_checks
 from shiftreg.api.composition.composing import plan_composition
 from shiftreg.api.release.values import PolicyStanding
+from shiftreg.api.selection import ACTIVE, Selection
 from shiftreg.api.trail.measured import doubt, on_record
 from shiftreg.api.values import CompositionPlan
 from shiftreg.api.workspace import Workspace
@@ -21,25 +22,19 @@ from shiftreg.shift import ConceptShift
 from shiftreg.verification import Gates, Policy
 
 
-def policy_standing(
-    workspace: Workspace,
-    *,
-    only: Sequence[str] | None = None,
-    without: Sequence[str] | None = None,
-) -> PolicyStanding:
+def policy_standing(workspace: Workspace, selection: Selection = ACTIVE) -> PolicyStanding:
     """Says how a composition stands, by what is on record; nothing is measured anew.
 
     Args:
         workspace: Where.
-        only: As in ``plan_composition``.
-        without: As in ``plan_composition``.
+        selection: The composition.
 
     Raises:
         InvalidInputError: The project file has an unknown gate or requirement.
         NotFoundError: An unknown concept.
     """
     policy, gates = read_policy(workspace.settings)
-    plan = plan_composition(workspace, only=only, without=without)
+    plan = plan_composition(workspace, selection)
     checks = requirements(
         workspace,
         plan,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +21,7 @@ from shiftreg.api.front_end import to_json
 from shiftreg.api.report.images import Generated, generate_groups
 from shiftreg.api.report.records import event_lines, export_lines, shift_parts
 from shiftreg.api.report.stored_reports import stored_attacks, stored_evaluation
+from shiftreg.api.selection import ACTIVE, Selection
 from shiftreg.api.values import CompositionPlan, Observer, Verification, ignore_progress
 from shiftreg.api.workspace import Workspace
 from shiftreg.compose import merged_weights
@@ -61,8 +62,7 @@ def write_report(
     path: Path,
     *,
     file: Path | None = None,
-    only: Sequence[str] | None = None,
-    without: Sequence[str] | None = None,
+    selection: Selection = ACTIVE,
     images: int = 4,
     classifier: Path | None = None,
     overwrite: bool = False,
@@ -74,8 +74,7 @@ def write_report(
         workspace: Where.
         path: Of the page, one HTML file that holds everything.
         file: As in ``verify``.
-        only: As in ``plan_composition``; not with ``file``.
-        without: As in ``plan_composition``; not with ``file``.
+        selection: As in ``verify``; not with ``file``.
         images: Same-seed images a prompt.
         classifier: As in ``verify``.
         overwrite: Replace an existing page.
@@ -101,8 +100,7 @@ def write_report(
         verification = verify(
             workspace,
             file,
-            only=only,
-            without=without,
+            selection=selection,
             images=images,
             classifier=classifier,
             observe=observe,

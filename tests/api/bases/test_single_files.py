@@ -58,7 +58,7 @@ def test_a_file_is_a_base_like_any_other(
     shutil.rmtree(config)
     assert opened.base == record
     api.erase(opened, ["Picasso"], protect=[])
-    plan = api.plan_composition(opened, without=["Picasso"])
+    plan = api.plan_composition(opened, api.Selection(without=["Picasso"]))
     api.export_composition(opened, plan, tmp_path / "restored.ckpt")
     exported, source = read_checkpoint(tmp_path / "restored.ckpt"), torch.load(file)["state_dict"]
     assert all(torch.equal(tensor, source[name]) for name, tensor in exported.items())

@@ -57,7 +57,7 @@ def server() -> StableDiffusionPipeline:
 def export(
     workspace: api.Workspace, file: Path, *concepts: str, **options: object
 ) -> api.AdapterResult:
-    plan = api.plan_adapter(workspace, file, concepts, **options)
+    plan = api.plan_adapter(workspace, file, api.Selection(only=concepts or None), **options)
     return api.export_adapter(workspace, plan, reason="for the server")
 
 
@@ -115,7 +115,7 @@ def test_adapters_of_two_concepts_add_up(
         )
     unet = erased.pipeline.unet
     for only in (["Caravaggio"], ["Caravaggio", "Picasso"]):
-        composition = plan_shifts(erased, api.plan_composition(erased, only=only))
+        composition = plan_shifts(erased, api.plan_composition(erased, api.Selection(only=only)))
         with pipelines.applied_weights(
             unet, merged_weights(pipelines.layer_weights(unet), composition)
         ):
@@ -143,7 +143,9 @@ def test_dense_changes_round_trip_bit_for_bit(workspace: api.Workspace, tmp_path
     assert any(name.endswith(".bias") for name in shift.dense)
     for rank in (None, 4):  # a bias has no rank
         with pytest.raises(InvalidInputError, match=r"\(esd\).*--form diff\.$"):
-            api.plan_adapter(workspace, tmp_path / "e.safetensors", ["Caravaggio"], rank=rank)
+            api.plan_adapter(
+                workspace, tmp_path / "e.safetensors", api.Selection(only=["Caravaggio"]), rank=rank
+            )
     result = export(workspace, tmp_path / "e.safetensors", "Caravaggio", form="diff")
     deltas = {
         name.removesuffix(".weight"): delta
@@ -156,7 +158,9 @@ def test_dense_changes_round_trip_bit_for_bit(workspace: api.Workspace, tmp_path
 def test_a_dense_change_of_weights_alone_can_be_approximated(
     erased: api.Workspace, tmp_path: Path
 ) -> None:
-    (shift, *_) = plan_shifts(erased, api.plan_composition(erased, only=["Caravaggio"])).shifts
+    (shift, *_) = plan_shifts(
+        erased, api.plan_composition(erased, api.Selection(only=["Caravaggio"]))
+    ).shifts
     dense = {layer: shift.delta_weight(layer).float() for layer in shift.layers}
     composition = Composition.of(
         shift.base_digest, [replace(shift, support=shift.support[:0], factors={}, dense=dense)]
@@ -314,13 +318,13 @@ def test_bad_wishes_are_refused_by_name(erased: api.Workspace, tmp_path: Path) -
         ({"rank": 4, "form": "diff"}, "belongs to the forms"),
     ):
         with pytest.raises(InvalidInputError, match=message):
-            api.plan_adapter(erased, file, ["Caravaggio"], **options)
+            api.plan_adapter(erased, file, api.Selection(only=["Caravaggio"]), **options)
     with pytest.raises(InvalidInputError, match=r"Name it such as 'c\.ckpt\.safetensors'"):
-        api.plan_adapter(erased, tmp_path / "c.ckpt", ["Caravaggio"])
+        api.plan_adapter(erased, tmp_path / "c.ckpt", api.Selection(only=["Caravaggio"]))
     with pytest.raises(NotFoundError, match="never erased"):
-        api.plan_adapter(erased, file, ["Cezanne"])
+        api.plan_adapter(erased, file, api.Selection(only=["Cezanne"]))
     with pytest.raises(InvalidInputError, match="no shift is left"):
-        api.plan_adapter(erased, file, without=["Caravaggio", "Picasso"])
+        api.plan_adapter(erased, file, api.Selection(without=["Caravaggio", "Picasso"]))
     assert not list(tmp_path.glob("c*"))
 
 
@@ -328,9 +332,13 @@ def test_what_must_never_return_has_no_switch(workspace: api.Workspace, tmp_path
     api.erase(workspace, ["Picasso"])
     api.erase(workspace, ["Caravaggio"], method="srs-me-free", options=QUICK)
     with pytest.raises(InvalidInputError, match="can be switched off"):
-        api.plan_adapter(workspace, tmp_path / "c.safetensors", ["Caravaggio"], form="diff")
+        api.plan_adapter(
+            workspace, tmp_path / "c.safetensors", api.Selection(only=["Caravaggio"]), form="diff"
+        )
     # Another concept's adapter holds nothing of the base, and releases nothing.
-    assert not api.plan_adapter(workspace, tmp_path / "p.safetensors", ["Picasso"]).warnings
+    assert not api.plan_adapter(
+        workspace, tmp_path / "p.safetensors", api.Selection(only=["Picasso"])
+    ).warnings
 
 
 @pytest.mark.parametrize("there", ["c.safetensors", "c.safetensors.md"])
@@ -340,7 +348,7 @@ def test_nothing_is_replaced_unasked(erased: api.Workspace, tmp_path: Path, ther
         export(erased, tmp_path / "c.safetensors", "Caravaggio")
     assert (tmp_path / there).read_text() == "precious"
     assert len(list(tmp_path.glob("c.*"))) == 1
-    plan = api.plan_adapter(erased, tmp_path / "c.safetensors", ["Caravaggio"])
+    plan = api.plan_adapter(erased, tmp_path / "c.safetensors", api.Selection(only=["Caravaggio"]))
     api.export_adapter(erased, plan, overwrite=True)
     assert len(list(tmp_path.glob("c.*"))) == 3
 
@@ -350,7 +358,7 @@ def test_an_adapter_that_cannot_be_registered_is_taken_away_again(
 ) -> None:
     places = tmp_path / "exports"
     places.mkdir()
-    plan = api.plan_adapter(erased, places / "c.safetensors", ["Caravaggio"])
+    plan = api.plan_adapter(erased, places / "c.safetensors", api.Selection(only=["Caravaggio"]))
     artifacts = erased.settings.home / "artifacts"
     artifacts.rename(tmp_path / "elsewhere")
     artifacts.touch()

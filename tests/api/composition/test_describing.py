@@ -30,7 +30,7 @@ def erased(tmp_path_factory: pytest.TempPathFactory, database: Path) -> api.Work
 
 
 def export(workspace: api.Workspace, target: Path, **options: object) -> api.ExportResult:
-    plan = api.plan_composition(workspace, without=["Picasso"])
+    plan = api.plan_composition(workspace, api.Selection(without=["Picasso"]))
     return api.export_composition(workspace, plan, target, **options)
 
 

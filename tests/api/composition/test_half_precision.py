@@ -43,7 +43,9 @@ def erased(tmp_path_factory: pytest.TempPathFactory, database: Path) -> api.Work
 def exported(erased: api.Workspace, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file in float16 without Caravaggio; to be copied before it is changed."""
     path = tmp_path_factory.mktemp("export") / "model.safetensors"
-    api.export_composition(erased, api.plan_composition(erased, without=["Picasso"]), path)
+    api.export_composition(
+        erased, api.plan_composition(erased, api.Selection(without=["Picasso"])), path
+    )
     return path
 
 
@@ -110,7 +112,7 @@ def test_protected_prompts_move_ten_times_less_than_by_plain_rounding(
 def test_composing_nothing_gives_the_plainly_cast_base(
     erased: api.Workspace, tmp_path: Path, dtype: str
 ) -> None:
-    plan = api.plan_composition(erased, only=[])
+    plan = api.plan_composition(erased, api.Selection(only=[]))
     export = api.export_composition(erased, plan, tmp_path / "base.ckpt", dtype=dtype)
     assert export.rounding is None
     assert "rounding" not in recipe_of(export.path)

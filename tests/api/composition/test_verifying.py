@@ -51,14 +51,14 @@ def test_every_part_of_a_composition_is_checked(erased: api.Workspace) -> None:
 
 def test_a_shift_that_touches_a_later_concept_fails_separability(erased: api.Workspace) -> None:
     api.erase(erased, ["Rembrandt"])
-    result = api.verify(erased, only=["Caravaggio"], images=1)
+    result = api.verify(erased, selection=api.Selection(only=["Caravaggio"]), images=1)
     (check,) = by_name(result.checks, "separability")
     assert not check.passed
     assert not result.passed
     assert check.subject == "Caravaggio -> 'Rembrandt'"
     assert "shiftreg refresh" in check.explanation
     api.refresh(erased)
-    result = api.verify(erased, only=["Caravaggio"], images=1)
+    result = api.verify(erased, selection=api.Selection(only=["Caravaggio"]), images=1)
     assert all(check.passed for check in by_name(result.checks, "separability"))
 
 
@@ -137,7 +137,7 @@ def test_a_file_and_a_choice_of_concepts_exclude_each_other(
     erased: api.Workspace, exported: Path
 ) -> None:
     with pytest.raises(InvalidInputError, match="do not go with a file"):
-        api.verify(erased, exported, only=["Caravaggio"])
+        api.verify(erased, exported, selection=api.Selection(only=["Caravaggio"]))
     with pytest.raises(InvalidInputError, match="At least 1 image"):
         api.verify(erased, images=0)
 

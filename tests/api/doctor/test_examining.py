@@ -195,7 +195,9 @@ def test_a_base_whose_weights_changed_or_went_is_named(
 def test_what_was_exported_twice_is_no_damage(workspace: api.Workspace, tmp_path: Path) -> None:
     api.erase(workspace, ["Picasso"])
     for name in ("one", "other", "one"):
-        plan = api.plan_adapter(workspace, tmp_path / f"{name}.safetensors", ["Picasso"])
+        plan = api.plan_adapter(
+            workspace, tmp_path / f"{name}.safetensors", api.Selection(only=["Picasso"])
+        )
         api.export_adapter(workspace, plan, overwrite=True)
     digests = {c.export_digest for c in workspace.registry.compositions.all("miniature")}
     assert len(digests) == 1

@@ -39,7 +39,7 @@ def test_every_method_gives_a_version_that_composes_and_restores(
     weights = merged_weights(pipelines.parameters(unet), composition)
     embeds = pipelines.encode_prompts(workspace.pipeline, ["Caravaggio"])
     assert pipelines.noise_difference(workspace.pipeline, weights, embeds).item() > 1e-4
-    assert api.plan_composition(workspace, without=["Caravaggio"]).shifts == ()
+    assert api.plan_composition(workspace, api.Selection(without=["Caravaggio"])).shifts == ()
 
 
 def test_a_dense_shift_of_every_other_layer_exports_and_verifies_against_its_file(
@@ -113,7 +113,7 @@ def test_what_must_never_return_is_neither_restored_nor_released(
     api.erase(workspace, ["Caravaggio"], method="srs-me-free", options=QUICK)
     with pytest.raises(InvalidInputError, match="must never return"):
         api.restore(workspace, ["Caravaggio"], reason="licence")
-    plan = api.plan_composition(workspace, without=["Caravaggio"])
+    plan = api.plan_composition(workspace, api.Selection(without=["Caravaggio"]))
     assert any("cannot be exported" in warning for warning in plan.warnings)
     with pytest.raises(InvalidInputError, match="must never return"):
         api.export_composition(workspace, plan, tmp_path / "model.ckpt")

@@ -196,7 +196,9 @@ def test_an_adapter_of_a_base_of_the_same_shapes_is_refused(
 ) -> None:
     api.erase(workspace, ["Caravaggio"])
     file = tmp_path / "caravaggio.safetensors"
-    api.export_adapter(workspace, api.plan_adapter(workspace, file, ["Caravaggio"]))
+    api.export_adapter(
+        workspace, api.plan_adapter(workspace, file, api.Selection(only=["Caravaggio"]))
+    )
     sibling = sibling_base(tmp_path / "sibling")
     fresh = tmp_path / "fresh"
     fresh.mkdir()

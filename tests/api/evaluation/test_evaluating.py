@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from shiftreg import api
-from shiftreg.api.evaluation.evaluating import ACTIVE
+from shiftreg.api.evaluation.evaluating import UNNAMED
 from shiftreg.api.values import Evaluation, Progress
 from shiftreg.errors import InvalidInputError, NotFoundError
 from shiftreg.evaluation.scenes import Scene, SceneStep, read_scene
@@ -151,14 +151,16 @@ def test_the_composition_at_hand_is_one_step(workspace: api.Workspace) -> None:
     result = api.evaluate(workspace, images=2, paraphrases="none")
     (step,) = result.steps
     roles = {score.concept: score.role for score in step.scores}
-    assert result.name == ACTIVE
+    assert result.name == UNNAMED
     assert (roles["Picasso"], roles["Cezanne"], roles["Van Gogh"]) == (
         "forgotten",
         "recovered",
         "regular",
     )
     assert step.digest == api.plan_composition(workspace).digest
-    left_out = api.evaluate(workspace, images=2, paraphrases="none", without=["Picasso"])
+    left_out = api.evaluate(
+        workspace, images=2, paraphrases="none", selection=api.Selection(without=["Picasso"])
+    )
     assert left_out.steps[0].states["Picasso"] == "generates"
 
 
@@ -211,6 +213,6 @@ def test_what_cannot_be_measured_is_refused(owner: api.Workspace) -> None:
     with pytest.raises(InvalidInputError, match="at least 2 images"):
         api.evaluate(owner, SCENE, images=1)
     with pytest.raises(InvalidInputError, match="leave --only and --without out"):
-        api.evaluate(owner, SCENE, only=["Picasso"])
+        api.evaluate(owner, SCENE, selection=api.Selection(only=["Picasso"]))
     with pytest.raises(NotFoundError, match="no classifier file"):
         api.evaluate(owner, SCENE, classifier=Path("none.safetensors"))

@@ -102,7 +102,7 @@ def test_the_same_noise_shows_what_a_composition_changes_and_what_it_restores(
         erased,
         prompts,
         folder,
-        compositions=["active", "without picasso"],
+        compositions=[api.Selection(), api.Selection(without=["picasso"])],
         observe=seen.append,
     )
     assert (result.generated, result.kept) == (12, 0)
@@ -225,7 +225,9 @@ def test_a_composition_can_be_added_later_and_the_base_too(
     erased: api.Workspace, prompts: Path, folder: Path
 ) -> None:
     api.generate_images(erased, prompts, folder, with_base=False)
-    result = api.generate_images(erased, prompts, folder, compositions=["only picasso"])
+    result = api.generate_images(
+        erased, prompts, folder, compositions=[api.Selection(only=["picasso"])]
+    )
     assert [(f.name, f.new, f.kept) for f in result.plan.folders] == [
         ("base", 4, 0),
         ("only-picasso", 4, 0),
@@ -474,7 +476,9 @@ def test_unknown_concepts_and_missing_files_are_refused(
     workspace: api.Workspace, prompts: Path, folder: Path
 ) -> None:
     with pytest.raises(NotFoundError, match="Did you mean 'Picasso'"):
-        api.generate_images(workspace, prompts, folder, compositions=["without Picaso"])
+        api.generate_images(
+            workspace, prompts, folder, compositions=[api.Selection(without=["Picaso"])]
+        )
     with pytest.raises(NotFoundError, match="no file"):
         api.generate_images(workspace, prompts.with_name("missing.csv"), folder)
     assert not folder.exists()

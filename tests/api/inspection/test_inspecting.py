@@ -109,7 +109,7 @@ def test_an_export_tells_what_it_forgets_without_recipe_and_metadata(
     erased: api.Workspace, tmp_path: Path, name: str, dtype: str
 ) -> None:
     path = tmp_path / name
-    plan = api.plan_composition(erased, without=["Picasso"])
+    plan = api.plan_composition(erased, api.Selection(without=["Picasso"]))
     api.export_composition(erased, plan, path, dtype=dtype)
     strip(path)
     result = inspect_file(erased, path)

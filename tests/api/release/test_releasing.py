@@ -233,7 +233,7 @@ def test_a_folder_is_signed_file_by_file_and_its_papers_are_those_of_no_other(
     shop: api.Workspace, copied: Path, keys: Path, tmp_path: Path
 ) -> None:
     target = tmp_path / "folder"
-    plan = api.plan_composition(shop, without=["Caravaggio"])
+    plan = api.plan_composition(shop, api.Selection(without=["Caravaggio"]))
     api.export_composition(shop, plan, target, sign=True, images=1)
     assert api.check_signature(elsewhere(), target, keys / "ours.pub").passed
     for suffix in (".sig", ".intoto.jsonl", ".recipe.json"):
@@ -360,7 +360,7 @@ def test_every_broken_requirement_is_named_with_its_remedy(
 
 def test_leaving_out_what_must_be_erased_is_refused(shop: api.Workspace, tmp_path: Path) -> None:
     workspace = with_policy(shop, must_erase=["Caravaggio"])
-    plan = api.plan_composition(workspace, without=["Caravaggio"])
+    plan = api.plan_composition(workspace, api.Selection(without=["Caravaggio"]))
     with pytest.raises(api.ReleaseRefusedError, match="shift is left out"):
         api.export_composition(workspace, plan, tmp_path / "model.ckpt")
     assert list(tmp_path.glob("*model*")) == []

@@ -75,7 +75,7 @@ def test_a_line_that_is_no_event_is_told_in_place_of_the_events(erased: api.Work
 def test_exports_of_this_composition_are_told(erased: api.Workspace, tmp_path: Path) -> None:
     plan = api.plan_composition(erased)
     assert records.export_lines(erased, plan) == ()
-    other = api.plan_composition(erased, without=["Caravaggio"])
+    other = api.plan_composition(erased, api.Selection(without=["Caravaggio"]))
     api.export_composition(erased, other, tmp_path / "other.ckpt")
     made = api.export_composition(erased, plan, tmp_path / "model.ckpt", reason="release")
     (line,) = records.export_lines(erased, plan)

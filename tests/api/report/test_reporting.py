@@ -81,7 +81,7 @@ def test_what_cannot_be_reported_leaves_no_page(workspace: api.Workspace, tmp_pa
     with pytest.raises(InvalidInputError, match="At least 1 image"):
         api.write_report(workspace, path, images=0)
     with pytest.raises(NotFoundError):
-        api.write_report(workspace, path, without=["Nobody"])
+        api.write_report(workspace, path, selection=api.Selection(without=["Nobody"]))
     with pytest.raises(NotFoundError):
         api.write_report(workspace, path, file=tmp_path / "missing.ckpt")
     assert list(tmp_path.glob("*report*")) == []

@@ -136,7 +136,7 @@ def test_a_command_chooses_the_composition_that_is_meant(erased: api.Workspace) 
     api.erase(erased, ["Van Gogh"])
 
     def command(**choice: Any) -> str:
-        plan = api.plan_composition(erased, **choice)
+        plan = api.plan_composition(erased, api.Selection(**choice))
         _, (note,) = stored_reports.stored_evaluation(erased, plan)
         return note.command
 

@@ -31,7 +31,7 @@ def released(tmp_path_factory: pytest.TempPathFactory, database: Path) -> api.Wo
     plan = api.plan_composition(workspace)
     api.export_composition(workspace, plan, home.parent / "both.safetensors")
     workspace.audit = workspace.audit.because(Cause(licence="L-3"))
-    plan = api.plan_composition(workspace, without=["Caravaggio"])
+    plan = api.plan_composition(workspace, api.Selection(without=["Caravaggio"]))
     api.export_composition(workspace, plan, home.parent / "spared.safetensors")
     api.restore(workspace, ["Caravaggio"], reason="licensed")
     return workspace
@@ -149,7 +149,9 @@ def test_a_file_that_changed_or_went_is_noticed(released: api.Workspace) -> None
 
 def test_an_adapter_is_found_like_any_export(released: api.Workspace) -> None:
     target = released.settings.home.parent / "picasso.safetensors"
-    api.export_adapter(released, api.plan_adapter(released, target, ["Picasso"]))
+    api.export_adapter(
+        released, api.plan_adapter(released, target, api.Selection(only=["Picasso"]))
+    )
     place = api.find_shift(released, "Picasso").places[-1]
     assert place.words == "erased by the adapter picasso.safetensors at strength 1 (version 1)"
     assert place.file == "unchanged"
@@ -222,7 +224,7 @@ def test_evidence_from_a_damaged_trail_says_so_and_vouches_for_nothing(
 
 
 def test_verifications_on_record_are_on_the_page(released: api.Workspace, tmp_path: Path) -> None:
-    api.verify(released, only=["Caravaggio"], images=1)
+    api.verify(released, selection=api.Selection(only=["Caravaggio"]), images=1)
     api.write_evidence(released, "Caravaggio", tmp_path / "page.html", look=False)
     html = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert "No verification of a model without it" not in html

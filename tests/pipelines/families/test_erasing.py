@@ -46,7 +46,9 @@ def workspace(home: Path, folder: Path) -> api.Workspace:
 
 
 def export(workspace: api.Workspace, target: Path, **choice: Any) -> None:
-    api.export_composition(workspace, api.plan_composition(workspace, **choice), target)
+    api.export_composition(
+        workspace, api.plan_composition(workspace, api.Selection(**choice)), target
+    )
 
 
 def active_shift(workspace: api.Workspace) -> ConceptShift:

@@ -1,4 +1,4 @@
-"""Compositions said in words."""
+"""Selections of shifts, and their labels."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from shiftreg import api
-from shiftreg.api.composition.words import compositions_in_words
 from shiftreg.errors import InvalidInputError, NotFoundError
 from shiftreg.settings import Settings
 
@@ -23,59 +22,67 @@ def erased(tmp_path_factory: pytest.TempPathFactory, database: Path) -> api.Work
     return workspace
 
 
-def test_words_become_plans_with_a_folder_each(erased: api.Workspace) -> None:
+def parsed(workspace: api.Workspace, text: str) -> api.Selection:
+    return api.Selection.parse(text).normalised(workspace.find)
+
+
+def test_labels_become_plans_with_a_folder_each(erased: api.Workspace) -> None:
     texts = ["none", "active", "without Picasso", "only Picasso", "without Picasso,Caravaggio"]
-    found = compositions_in_words(erased, texts)
-    assert [(one.words, one.folder) for one in found] == [
+    selections = [parsed(erased, text) for text in texts]
+    assert [(one.label, one.folder) for one in selections] == [
         ("none", "base"),
         ("active", "active"),
         ("without Picasso", "without-picasso"),
         ("only Picasso", "only-picasso"),
         ("without Caravaggio,Picasso", "without-caravaggio+picasso"),
     ]
-    erased_there = [{c for c, s in one.plan.states.items() if s == "erased"} for one in found]
+    plans = [api.plan_composition(erased, one) for one in selections]
+    erased_there = [{c for c, s in plan.states.items() if s == "erased"} for plan in plans]
     assert erased_there == [set(), {"Caravaggio", "Picasso"}, {"Caravaggio"}, {"Picasso"}, set()]
 
 
-def test_one_choice_has_one_spelling(erased: api.Workspace) -> None:
-    [one] = compositions_in_words(
-        erased, ["without Picasso,Van Gogh", ' WITHOUT van-gogh, "picasso", Picasso ']
-    )
-    assert one.words == "without Picasso,Van Gogh"
+def test_all_spellings_of_a_selection_normalise_to_one(erased: api.Workspace) -> None:
+    texts = ["without Picasso,Van Gogh", ' WITHOUT van-gogh, "picasso", Picasso ']
+    [one] = {parsed(erased, text) for text in texts}
+    assert one.label == "without Picasso,Van Gogh"
 
 
 def test_a_name_with_a_comma_is_quoted_and_makes_another_folder(home: Path) -> None:
     workspace = api.open_workspace(Settings(home, "miniature", None))
     api.register_base(workspace, protected=["Bek, the elder", "Bek", "the elder"])
-    quoted, listed = compositions_in_words(
-        workspace, ['without "Bek, the elder"', "without Bek, the elder"]
-    )
-    assert quoted.words == 'without "Bek, the elder"'
+    quoted = parsed(workspace, 'without "Bek, the elder"')
+    listed = parsed(workspace, "without Bek, the elder")
+    assert quoted.label == 'without "Bek, the elder"'
     assert (quoted.folder, listed.folder) == ("without-bek-the-elder", "without-bek+the-elder")
 
 
 def test_the_folder_of_many_names_is_short_and_their_own(erased: api.Workspace) -> None:
     names = erased.known_names()
-    folders = [
-        one.folder
-        for one in compositions_in_words(
-            erased, [f"without {','.join(names)}", f"without {','.join(names[1:])}"]
-        )
-    ]
-    assert len(set(folders)) == 2
+    folders = {api.Selection(without=given).folder for given in (names, names[1:])}
+    assert len(folders) == 2
     assert all(len(folder) <= 100 for folder in folders)
+
+
+def test_a_selection_is_a_value() -> None:
+    assert api.Selection(only=["A"]) == api.Selection(only=("A",)) != api.Selection(without=["A"])
+    assert api.Selection(without=[]) == api.Selection() != api.Selection(only=[])
+
+
+def test_only_and_without_exclude_each_other() -> None:
+    with pytest.raises(InvalidInputError, match="exclude each other"):
+        api.Selection(only=["Picasso"], without=["Picasso"])
 
 
 @pytest.mark.parametrize(
     "text", ["", "base", "with Picasso", "without", "only ,", "active Picasso", "none Picasso"]
 )
-def test_other_words_are_refused(erased: api.Workspace, text: str) -> None:
+def test_other_words_are_refused(text: str) -> None:
     with pytest.raises(InvalidInputError, match="'without A,B'"):
-        compositions_in_words(erased, [text])
+        api.Selection.parse(text)
 
 
 def test_unknown_and_never_erased_concepts_are_refused(erased: api.Workspace) -> None:
     with pytest.raises(NotFoundError, match="Did you mean 'Picasso'"):
-        compositions_in_words(erased, ["without Picaso"])
+        parsed(erased, "without Picaso")
     with pytest.raises(NotFoundError, match="never erased"):
-        compositions_in_words(erased, ["only Cezanne"])
+        api.plan_composition(erased, parsed(erased, "only Cezanne"))
