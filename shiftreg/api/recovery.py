@@ -19,8 +19,8 @@ from shiftreg.api.trail.measured import told
 from shiftreg.api.workspace import Workspace
 from shiftreg.audit import AuditEvent, Cause, Intent
 from shiftreg.checkpoints import file_digest
+from shiftreg.checkpoints.atomic import forget_replaced, take_back
 from shiftreg.checkpoints.export import checkpoint_digest
-from shiftreg.checkpoints.together import forget_replaced, take_back
 from shiftreg.errors import NotFoundError
 from shiftreg.registry import ShiftVersion
 

@@ -11,7 +11,13 @@ from shiftreg.checkpoints.adapter_export import (
     compare_adapter,
     write_adapter,
 )
-from shiftreg.checkpoints.atomic import atomic_file, atomic_folder, storage_errors
+from shiftreg.checkpoints.atomic import (
+    Placement,
+    atomic_file,
+    atomic_folder,
+    placed_together,
+    storage_errors,
+)
 from shiftreg.checkpoints.base_folder import (
     check_base_weights,
     network_folder,
@@ -42,6 +48,7 @@ from shiftreg.checkpoints.export import (
     export_format,
     recipe_digest,
     recipe_path_of,
+    write_checkpoint,
 )
 from shiftreg.checkpoints.files import file_digest, folder_digest
 from shiftreg.checkpoints.foreign import ForeignChange, StatedBase, change_of_base, read_foreign
@@ -59,7 +66,6 @@ from shiftreg.checkpoints.model_spec import (
     state_sentences,
 )
 from shiftreg.checkpoints.shift_file import load_shift, save_shift
-from shiftreg.checkpoints.together import Placement, placed_together
 from shiftreg.checkpoints.torch_file import load_pickle_checkpoint
 from shiftreg.checkpoints.unfinished import Unfinished
 from shiftreg.checkpoints.weight_change import WeightChange
@@ -123,4 +129,5 @@ __all__ = [
     "unet_dtype",
     "write_adapter",
     "write_base",
+    "write_checkpoint",
 ]

@@ -13,7 +13,6 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
-from shiftreg.checkpoints.atomic import atomic_file
 from shiftreg.checkpoints.base_folder import network_folder, read_config, stored_component
 from shiftreg.checkpoints.compvis import unet_key
 from shiftreg.checkpoints.digested_file import DigestedFile
@@ -203,7 +202,7 @@ def write_adapter(
 
     Raises:
         InvalidInputError: A value is not finite.
-        StorageError: The disk refused.
+        OSError: The disk refused; see ``storage_errors``.
     """
     for name, tensor in tensors.items():
         if not torch.isfinite(tensor).all():
@@ -216,11 +215,10 @@ def write_adapter(
         hasher.update(raw_bytes(tensor))
     sha256 = recipe_digest(recipe)
     own = {"format": "pt", HASH_KEY: f"0x{hasher.hexdigest()}", RECIPE_KEY: sha256}
-    with atomic_file(path, overwrite=True) as partial, DigestedFile(partial) as file:
+    recipe_path_of(path).write_bytes(recipe_bytes(recipe))
+    with DigestedFile(path) as file:
         sources = {name: LoadedTensor(tensor) for name, tensor in ordered.items()}
         write_safetensors(file, sources, {**metadata, **own})
-    with atomic_file(recipe_path_of(path), overwrite=True) as partial:
-        partial.write_bytes(recipe_bytes(recipe))
     return Export(
         path=path,
         format="safetensors",

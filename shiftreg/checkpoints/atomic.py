@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all."""
+"""Files and folders that appear whole or not at all, alone or with what lies beside them."""
 
 from __future__ import annotations
 
@@ -7,23 +7,16 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from shiftreg.errors import AlreadyExistsError, InvalidInputError, ShiftregError, StorageError
+from shiftreg.checkpoints.files import REMEDIES, storage_errors
+from shiftreg.errors import AlreadyExistsError, InvalidInputError, StorageError
 from shiftreg.processes import is_gone, this_process
 
+PREVIOUS = ".previous"
 PARTIAL = re.compile(r"\..*\.([0-9a-f]+-\d+)-[0-9a-f]{8}\.partial(?:\.previous)?", re.DOTALL)
-REMEDIES = {
-    errno.ENOSPC: "Free some space, or choose another place.",
-    errno.EDQUOT: "Free some space, or choose another place.",
-    errno.EROFS: "Choose a folder that you may write to.",
-    errno.EACCES: "Choose a folder that you may write to.",
-    errno.EPERM: "Choose a folder that you may write to.",
-    errno.ENOENT: "Create the folder first, or choose another place.",
-    errno.ENOTDIR: "Create the folder first, or choose another place.",
-}
 
 
 @contextmanager
@@ -72,31 +65,19 @@ def atomic_folder(target: Path, overwrite: bool = False) -> Iterator[Path]:
         overwrite: Replaces the whole folder that is there.
 
     Yields:
-        An empty temporary folder beside the target, to be filled.
+        An empty hidden folder, to be filled.
 
     Raises:
         AlreadyExistsError: The target exists, or another writer made it meanwhile.
         InvalidInputError: The target is a file.
         StorageError: The disk is full or read-only, or the parent folder is missing.
     """
-    with storage_errors(target):
-        check_vacant(target, overwrite)
+    with storage_errors(target), placed_together(target, overwrite=overwrite) as placement:
         if os.path.lexists(target) and not target.is_dir():
             raise InvalidInputError(f"'{target}' is a file, and a folder would be written there.")
-        partial = partial_path(target)
-        try:
-            partial.mkdir()
-            yield partial
-            for path in partial.rglob("*"):
-                sync(path)
-            sync_entry(partial)
-            if os.path.lexists(target) and overwrite:
-                _swap_folders(partial, target)
-            else:
-                place_folder(partial, target)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
-        sync_entry(target.parent)
+        placement.path.mkdir()
+        yield placement.path
+        placement.place()
 
 
 def already_exists(target: Path) -> AlreadyExistsError:
@@ -164,19 +145,6 @@ def place_folder(partial: Path, target: Path) -> None:
         raise
 
 
-def _swap_folders(partial: Path, target: Path) -> None:
-    """Moves the old folder away, the new one in, and back again if that fails."""
-    retired = partial_path(target)
-    try:
-        os.rename(target, retired)
-        os.rename(partial, target)
-    except BaseException:
-        if os.path.lexists(retired) and not os.path.lexists(target):
-            os.rename(retired, target)
-        raise
-    shutil.rmtree(retired, ignore_errors=True)
-
-
 def sync(path: Path) -> None:
     """Returns when the content is on the disk."""
     handle = os.open(path, os.O_RDONLY)
@@ -192,41 +160,147 @@ def sync_entry(folder: Path) -> None:
         sync(folder)
 
 
+class Placement:
+    """Files and folders that are made in a hidden folder, and then appear together.
+
+    Attributes:
+        path: Where to write the target itself; what is written beside it will lie beside it.
+    """
+
+    def __init__(
+        self, target: Path, folder: Path, sidecars: Iterable[Path], overwrite: bool = False
+    ) -> None:
+        """Plans a placement; use :func:`placed_together`.
+
+        Args:
+            target: What will appear.
+            folder: A folder of the same file system, where it is made.
+            sidecars: All that may lie beside the target and belongs to it: what is there already
+                goes with the target that it replaces.
+            overwrite: Replaces what is there.
+        """
+        self.path = folder / target.name
+        self._target = target
+        self._folder = folder
+        self._previous = folder.with_name(f"{folder.name}{PREVIOUS}")
+        self._everything = (target, *sidecars)
+        self._overwrite = overwrite
+        self._placed: list[Path] = []
+        self._set_aside: list[Path] = []
+
+    def place(self) -> None:
+        """Lets everything that was made appear, the target itself last.
+
+        Raises:
+            AlreadyExistsError: A name is taken, and nothing is to be overwritten.
+            StorageError: The disk refused.
+        """
+        with storage_errors(self._target):
+            made = sorted(self._folder.iterdir(), key=lambda path: path == self.path)
+            places = {path: self._target.with_name(path.name) for path in made}
+            for path in self._folder.rglob("*"):
+                sync(path)
+            for place in dict.fromkeys((*self._everything, *places.values())):
+                if os.path.lexists(place):
+                    self._take_away(place)
+            for path, place in places.items():
+                (place_folder if path.is_dir() else place_file)(path, place)
+                self._placed.append(place)
+            sync_entry(self._target.parent)
+
+    def withdraw(self) -> None:
+        """Takes away what appeared, and puts back what was there before."""
+        while self._placed:
+            _remove(self._placed.pop())
+        while self._set_aside:
+            place = self._set_aside.pop()
+            if os.path.lexists(self._previous / place.name):
+                os.rename(self._previous / place.name, place)
+        self.forget()
+
+    def forget(self) -> None:
+        """Removes what was replaced."""
+        shutil.rmtree(self._previous, ignore_errors=True)
+
+    def _take_away(self, place: Path) -> None:
+        if not self._overwrite:
+            raise already_exists(place)
+        self._previous.mkdir(exist_ok=True)
+        self._set_aside.append(place)
+        os.rename(place, self._previous / place.name)
+
+
 @contextmanager
-def storage_errors(target: Path) -> Iterator[None]:
-    """Turns what the disk refuses into an error that names the target and a remedy."""
+def placed_together(
+    target: Path, sidecars: Iterable[Path] = (), overwrite: bool = False
+) -> Iterator[Placement]:
+    """Makes a target and its companions in a hidden folder, from which they appear together.
+
+    Args:
+        target: What will appear: a file or a folder.
+        sidecars: Files that may lie beside it and belong to it.
+        overwrite: Replaces target and sidecars, if they are there.
+
+    Yields:
+        The placement. Call :meth:`Placement.place` when all is made; leaving the block by an
+        exception, even after that, leaves everything as it was before.
+
+    Raises:
+        AlreadyExistsError: The target or one of its sidecars exists.
+        StorageError: The disk refused.
+    """
+    sidecars = tuple(sidecars)
+    for path in (target, *sidecars):
+        check_vacant(path, overwrite)
+    with storage_errors(target):
+        folder = partial_path(target)
+        folder.mkdir()
+    placement = Placement(target, folder, sidecars, overwrite)
     try:
-        yield
-    except ShiftregError:
+        yield placement
+    except BaseException:
+        placement.withdraw()
         raise
-    except Exception as error:
-        if _was_interrupted(error):
-            raise KeyboardInterrupt from error
-        code = _refusal(error)
-        if code is None:
-            raise
-        reason = os.strerror(code) if code else str(error)
-        remedy = REMEDIES.get(code, "Check the disk, or choose another place.")
-        raise StorageError(f"'{target}' could not be written: {reason}. {remedy}") from error
+    else:
+        placement.forget()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
-def _was_interrupted(error: BaseException | None) -> bool:
-    """Whether an interrupt is behind it: torch closes its archive on the way out, and fails."""
-    while error is not None and not isinstance(error, KeyboardInterrupt):
-        error = error.__cause__ or error.__context__
-    return error is not None
+def take_back(target: Path, appeared: Iterable[Path]) -> None:
+    """Undoes a placement whose process is gone, wherever it stopped.
+
+    Args:
+        target: What was to appear.
+        appeared: What of the target and its sidecars was not there before.
+    """
+    left = _left_beside(target)
+    # The hidden folder goes last: without it, the placement ended, and what is there is not its.
+    for path in appeared if left else ():
+        _remove(path)
+    for folder in left:
+        if folder.name.endswith(PREVIOUS):
+            for path in folder.iterdir():
+                place = target.with_name(path.name)
+                _remove(place)
+                os.rename(path, place)
 
 
-def _refusal(error: Exception) -> int | None:
-    """The system's error number behind an exception; None if it was not the disk."""
-    if isinstance(error, OSError):
-        return error.errno or 0
-    if found := re.search(r"I/O error: .*\(os error (\d+)\)", str(error)):  # safetensors
-        return int(found[1])
-    if isinstance(error, RuntimeError) and re.search(
-        r"PytorchStreamWriter|inline_container|iostream error", str(error)
-    ):
-        # torch hides the cause when it writes by itself, and keeps it for a Python handle.
-        cause = error.__context__
-        return (cause.errno or 0) if isinstance(cause, OSError) else errno.ENOSPC
-    return None
+def forget_replaced(target: Path) -> None:
+    """Removes what a placement whose process is gone had made and set aside."""
+    for folder in _left_beside(target):
+        _remove(folder)
+
+
+def _left_beside(target: Path) -> list[Path]:
+    beside = target.parent.iterdir() if target.parent.is_dir() else ()
+    return [
+        path for path in beside if is_left(path) and path.name.startswith(f".{target.name[:40]}.")
+    ]
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 from shiftreg.canonical import canonical_json
-from shiftreg.checkpoints.atomic import already_exists, atomic_file, atomic_folder
+from shiftreg.checkpoints.atomic import already_exists, placed_together
 from shiftreg.checkpoints.base_folder import check_base, unet_dtype
 from shiftreg.checkpoints.ckpt_file import write_ckpt
 from shiftreg.checkpoints.digested_file import DigestedFile
-from shiftreg.checkpoints.files import file_digest, folder_digest
+from shiftreg.checkpoints.files import file_digest, folder_digest, storage_errors
 from shiftreg.checkpoints.folder_export import write_folder
 from shiftreg.checkpoints.merged import single_file_tensors
 from shiftreg.checkpoints.tensor_files import widest_first, write_safetensors
@@ -60,28 +60,20 @@ def export_checkpoint(
     metadata: Mapping[str, str] | None = None,
     card: str | None = None,
     overwrite: bool = False,
-    form: Format | None = None,
 ) -> Export:
-    """Writes base and merged layers as one checkpoint, and the recipe beside it.
-
-    The name decides on the form: ``.ckpt`` and ``.safetensors`` are single files with CompVis
-    names; no suffix, a slash at the end, or a folder that exists, is a diffusers folder.
-    Either both the checkpoint and the recipe appear, or neither. Equal input gives equal bytes;
-    an export of no layers holds the base's weights bit for bit. The weights are written in one
-    pass, a piece at a time: no more of them than a layer is ever in memory.
+    """Writes a checkpoint as :func:`write_checkpoint` does; it and its recipe appear, or neither.
 
     Args:
         base_folder: The diffusers folder; it is only read.
-        layers: UNet module name without ``.weight`` -> merged weight, cast once to the dtype of
-            the base's. Each is looked up once, so the mapping may compute it then.
-        target: Where to write.
+        layers: UNet module name without ``.weight`` -> merged weight.
+        target: Where to write. The name decides on the form: ``.ckpt`` and ``.safetensors`` are
+            single files with CompVis names; no suffix, a slash at the end, or a folder that exists,
+            is a diffusers folder.
         recipe: What went into it, as JSON values; written to ``<target>.recipe.json``.
         dtype: Casts all floating weights; by default each keeps the base's.
-        metadata: Further texts for the header of the file (of a folder: of the UNet's files), or
-            beside the state dict of a ``.ckpt``.
-        card: The model card for a folder, ``README.md``; that of a file lies beside it.
+        metadata: Further texts for the header.
+        card: The model card for a folder.
         overwrite: Replaces what is there.
-        form: What to write, if the name is not to decide.
 
     Raises:
         AlreadyExistsError: The target or its recipe exists.
@@ -91,33 +83,83 @@ def export_checkpoint(
         IntegrityError: The base is damaged.
         StorageError: The disk refused.
     """
-    form = form or export_format(target)
-    target = Path(target)
-    recipe_path = recipe_path_of(target)
+    form, target = export_format(target), Path(target)
+    check_base(base_folder)
+    check_export_target(base_folder, target, overwrite)
+    sidecars = (recipe_path_of(target),)
+    with storage_errors(target), placed_together(target, sidecars, overwrite) as placement:
+        export = write_checkpoint(
+            base_folder,
+            layers,
+            placement.path,
+            recipe,
+            form=form,
+            dtype=dtype,
+            metadata=metadata,
+            card=card,
+        )
+        placement.place()
+    return replace(export, path=target, recipe_path=recipe_path_of(target))
+
+
+def write_checkpoint(
+    base_folder: Path,
+    layers: Mapping[str, Tensor],
+    path: Path,
+    recipe: Mapping[str, Any],
+    *,
+    form: Format,
+    dtype: torch.dtype | None = None,
+    metadata: Mapping[str, str] | None = None,
+    card: str | None = None,
+) -> Export:
+    """Writes base and merged layers as one checkpoint, and the recipe beside it.
+
+    Equal input gives equal bytes; an export of no layers holds the base's weights bit for bit. The
+    weights are written in one pass, a piece at a time: no more of them than a layer is ever in
+    memory.
+
+    Args:
+        base_folder: The diffusers folder; it is only read.
+        layers: UNet module name without ``.weight`` -> merged weight, cast once to the dtype of
+            the base's. Each is looked up once, so the mapping may compute it then.
+        path: Where, in a folder of ``placed_together``, in which it may be written again.
+        recipe: What went into it, as JSON values.
+        form: What to write, whatever the name.
+        dtype: Casts all floating weights; by default each keeps the base's.
+        metadata: Further texts for the header of the file (of a folder: of the UNet's files), or
+            beside the state dict of a ``.ckpt``.
+        card: The model card for a folder, ``README.md``; that of a file lies beside it.
+
+    Raises:
+        InvalidInputError: The base, recipe or dtype is not of the required form.
+        IncompatibleError: The layers belong to another base.
+        NotFoundError: The base does not exist.
+        IntegrityError: The base is damaged.
+        OSError: The disk refused; see ``storage_errors``.
+    """
     content, sha256 = recipe_bytes(recipe), recipe_digest(recipe)
     texts = {**(metadata or {}), RECIPE_KEY: sha256}
     check_base(base_folder)
     _check_dtype(dtype)
-    check_export_target(base_folder, target, overwrite)
-
-    def write(partial: Path) -> str:
-        if form == "folder":
-            return write_folder(partial, base_folder, layers, dtype, texts, card)
+    recipe_path_of(path).write_bytes(content)
+    if form == "folder":
+        shutil.rmtree(path, ignore_errors=True)
+        path.mkdir()
+        digest = write_folder(path, base_folder, layers, dtype, texts, card)
+    else:
         tensors = single_file_tensors(base_folder, layers, dtype)
-        with DigestedFile(partial) as file:
+        with DigestedFile(path) as file:
             if form == "ckpt":
                 write_ckpt(file, tensors, texts)
             else:
                 write_safetensors(file, widest_first(tensors), {"format": "pt", **texts})
-        return file.digest
-
-    appearing = atomic_folder if form == "folder" else atomic_file
-    digest = _write_both(appearing(target, overwrite), write, recipe_path, content, overwrite)
+        digest = file.digest
     return Export(
-        path=target,
+        path=path,
         format=form,
         digest=digest,
-        recipe_path=recipe_path,
+        recipe_path=recipe_path_of(path),
         recipe_digest=sha256,
         dtype=str(dtype or unet_dtype(base_folder)).removeprefix("torch."),
     )
@@ -212,28 +254,3 @@ def _check_dtype(dtype: torch.dtype | None) -> None:
     if dtype is not None and dtype not in DTYPES:
         names = ", ".join(str(known).removeprefix("torch.") for known in DTYPES)
         raise InvalidInputError(f"A checkpoint's dtype is one of {names}; got {dtype}.")
-
-
-def _write_both(
-    appearing: AbstractContextManager[Path],
-    write: Callable[[Path], str],
-    recipe_path: Path,
-    content: bytes,
-    overwrite: bool,
-) -> str:
-    """Writes checkpoint and recipe; if either fails, both are as they were."""
-    previous = recipe_path.read_bytes() if recipe_path.is_file() else None
-    placed = False
-    try:
-        with appearing as partial:
-            digest = write(partial)
-            with atomic_file(recipe_path, overwrite) as recipe_partial:
-                recipe_partial.write_bytes(content)
-            placed = True
-        return digest
-    except BaseException:
-        if placed and previous is None:
-            recipe_path.unlink(missing_ok=True)
-        elif placed and previous is not None:
-            recipe_path.write_bytes(previous)
-        raise

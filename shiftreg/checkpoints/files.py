@@ -1,8 +1,11 @@
-"""Reading files safely, and the digests that they are known by."""
+"""Failures of the disk as errors of this package, and the digests that files are known by."""
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +20,15 @@ from shiftreg.errors import (
 )
 
 CHUNK = 1 << 20
+REMEDIES = {
+    errno.ENOSPC: "Free some space, or choose another place.",
+    errno.EDQUOT: "Free some space, or choose another place.",
+    errno.EROFS: "Choose a folder that you may write to.",
+    errno.EACCES: "Choose a folder that you may write to.",
+    errno.EPERM: "Choose a folder that you may write to.",
+    errno.ENOENT: "Create the folder first, or choose another place.",
+    errno.ENOTDIR: "Create the folder first, or choose another place.",
+}
 IDENTITY_PATTERNS = (
     "*.safetensors", "*.bin", "*.ckpt", "*.json", "*.model", "merges.txt", "vocab.txt",
 )  # fmt: skip
@@ -46,6 +58,46 @@ def reading(path: Path) -> Iterator[None]:
             f"'{path}' is damaged or of another kind than expected: {reason}. "
             "Fetch or make it again."
         ) from error
+
+
+@contextmanager
+def storage_errors(target: Path) -> Iterator[None]:
+    """Turns what the disk refuses into an error that names the target and a remedy."""
+    try:
+        yield
+    except ShiftregError:
+        raise
+    except Exception as error:
+        if _was_interrupted(error):
+            raise KeyboardInterrupt from error
+        code = _refusal(error)
+        if code is None:
+            raise
+        reason = os.strerror(code) if code else str(error)
+        remedy = REMEDIES.get(code, "Check the disk, or choose another place.")
+        raise StorageError(f"'{target}' could not be written: {reason}. {remedy}") from error
+
+
+def _was_interrupted(error: BaseException | None) -> bool:
+    """Whether an interrupt is behind it: torch closes its archive on the way out, and fails."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
+
+
+def _refusal(error: Exception) -> int | None:
+    """The system's error number behind an exception; None if it was not the disk."""
+    if isinstance(error, OSError):
+        return error.errno or 0
+    if found := re.search(r"I/O error: .*\(os error (\d+)\)", str(error)):  # safetensors
+        return int(found[1])
+    if isinstance(error, RuntimeError) and re.search(
+        r"PytorchStreamWriter|inline_container|iostream error", str(error)
+    ):
+        # torch hides the cause when it writes by itself, and keeps it for a Python handle.
+        cause = error.__context__
+        return (cause.errno or 0) if isinstance(cause, OSError) else errno.ENOSPC
+    return None
 
 
 @contextmanager

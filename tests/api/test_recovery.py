@@ -12,7 +12,7 @@ from shiftreg import api
 from shiftreg.api.recovery import recover
 from shiftreg.audit import AuditLog
 from shiftreg.checkpoints import atomic, file_digest
-from shiftreg.checkpoints.together import Placement
+from shiftreg.checkpoints.atomic import Placement
 from shiftreg.errors import StorageError
 from shiftreg.registry import Compositions, Measurements, Shifts
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from shiftreg.checkpoints import (
     compare_checkpoint,
+    digested_file,
     export_checkpoint,
     export_format,
     file_digest,
@@ -23,7 +24,7 @@ from shiftreg.checkpoints import (
     read_recipe_digest,
 )
 from shiftreg.checkpoints.base_folder import read_component
-from shiftreg.checkpoints.digested_file import BLOCK, DigestedFile
+from shiftreg.checkpoints.digested_file import BLOCK
 from shiftreg.checkpoints.tensor_files import stored_safetensors
 from shiftreg.errors import (
     AlreadyExistsError,
@@ -347,15 +348,15 @@ def test_an_interruption_in_the_middle_leaves_everything_as_it_was(
     listing = names(tmp_path)
     before = folder_digest(tmp_path, ["*"]) if listing else None
 
-    pieces, write = iter(range(500)), DigestedFile._update
+    pieces, update = iter(range(500)), digested_file._Digest.update
 
-    def interrupt_later(file: DigestedFile, *data: Any) -> None:
-        write(file, *data)
+    def interrupt_later(digest: digested_file._Digest, *data: Any) -> None:
+        update(digest, *data)
         if next(pieces) == 100:
             assert any(name.endswith(".partial") for name in names(tmp_path))
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(DigestedFile, "_update", interrupt_later)
+    monkeypatch.setattr(digested_file._Digest, "update", interrupt_later)
     with pytest.raises(KeyboardInterrupt):
         export_checkpoint(base, layers, tmp_path / target, {}, overwrite=overwrite)
     assert names(tmp_path) == listing

@@ -117,7 +117,7 @@ def export_composition(
     def write(path: Path) -> checkpoints.Export:
         recipe = make_recipe(workspace, plan, dtype, how) | release.recipe_entry()
         said = describe_model(workspace, plan, recipe, target, form)
-        made = checkpoints.export_checkpoint(
+        made = checkpoints.write_checkpoint(
             workspace.folder,
             weights,
             path,
@@ -125,7 +125,6 @@ def export_composition(
             dtype=target_dtype,
             metadata=said.metadata,
             card=said.card(""),
-            overwrite=True,
             form=form,
         )
         if form != "folder":  # which holds its card

@@ -15,7 +15,7 @@ from shiftreg.api.release.papers import paper_digests
 from shiftreg.api.release.releasing import Release, family_of
 from shiftreg.api.values import CompositionPlan, ReleaseFiles
 from shiftreg.api.workspace import Workspace
-from shiftreg.checkpoints.together import Placement
+from shiftreg.checkpoints.atomic import Placement
 
 
 @dataclass
@@ -52,9 +52,11 @@ class Publication:
             ReleaseRefusedError: A gate does not hold.
         """
         path = self._placement.path
-        made = write(path)
+        with checkpoints.storage_errors(self.target):
+            made = write(path)
         if self.release.examine(path):
-            made = write(path)  # its recipe has to name what was overridden
+            with checkpoints.storage_errors(self.target):
+                made = write(path)  # its recipe has to name what was overridden
         self.files = self.release.complete(path, made)
         recipe_path = checkpoints.recipe_path_of(self.target)
         return replace(made, path=self.target, recipe_path=recipe_path)
