@@ -16,7 +16,6 @@ from shiftreg.checkpoints.atomic import (
     atomic_file,
     atomic_folder,
     placed_together,
-    storage_errors,
 )
 from shiftreg.checkpoints.base_folder import (
     check_base_weights,
@@ -50,7 +49,7 @@ from shiftreg.checkpoints.export import (
     recipe_path_of,
     write_checkpoint,
 )
-from shiftreg.checkpoints.files import file_digest, folder_digest
+from shiftreg.checkpoints.files import file_digest, folder_digest, storage_errors
 from shiftreg.checkpoints.foreign import ForeignChange, StatedBase, change_of_base, read_foreign
 from shiftreg.checkpoints.foreign_files import ForeignFile, read_foreign_file
 from shiftreg.checkpoints.model_spec import (
