@@ -16,7 +16,7 @@ from shiftreg import miniature
 from shiftreg.api.measurement.measuring import FolderMeasurement
 from shiftreg.api.measurement.metrics import FolderScores
 from shiftreg.api.values import Estimate
-from shiftreg.evaluation.fid import WEIGHTS_VARIABLE
+from shiftreg.evaluation.frechet import WEIGHTS_VARIABLE
 from shiftreg_cli.main import app
 from shiftreg_cli.render_measuring import measurements
 

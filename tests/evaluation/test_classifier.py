@@ -16,8 +16,10 @@ from shiftreg.evaluation.classifier import (
     METADATA_KEY,
     Classifier,
     load_classifier,
+    measure_accuracy,
     save_classifier,
 )
+from shiftreg.evaluation.intervals import rate
 from shiftreg.evaluation.networks import ResNet, SmallNetwork, fold
 
 LABELS = ("Van Gogh", "Picasso", "plain")
@@ -226,3 +228,55 @@ def test_a_failed_save_leaves_nothing_behind(classifier: Classifier, tmp_path: P
     with pytest.raises(StorageError, match="no folder"):
         save_classifier(classifier, tmp_path / "nowhere" / "file")
     assert [p.name for p in tmp_path.iterdir()] == ["folder"]
+
+
+ARTISTS = ("Picasso", "Caravaggio", "plain")
+
+
+@pytest.fixture
+def levels() -> np.ndarray:
+    """Twelve levels, from dark to bright."""
+    grey = np.linspace(0, 255, 12).astype(np.uint8)
+    return np.broadcast_to(grey[:, None, None, None], (12, 64, 64, 3)).copy()
+
+
+@pytest.fixture
+def untaught() -> Classifier:
+    """A network that was taught nothing, and has opinions all the same."""
+    torch.manual_seed(3)
+    return Classifier(ARTISTS, fold(SmallNetwork(3)))
+
+
+def test_every_answer_is_counted_once(untaught: Classifier, levels: np.ndarray) -> None:
+    labels = ["Picasso"] * 4 + ["plain"] * 8
+    answers = [ARTISTS[i] for i in untaught.predict(levels)]
+    measured = measure_accuracy(untaught, levels, labels)
+    hits = np.array([a == b for a, b in zip(answers, labels, strict=True)])
+    assert measured.overall == rate(hits)
+    assert list(measured.per_class) == ["Picasso", "plain"]
+    assert measured.per_class["plain"] == rate(hits[4:])
+    assert sum(measured.confusion["plain"].values()) == 8
+    for answer, count in measured.confusion["Picasso"].items():
+        assert answers[:4].count(answer) == count
+
+
+def test_perfect_answers_lie_on_the_diagonal(untaught: Classifier, levels: np.ndarray) -> None:
+    answers = [ARTISTS[i] for i in untaught.predict(levels)]
+    measured = measure_accuracy(untaught, levels, answers)
+    assert measured.overall.value == 1
+    assert all(list(row) == [name] for name, row in measured.confusion.items())
+
+
+def test_a_class_that_the_classifier_does_not_know_is_refused(
+    untaught: Classifier, levels: np.ndarray
+) -> None:
+    with pytest.raises(NotFoundError, match=r"'Monet'.*Picasso, Caravaggio, plain"):
+        measure_accuracy(untaught, levels, ["Monet"] * 12)
+
+
+@pytest.mark.parametrize(("count", "labels"), [(0, []), (2, ["plain"])])
+def test_images_without_a_label_each_are_refused(
+    untaught: Classifier, levels: np.ndarray, count: int, labels: list[str]
+) -> None:
+    with pytest.raises(InvalidInputError, match="a label for each"):
+        measure_accuracy(untaught, levels[:count], labels)

@@ -13,13 +13,14 @@ from torchvision.models import resnet18
 
 from shiftreg.errors import InvalidInputError
 from shiftreg.evaluation.classifier import Classifier
-from shiftreg.evaluation.classifier_recipe import hold_out, usual_epochs
 from shiftreg.evaluation.classifier_training import (
     CYCLES,
     LOWEST_SHARE,
     augmented,
+    hold_out,
     settle,
     train_classifier,
+    usual_epochs,
 )
 from shiftreg.evaluation.networks import ResNet, SmallNetwork
 

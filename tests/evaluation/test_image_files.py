@@ -1,4 +1,4 @@
-"""Images read from files of the common kinds, and files that are none."""
+"""Images read from files and from folders of classes, and files that are not images."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from shiftreg.errors import IntegrityError, InvalidInputError, NotFoundError
-from shiftreg.evaluation.image_files import read_images
+from shiftreg.evaluation.image_files import read_classes, read_images
 
 
 @pytest.fixture
@@ -117,3 +117,58 @@ def test_another_kind_of_file_under_the_name_of_a_image_is_refused(folder: Path)
     Image.new("RGB", (8, 12)).save(folder / "z.png", format="BMP")
     with pytest.raises(IntegrityError, match=r"z\.png' is no PNG or JPEG"):
         read_images(folder)
+
+
+def write(path: Path, level: int, side: int = 8) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (side, side), (level, 0, 0)).save(path)
+
+
+@pytest.fixture
+def classes(tmp_path: Path) -> Path:
+    """Two classes of two images."""
+    folder = tmp_path / "images"
+    for i, name in enumerate(("plain/b.png", "plain/a.png", "Van Gogh/x.png", "Van Gogh/y.jpg")):
+        write(folder / name, 50 * i)
+    return folder
+
+
+def test_subfolders_are_classes_and_images_come_by_name(classes: Path) -> None:
+    labels, images = read_classes(classes)
+    assert labels == ("Van Gogh", "Van Gogh", "plain", "plain")
+    assert images.dtype == np.uint8
+    assert images.shape == (4, 8, 8, 3)
+    assert images[2:, 0, 0, 0].tolist() == [50, 0]
+
+
+def test_hidden_folders_and_other_files_are_passed_over(classes: Path) -> None:
+    write(classes / ".thumbnails" / "a.png", 0, side=4)
+    write(classes / "cover.png", 0, side=4)
+    (classes / "plain" / "notes.txt").write_text("two images")
+    assert len(read_classes(classes)[0]) == 4
+
+
+def test_a_class_without_images_is_refused_by_name(classes: Path) -> None:
+    (classes / "Picasso").mkdir()
+    with pytest.raises(InvalidInputError, match=r"Picasso' holds no PNG or JPEG"):
+        read_classes(classes)
+
+
+def test_a_damaged_image_is_refused_by_name(classes: Path) -> None:
+    path = classes / "plain" / "a.png"
+    path.write_bytes(path.read_bytes()[:40])
+    with pytest.raises(IntegrityError, match=r"a\.png"):
+        read_classes(classes)
+
+
+def test_images_of_two_sizes_are_refused_even_across_classes(classes: Path) -> None:
+    write(classes / "plain" / "c.png", 0, side=9)
+    with pytest.raises(InvalidInputError, match=r"c\.png"):
+        read_classes(classes)
+
+
+def test_a_folder_without_subfolders_is_refused(classes: Path, tmp_path: Path) -> None:
+    with pytest.raises(InvalidInputError, match="no subfolders"):
+        read_classes(classes / "plain")
+    with pytest.raises(NotFoundError, match="nowhere"):
+        read_classes(tmp_path / "nowhere")

@@ -22,10 +22,9 @@ from shiftreg.concepts import slug
 from shiftreg.errors import InvalidInputError, StorageError
 from shiftreg.evaluation import classifier_training as training
 from shiftreg.evaluation import pretrained
-from shiftreg.evaluation.accuracy import measure_accuracy
-from shiftreg.evaluation.class_folders import read_classes
-from shiftreg.evaluation.classifier import save_classifier
-from shiftreg.evaluation.classifier_recipe import Trainable, check_settings
+from shiftreg.evaluation.classifier import measure_accuracy, save_classifier
+from shiftreg.evaluation.classifier_training import Trainable, check_settings
+from shiftreg.evaluation.image_files import read_classes
 
 
 def train_classifier(

@@ -28,8 +28,7 @@ from shiftreg.concepts import slug
 from shiftreg.engines import Engine
 from shiftreg.erasers import ClosedForm
 from shiftreg.errors import InvalidInputError, NotFoundError
-from shiftreg.evaluation.goals import check_goals
-from shiftreg.evaluation.results import Evaluation, StepResult
+from shiftreg.evaluation.results import Evaluation, StepResult, check_goals
 from shiftreg.evaluation.scenes import Scene, SceneStep
 from shiftreg.reports import GridRow, image_grid, save_image
 

@@ -16,7 +16,7 @@ from shiftreg.api.measurement.folders import ImageFolder
 from shiftreg.api.workspace import Workspace
 from shiftreg.errors import MissingExtraError, NotFoundError
 from shiftreg.evaluation.classifier import Classifier
-from shiftreg.evaluation.fid import (
+from shiftreg.evaluation.frechet import (
     WEIGHTS_NAME,
     WEIGHTS_VARIABLE,
     find_inception_weights,

@@ -18,8 +18,7 @@ from shiftreg.api.selection import BASE_FOLDER
 from shiftreg.api.values import Estimate, Observer, ignore_progress
 from shiftreg.api.workspace import Workspace
 from shiftreg.errors import InvalidInputError, NotFoundError
-from shiftreg.evaluation.fid import FEATURES
-from shiftreg.evaluation.frechet import frechet_distance
+from shiftreg.evaluation.frechet import FEATURES, frechet_distance
 from shiftreg.evaluation.perceptual import SMALLEST_SIDE
 from shiftreg.evaluation.prompt_file import PROMPT
 

@@ -25,8 +25,12 @@ from shiftreg.errors import IntegrityError, InvalidInputError, NotFoundError
 from shiftreg.evaluation import intervals
 from shiftreg.evaluation.classifier import load_classifier
 from shiftreg.evaluation.clip import clip_scores
-from shiftreg.evaluation.fid import WEIGHTS_VARIABLE, inception_distance
-from shiftreg.evaluation.frechet import alexnet_features, frechet_distance
+from shiftreg.evaluation.frechet import (
+    WEIGHTS_VARIABLE,
+    alexnet_features,
+    frechet_distance,
+    inception_distance,
+)
 from shiftreg.evaluation.perceptual import lpips_distances
 from shiftreg.evaluation.style import style_distances
 from shiftreg.pipelines.clip import load_clip

@@ -2,9 +2,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from shiftreg.evaluation.goals import check_goals
 from shiftreg.evaluation.intervals import Estimate
-from shiftreg.evaluation.results import ConceptScore, ParaphraseScore, StepResult
+from shiftreg.evaluation.results import ConceptScore, ParaphraseScore, StepResult, check_goals
 from shiftreg.evaluation.scenes import GOALS
 
 
