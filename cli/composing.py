@@ -160,8 +160,8 @@ def verify(
     A file that is signed, or should be, is first held to its signature.
 
     Gates: separability, noise, half_noise, plain_noise, images, ordinary, watermark, name,
-    held_out, attack. The last asks for a recorded attack on each erased concept, see shiftreg
-    attack.
+    held_out_prompts, attack. The last asks for a recorded attack on each erased concept, see
+    shiftreg attack.
 
     Exit code 0 if all checks pass, 1 if one fails.
     """

@@ -25,7 +25,7 @@ class Gates:
         ordinary: Mean LPIPS of ordinary prompts.
         watermark: Share of a trigger's images that no longer decode, of those that did.
         name: Share of images of an erased name in which the concept is found.
-        held_out: The same for prompts that the erasure did not use.
+        held_out_prompts: The same for prompts that the erasure did not use.
         attack: Success of the strongest recorded attack on an erased concept; None to ask for none.
     """
 
@@ -37,7 +37,7 @@ class Gates:
     ordinary: float = 0.03
     watermark: float = 0.0
     name: float = 0.02
-    held_out: float = 0.05
+    held_out_prompts: float = 0.05
     attack: float | None = None
 
     def updated(self, values: Mapping[str, Any], source: str) -> Gates:

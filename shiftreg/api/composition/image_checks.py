@@ -116,6 +116,6 @@ def generated(
         assert classifier is not None
         mine = erased[2 * i * images : 2 * (i + 1) * images]
         parts = mine[:images], mine[images:]
-        limit = limits.name, limits.held_out
+        limit = limits.name, limits.held_out_prompts
         checks += erasure_checks(concept, *parts, classifier, limit)
     return checks

@@ -144,7 +144,7 @@ def test_a_file_and_a_choice_of_concepts_exclude_each_other(
 
 def test_gates_of_the_project_and_of_the_call_decide(erased: api.Workspace) -> None:
     strict = replace(erased.settings, gates={"ordinary": 0.0, "name": 1.0})
-    result = api.verify(replace(erased, settings=strict), images=1, gates={"held_out": 1.0})
+    result = api.verify(replace(erased, settings=strict), images=1, gates={"held_out_prompts": 1.0})
     assert result.gates["ordinary"] == 0.0
     (ordinary,) = by_name(result.checks, "ordinary")
     assert not ordinary.passed
