@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from shiftreg.api.attacks.attacking import attack as attack
     from shiftreg.api.attacks.methods import list_attacks as list_attacks
     from shiftreg.api.attacks.planning import plan_attack as plan_attack
+    from shiftreg.api.bases.register import register_base as register_base
     from shiftreg.api.bases.single_files import convert_base as convert_base
     from shiftreg.api.composition.adapter_planning import AdapterPlan as AdapterPlan
     from shiftreg.api.composition.adapter_planning import plan_adapter as plan_adapter
@@ -24,9 +25,9 @@ if TYPE_CHECKING:
     from shiftreg.api.composition.live import composition_weights as composition_weights
     from shiftreg.api.composition.samples import generate_grid as generate_grid
     from shiftreg.api.composition.verifying import verify as verify
-    from shiftreg.api.deleting import Deletion as Deletion
-    from shiftreg.api.deleting import delete as delete
-    from shiftreg.api.deleting import plan_deletion as plan_deletion
+    from shiftreg.api.deletion import Deletion as Deletion
+    from shiftreg.api.deletion import delete as delete
+    from shiftreg.api.deletion import plan_deletion as plan_deletion
     from shiftreg.api.doctor.examining import examine_registry as examine_registry
     from shiftreg.api.engine_choice import EngineName as EngineName
     from shiftreg.api.engine_choice import choose_engine as choose_engine
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from shiftreg.api.generation.generate import plan_generation as plan_generation
     from shiftreg.api.inspection.inspecting import inspect_file as inspect_file
     from shiftreg.api.measurement.measuring import measure_folders as measure_folders
+    from shiftreg.api.opening import open_workspace as open_workspace
     from shiftreg.api.release.checking import check_signature as check_signature
     from shiftreg.api.release.policy import policy_standing as policy_standing
     from shiftreg.api.release.values import ReleaseRefusedError as ReleaseRefusedError
@@ -66,8 +68,6 @@ if TYPE_CHECKING:
     from shiftreg.api.trail.whereabouts import find_shift as find_shift
     from shiftreg.api.values import CompositionPlan as CompositionPlan
     from shiftreg.api.workspace import Workspace as Workspace
-    from shiftreg.api.workspace import open_workspace as open_workspace
-    from shiftreg.api.workspace import register_base as register_base
     from shiftreg.audit import AuditEvent as AuditEvent
     from shiftreg.audit import AuditReport as AuditReport
     from shiftreg.audit import Checkpoint as Checkpoint

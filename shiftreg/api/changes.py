@@ -7,14 +7,15 @@ back.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from shiftreg.api.workspace import Workspace
+from shiftreg.api.workspace import Workspace
 
 INTENT = "intent"
 """The detail of an event that names the announcement it completes."""
@@ -49,6 +50,15 @@ def appearing(path: Path, word: str) -> dict[str, str]:
         word: Of its digest in the event.
     """
     return {"path": str(path.absolute()), "word": word}
+
+
+def placing(target: Path, family: Iterable[Path]) -> dict[str, Any]:
+    """What an export announces, so that it can be taken back: its files, and which were there."""
+    paths = [path.absolute() for path in (target, *family)]
+    return {
+        "paths": [str(path) for path in paths],
+        "existed": [str(path) for path in paths if os.path.lexists(path)],
+    }
 
 
 @contextmanager
@@ -104,3 +114,25 @@ def change(
         )
         yield made
         made.tell()
+
+
+@contextmanager
+def report_with_image(folder: Path, name: str) -> Iterator[tuple[Path, Path]]:
+    """Names a report and its image after the time; what fails leaves neither.
+
+    Args:
+        folder: Made if it is not there.
+        name: What both are called, before the time.
+
+    Yields:
+        The report's path and the image's; the block writes and registers them.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    stem = f"{name}-{datetime.now(UTC):%Y%m%dT%H%M%S%f}"
+    report, image = folder / f"{stem}.json", folder / f"{stem}.png"
+    try:
+        yield report, image
+    except BaseException:
+        image.unlink(missing_ok=True)
+        report.unlink(missing_ok=True)
+        raise

@@ -6,8 +6,7 @@ told, and whatever it had written is taken away. Either way the registry is as a
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -155,15 +154,6 @@ def _appeared(_: Workspace, unsettled: Unsettled) -> bool:
     forget_replaced(path)
     digest = unsettled.event["digests"][unsettled.recovery["word"]]
     return path.is_file() and file_digest(path) == digest
-
-
-def placing(target: Path, family: Iterable[Path]) -> dict[str, Any]:
-    """What an export announces, so that it can be taken back: its files, and which were there."""
-    paths = [path.absolute() for path in (target, *family)]
-    return {
-        "paths": [str(path) for path in paths],
-        "existed": [str(path) for path in paths if os.path.lexists(path)],
-    }
 
 
 def _exported(workspace: Workspace, unsettled: Unsettled) -> bool:

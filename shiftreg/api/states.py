@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from shiftreg.api.changes import change
-from shiftreg.api.deleting import known_deletions
 from shiftreg.api.values import ConceptDetail, ConceptState
 from shiftreg.api.workspace import Workspace
 from shiftreg.errors import InvalidInputError, NotFoundError
@@ -18,7 +17,7 @@ def list_concepts(workspace: Workspace) -> tuple[ConceptState, ...]:
     base, registry = workspace.base, workspace.registry
     stored = registry.shifts.by_concept(base.name)
     stale = {version.concept: towards for version, towards in unprotected(stored).items()}
-    deleted = known_deletions(workspace)
+    deleted = workspace.deleted_versions()
     states = []
     for name in sorted({*stored, *base.protected, *deleted}, key=str.lower):
         versions = stored.get(name, [])

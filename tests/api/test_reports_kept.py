@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from shiftreg.api.reports_kept import report_with_image
+from shiftreg.api.changes import report_with_image
 
 
 def test_both_are_named_alike_and_kept(tmp_path: Path) -> None:

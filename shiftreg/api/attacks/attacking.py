@@ -13,9 +13,8 @@ from shiftreg.api.attacks.campaign import Campaign
 from shiftreg.api.attacks.images import generate_evidence
 from shiftreg.api.attacks.planning import ALL, IMAGES, PreparedAttacks, prepare_attacks
 from shiftreg.api.attacks.searching import unfinished_attacks
-from shiftreg.api.changes import change
+from shiftreg.api.changes import change, report_with_image
 from shiftreg.api.front_end import to_json
-from shiftreg.api.reports_kept import report_with_image
 from shiftreg.api.selection import ACTIVE, Selection
 from shiftreg.api.values import Observer, ignore_progress
 from shiftreg.api.workspace import Workspace

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from shiftreg.api.deleting import deleted_versions
 from shiftreg.api.doctor.findings import Finding, unreadable
 from shiftreg.api.release.papers import papers_of
+from shiftreg.api.workspace import deleted_versions
 from shiftreg.audit import AuditEvent
 from shiftreg.checkpoints import checkpoint_digest, file_digest, recipe_path_of
 from shiftreg.errors import ShiftregError

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from shiftreg.api.deleting import deleted_versions
 from shiftreg.api.doctor.findings import Finding, unreadable
+from shiftreg.api.workspace import deleted_versions
 from shiftreg.audit import AuditEvent
 from shiftreg.checkpoints import load_shift
 from shiftreg.errors import ShiftregError

@@ -12,14 +12,13 @@ from typing import Any, Literal
 import numpy as np
 
 from shiftreg import miniature
-from shiftreg.api.changes import change
+from shiftreg.api.changes import change, report_with_image
 from shiftreg.api.composition.composing import plan_composition
 from shiftreg.api.evaluation.classifiers import require_classifier
 from shiftreg.api.evaluation.examining import Subject, examine
 from shiftreg.api.evaluation.gallery import Gallery, shots
 from shiftreg.api.evaluation.playing import PlayedStep, Stage, images_folder
 from shiftreg.api.front_end import to_json
-from shiftreg.api.reports_kept import report_with_image
 from shiftreg.api.selection import ACTIVE, Selection
 from shiftreg.api.values import Observer, ignore_progress
 from shiftreg.api.workspace import Workspace

@@ -11,9 +11,10 @@ from typing import Any
 from shiftreg import __version__
 from shiftreg.api.composition.composing import plan_composition
 from shiftreg.api.erasure.erasing import erase, refresh
+from shiftreg.api.opening import open_workspace
 from shiftreg.api.states import restore
 from shiftreg.api.values import CompositionPlan, Observer
-from shiftreg.api.workspace import Workspace, open_workspace
+from shiftreg.api.workspace import Workspace
 from shiftreg.canonical import canonical_digest
 from shiftreg.checkpoints import atomic_file
 from shiftreg.concepts import slug

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from shiftreg import checkpoints
-from shiftreg.api.changes import Change, change
-from shiftreg.api.recovery import placing
+from shiftreg.api.changes import Change, change, placing
 from shiftreg.api.release.papers import paper_digests
 from shiftreg.api.release.releasing import Release, family_of
 from shiftreg.api.values import CompositionPlan, ReleaseFiles

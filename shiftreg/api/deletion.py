@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from shiftreg.api.changes import change
-from shiftreg.errors import IntegrityError, InvalidInputError, NotFoundError
+from shiftreg.api.workspace import DELETE, Workspace
+from shiftreg.errors import InvalidInputError, NotFoundError
 from shiftreg.registry import CompositionVersion, ShiftVersion
-
-if TYPE_CHECKING:
-    from shiftreg.api.workspace import Workspace
-    from shiftreg.audit import AuditEvent
-
-ACTION = "delete"
 
 
 @dataclass(frozen=True)
@@ -103,7 +98,7 @@ def delete(
             details = {"composition": found.version, "path": found.export_path}
         with change(
             workspace,
-            ACTION,
+            DELETE,
             base=planned.base,
             concepts=planned.concepts,
             reason=reason,
@@ -114,32 +109,6 @@ def delete(
             registry.remove_version(found)
             registry.drop_run(found.base, found.run_id)
     return replace(planned, done=True)
-
-
-def deleted_versions(events: Iterable[AuditEvent], base: str) -> dict[str, tuple[int, ...]]:
-    """The versions of shifts that were deleted, as the audit trail tells.
-
-    Args:
-        events: All of the trail.
-        base: Name of the base.
-
-    Returns:
-        Name of a concept -> numbers, in the order of their deletion.
-    """
-    found: dict[str, tuple[int, ...]] = {}
-    for event in events:
-        if event.action == ACTION and event.base == base and "shift" in event.digests:
-            (name,) = event.concepts
-            found[name] = (*found.get(name, ()), int(event.details["version"]))
-    return found
-
-
-def known_deletions(workspace: Workspace) -> dict[str, tuple[int, ...]]:
-    """The same for a workspace; a trail that cannot be read must not hide the registry."""
-    try:
-        return deleted_versions(workspace.audit.events(), workspace.base.name)
-    except IntegrityError:
-        return {}
 
 
 def _found(

@@ -1,0 +1,61 @@
+"""Opening a workspace: settings become a registry, an audit trail and the base to work on."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from shiftreg.api.workspace import Workspace
+from shiftreg.audit import AuditLog, Cause, FileEvents, Intents, Signer, current_actor
+from shiftreg.keys import load_signing_key
+from shiftreg.registry import BaseRecord, open_registry
+from shiftreg.settings import Settings
+
+
+def open_workspace(
+    settings: Settings,
+    *,
+    reason: str = "",
+    request: str = "",
+    licence: str = "",
+    reading: bool = False,
+) -> Workspace:
+    """Opens the registry and the audit trail, creating them at first use.
+
+    What a killed command left half-done is completed or taken back first.
+
+    Args:
+        settings: Where they are.
+        reason: Why things are done in this workspace, for the audit trail.
+        request: Reference of the request that is answered.
+        licence: Reference of the licence that is made use of.
+        reading: Whether a home that cannot be written will do, in which nothing is completed.
+
+    Raises:
+        StorageError: The home cannot be written, or the database cannot be opened.
+        NotFoundError: There is no such signing key.
+        InvalidInputError: The signing key cannot be used.
+    """
+    signer = None
+    if settings.signing_key:
+        signer = Signer(load_signing_key(settings.signing_key))
+    registry = open_registry(settings.home, settings.tracking_uri, reading=reading)
+    audit = AuditLog(
+        # The chain is kept with the registry, so that all who share that share one chain.
+        registry.events if settings.tracking_uri else FileEvents(settings.home / "audit.jsonl"),
+        Cause(reason, request, licence),
+        signer,
+        cache(lambda: registry.account() or current_actor()),
+    )
+    intents = Intents(settings.home / "intents")
+    workspace = Workspace(settings, registry, audit, intents, _register_miniature)
+    if intents.exist() and not registry.is_read_only:
+        from shiftreg.api.recovery import recover  # which reads weights: most have no need of it
+
+        recover(workspace)
+    return workspace
+
+
+def _register_miniature(workspace: Workspace) -> BaseRecord:
+    from shiftreg.api.bases.register import register_base
+
+    return register_base(workspace)
