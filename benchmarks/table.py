@@ -30,6 +30,7 @@ ROWS = (
     "shift_size",
     "switching",
     "starting",
+    "commands",
     "growth",
 )
 DOCS = Path(__file__).parents[1] / "docs"

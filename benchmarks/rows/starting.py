@@ -23,7 +23,7 @@ def measure(setting: Setting) -> list[Line]:
         subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL)
 
     lines = []
-    for what, peer, limit in (("--help", "typer", 3), ("list", "mlflow", 1.3)):
+    for what, peer, limit in (("--help", "typer", 3), ("list", "mlflow", 1.15)):
         times = race(
             setting,
             {
