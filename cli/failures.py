@@ -19,7 +19,7 @@ from .console import message_console, print_line
 CHECK_FAILED = 1
 BAD_INPUT = 2
 INTERRUPTED = 130
-INTERRUPTION = "Interrupted: what was not finished left nothing behind. See: shiftreg list"
+INTERRUPTION = "Interrupted: unfinished work left nothing behind. See: shiftreg list"
 
 
 @contextmanager
@@ -67,6 +67,16 @@ def _noticed_interrupt() -> Iterator[threading.Event]:
         yield interrupted
     finally:
         signal.signal(signal.SIGINT, previous)
+
+
+def fail_unless(passed: bool) -> None:
+    """Ends a command whose check failed.
+
+    Raises:
+        typer.Exit: With the code for that.
+    """
+    if not passed:
+        raise typer.Exit(CHECK_FAILED)
 
 
 def _fail(message: str, show_traceback: bool) -> None:

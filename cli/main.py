@@ -13,28 +13,39 @@ import typer
 from shiftreg import __version__
 
 from . import (
-    adapting,
-    attacking,
-    auditing,
-    bases,
-    classifying,
-    composing,
-    deleting,
-    doctoring,
-    erasing,
-    evaluating,
-    generating,
-    importing,
-    inspecting,
-    measuring,
-    reading,
-    releasing,
-    reporting,
-    tracing,
+    adapter,
+    attack,
+    audit,
+    classifier,
+    compose,
+    delete,
+    doctor,
+    erase,
+    evaluate,
+    foreign,
+    generate,
+    init,
+    inspect,
+    measure,
+    policy,
+    report,
+    show,
+    trace,
     ui,
+    verify,
 )
 from .console import data_console, print_line
 from .options import examples
+
+# As the help lists them: panel by panel, the most used first.
+ORDER = (
+    *("erase", "restore", "list", "show", "refresh", "import", "decouple", "delete"),
+    *("capacity", "methods"),
+    *("compose", "generate", "verify", "adapter", "inspect", "policy"),
+    *("evaluate", "attack", "measure"),
+    *("report", "evidence", "where"),
+    *("init", "doctor", "ui"),
+)
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -42,27 +53,16 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for group in (
-    erasing,
-    deleting,
-    importing,
-    reading,
-    inspecting,
-    composing,
-    adapting,
-    releasing,
-    generating,
-    classifying,
-    evaluating,
-    attacking,
-    measuring,
-    reporting,
-    auditing,
-    tracing,
-    doctoring,
-    bases,
-    ui,
+for module in (
+    *(erase, show, foreign, delete),
+    *(compose, generate, verify, adapter, inspect, policy),
+    *(evaluate, attack, measure),
+    *(report, trace),
+    *(init, doctor, ui),
 ):
+    app.registered_commands += module.commands.registered_commands
+app.registered_commands.sort(key=lambda it: ORDER.index(it.name or ""))
+for group in (classifier, audit):
     app.add_typer(group.commands)
 
 

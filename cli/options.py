@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import typer
 from rich.console import RenderableType
@@ -25,8 +25,15 @@ if TYPE_CHECKING:
     from shiftreg.api.workspace import Workspace
     from shiftreg.settings import Settings
 
-_PANEL = "Shared options"
-_TRAIL = "Audit trail"
+Panel = Literal["Concepts", "Models", "Measure", "Evidence", "Setup"]
+"""Where the help lists a command."""
+
+_SHARED, _TRAIL, _ENGINE = "Shared options", "Audit trail", "Engine"
+
+
+def option(panel: str, *names: str, **details: Any) -> Any:
+    """An option in a panel of the help."""
+    return typer.Option(*names, rich_help_panel=panel, show_default=False, **details)
 
 
 @dataclass(frozen=True)
@@ -35,42 +42,32 @@ class Common:
 
     home: Annotated[
         Path | None,
-        typer.Option(
+        option(
+            _SHARED,
             metavar="FOLDER",
             help="Folder of the registry (or SHIFTREG_HOME; .shiftreg by default).",
-            show_default=False,
-            rich_help_panel=_PANEL,
         ),
     ] = None
     base: Annotated[
         str | None,
-        typer.Option(
+        option(
+            _SHARED,
             metavar="NAME",
-            help="Base to work on (or SHIFTREG_BASE; miniature by default).",
-            show_default=False,
-            rich_help_panel=_PANEL,
+            help="Base model to work on (or SHIFTREG_BASE; miniature by default).",
         ),
     ] = None
     tracking_uri: Annotated[
         str | None,
-        typer.Option(
+        option(
+            _SHARED,
             metavar="URI",
             help="MLflow server of the registry (or SHIFTREG_TRACKING_URI; none by default).",
-            show_default=False,
-            rich_help_panel=_PANEL,
         ),
     ] = None
-    as_json: Annotated[
-        bool,
-        typer.Option("--json", help="Print one JSON document.", rich_help_panel=_PANEL),
-    ] = False
-    quiet: Annotated[
-        bool,
-        typer.Option("--quiet", "-q", help="Show the result alone.", rich_help_panel=_PANEL),
-    ] = False
+    as_json: Annotated[bool, option(_SHARED, "--json", help="Print one JSON document.")] = False
+    quiet: Annotated[bool, option(_SHARED, "--quiet", "-q", help="Print the result only.")] = False
     traceback: Annotated[
-        bool,
-        typer.Option("--traceback", help="Show where an error arose.", rich_help_panel=_PANEL),
+        bool, option(_SHARED, "--traceback", help="Show where an error occurred.")
     ] = False
 
     def settings(self, signing_key: Path | None = None) -> "Settings":
@@ -84,7 +81,7 @@ class Common:
         return {}
 
     writes: ClassVar[bool] = False
-    """Whether the command changes the registry: then its home must be one that can be written."""
+    """Whether the command changes the registry: then its home must be writable."""
 
     def workspace(self, signing_key: Path | None = None, *, dry_run: bool = False) -> "Workspace":
         """Opens the registry; the first time in a process, this takes some seconds."""
@@ -120,13 +117,32 @@ class Common:
             for part in rendered:
                 data_console().print(part)
 
+    def plan(
+        self,
+        value: object,
+        *rendered: RenderableType,
+        dry_run: bool,
+        note: str = "nothing was changed.",
+    ) -> bool:
+        """Prints a plan: as the result of a dry run, or else as a preview.
+
+        Returns:
+            Whether this is all that was asked for.
+        """
+        if dry_run:
+            self.show(value, *rendered)
+            self.note(f"Dry run: {note}")
+        else:
+            self.preview(*rendered)
+        return dry_run
+
     def note(self, text: str) -> None:
         """Prints a remark on stderr."""
         if not self.quiet:
             print_line(message_console(), text)
 
     def confirm(self, question: str, *, yes: bool) -> None:
-        """Asks before something that is not to happen by accident.
+        """Asks before something that must not happen by accident.
 
         Raises:
             InvalidInputError: Nobody can be asked.
@@ -152,27 +168,12 @@ class Common:
 class Writing(Common):
     """The options of every command that leaves an event in the audit trail."""
 
-    reason: Annotated[
-        str,
-        typer.Option(metavar="TEXT", help="Why.", show_default=False, rich_help_panel=_TRAIL),
-    ] = ""
+    reason: Annotated[str, option(_TRAIL, metavar="TEXT", help="Why this is done.")] = ""
     request: Annotated[
-        str,
-        typer.Option(
-            metavar="REF",
-            help="Reference of the request that this answers.",
-            show_default=False,
-            rich_help_panel=_TRAIL,
-        ),
+        str, option(_TRAIL, metavar="REF", help="Reference of the request being answered.")
     ] = ""
     licence: Annotated[
-        str,
-        typer.Option(
-            metavar="REF",
-            help="Reference of the licence that this rests on.",
-            show_default=False,
-            rich_help_panel=_TRAIL,
-        ),
+        str, option(_TRAIL, metavar="REF", help="Reference of the licence being applied.")
     ] = ""
 
     writes: ClassVar[bool] = True
@@ -181,6 +182,36 @@ class Writing(Common):
         """What was said, for the events of this command."""
         said = {"reason": self.reason, "request": self.request, "licence": self.licence}
         return {name: text.strip() for name, text in said.items() if text.strip()}
+
+    def require_reason(self, missing: str) -> None:
+        """Refuses to go on without ``--reason``.
+
+        Raises:
+            typer.BadParameter: No reason, with what is missing.
+        """
+        if not self.reason.strip():
+            raise typer.BadParameter(missing)
+
+
+def command(
+    group: typer.Typer, panel: Panel | None, *lines: str, name: str | None = None
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Makes a function a command with the shared options; see :func:`with_common`.
+
+    Args:
+        group: Where the command belongs.
+        panel: Where the help lists it.
+        *lines: Examples for the end of its help.
+        name: The function's by default.
+    """
+
+    def register(function: Callable[..., None]) -> Callable[..., None]:
+        named = group.command(
+            name or function.__name__, epilog=examples(*lines), rich_help_panel=panel
+        )
+        return named(with_common(function))
+
+    return register
 
 
 def with_common(command: Callable[..., None]) -> Callable[..., None]:
@@ -223,23 +254,52 @@ def examples(*lines: str) -> str:
 
 OnlyOption = Annotated[
     list[str] | None,
-    typer.Option(
-        metavar="A,B", help="Erase these concepts and no others. Repeat, or separate by commas."
-    ),
+    typer.Option(metavar="A,B", help="Erase only these concepts. Repeat, or separate with commas."),
 ]
 WithoutOption = Annotated[
     list[str] | None,
     typer.Option(
-        metavar="A,B", help="Leave these concepts' shifts out. Repeat, or separate by commas."
+        metavar="A,B", help="Exclude these concepts' shifts. Repeat, or separate with commas."
     ),
+]
+AliasOption = Annotated[
+    list[str] | None, typer.Option(metavar="NAME", help="Another name for the concept. Repeat.")
+]
+ProtectOption = Annotated[
+    list[str] | None,
+    typer.Option(metavar="PROMPT", help="Also keep this prompt exactly as it is. Repeat."),
 ]
 ClassifierOption = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE",
-        help="Who says what an image shows; see shiftreg classifier train.",
-        show_default=False,
+        help="What recognises concepts in images; see shiftreg classifier train.",
+    ),
+]
+ImagesOption = Annotated[int, typer.Option(min=1, metavar="N", help="Images per prompt.")]
+StepsOption = Annotated[
+    int | None, typer.Option(min=1, metavar="N", help="Denoising steps; the base's by default.")
+]
+GuidanceOption = Annotated[
+    float | None, typer.Option(min=0, metavar="X", help="Guidance scale; the base's by default.")
+]
+EngineOption = Annotated[
+    Literal["auto", "local", "processes", "ray"],
+    typer.Option(
+        help="Where the work runs: in this process, in several, or on the Ray cluster at "
+        "RAY_ADDRESS. The results are the same.",
+        rich_help_panel=_ENGINE,
+    ),
+]
+WorkersOption = Annotated[
+    int | None,
+    option(
+        _ENGINE,
+        min=1,
+        metavar="N",
+        help="Tasks to run at once; as many as processors and memory allow by default.",
     ),
 ]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and stop.")]
-ForceOption = Annotated[bool, typer.Option("--force", help="Replace a file that exists.")]
+ForceOption = Annotated[bool, typer.Option("--force", help="Replace an existing file.")]
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]

@@ -82,6 +82,16 @@ def read_value(text: str) -> float | int | str:
     return text
 
 
+def read_values(texts: Sequence[str] | None) -> dict[str, float | int | str]:
+    """Reads ``--set KEY=VALUE``.
+
+    Raises:
+        typer.BadParameter: Another form.
+    """
+    split = (split_pair(text, "--set") for text in texts or ())
+    return {key: read_value(value) for key, value in split}
+
+
 def read_lines(path: Path | None) -> tuple[str, ...]:
     """The prompts of a file, one a line; empty lines are skipped.
 

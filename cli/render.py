@@ -1,4 +1,4 @@
-"""Values as tables and panels; see ``render_plans`` and ``render_checks`` for others."""
+"""Values as tables and panels: what the renderings of more than one command are made of."""
 
 from __future__ import annotations
 
@@ -6,119 +6,145 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich import box
 from rich.console import Group, RenderableType
-from rich.panel import Panel
-from rich.table import Table
 from rich.text import Text
 
 from .console import safe
 
 if TYPE_CHECKING:
-    from shiftreg.api import BaseRecord, Deletion
-    from shiftreg.api.bases.single_files import Conversion
-    from shiftreg.api.values import (
-        Check,
-        CompositionPlan,
-        ConceptDetail,
-        ConceptState,
-        ErasureResult,
-        ExportResult,
-        GridResult,
-    )
+    from rich.panel import Panel
+    from rich.table import Table
+
+    from shiftreg.api.values import Check, ConceptState, ErasureResult, Estimate
 
 STATE_STYLES = {"erased": "yellow", "generates": "green"}
 
 
-def concepts(states: Sequence[ConceptState]) -> RenderableType:
-    """The state of concepts, a row each."""
-    table = make_table("Concept", "State", "Version", "Method", "Digest", "Does not protect")
-    for state in states:
-        table.add_row(
-            safe(state.concept),
-            Text(state.state, style=STATE_STYLES[state.state]),
-            _version(state),
-            safe(state.method),
-            short(state.digest),
-            safe(", ".join(state.stale_towards) if state.separable else "anything: not separable"),
-        )
+def make_table(
+    *columns: str, rows: Iterable[Sequence[object] | None] = (), title: str | None = None
+) -> Table:
+    """A table whose cells break over lines rather than lose their end.
+
+    Args:
+        *columns: Headings.
+        rows: The cells: texts as they are, all else as text that is safe; None draws a line.
+        title: Of the table.
+    """
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title_justify="left")
+    table.title = None if title is None else safe(title)
+    for column in columns:
+        table.add_column(safe(column), overflow="fold")
+    for row in rows:
+        if row is None:
+            table.add_section()
+        else:
+            table.add_row(*(cell if isinstance(cell, Text) else safe(cell) for cell in row))
     return table
 
 
-def concept(detail: ConceptDetail) -> RenderableType:
-    """A concept with its versions, newest last, and its history."""
-    parts: list[RenderableType] = [concepts([detail.state])]
-    for version in detail.versions:
-        rows = {name: version.get(name) for name in ("created", "actor", "reason", "method")}
-        rows |= {
-            "aliases": version.get("aliases"),
-            "protected": quoted(version.get("protected", ())),
-            "metrics": version.get("metrics"),
-            "digest": version.get("digest"),
-            "predecessor": version.get("predecessor"),
-            "run": version.get("run_id"),
-        }
-        title = f"Version {version.get('version')}" + (", active" * bool(version.get("active")))
-        parts.append(Panel(pairs(rows), title=safe(title), title_align="left", expand=False))
-    if detail.history:
-        table = make_table("When", "What", "Who", "Why")
-        for event in detail.history:
-            cells = (event.get(key, "") for key in ("time", "action", "actor", "reason"))
-            table.add_row(*map(safe, cells))
-        parts.append(table)
-    return Group(*parts)
+def make_matrix(
+    title: str, heading: str, rows: Mapping[str, Sequence[str]], columns: str, names: Iterable[str]
+) -> RenderableType:
+    """A narrow table whose columns are numbers, with a legend that names them."""
+    from rich.table import Table
+
+    names = list(names)
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0))
+    table.add_column(heading, overflow="fold")
+    for position in range(1, len(names) + 1):
+        table.add_column(str(position), justify="right")
+    for name, cells in rows.items():
+        table.add_row(safe(name) or '""', *cells)
+    legend = ", ".join(f"{position} {safe(name)}" for position, name in enumerate(names, 1))
+    return Group(table, Text(f"{columns}: {legend}", style="dim"))
 
 
-def deletion(deletion: Deletion) -> RenderableType:
-    """What is or would be deleted, and what speaks against it."""
-    return pairs(
-        {
-            "deleted" if deletion.done else "to delete": deletion.subject,
-            "erases": ", ".join(deletion.concepts),
-            "digest": short(deletion.digest),
-            "created": deletion.created,
-            "but": " ".join(deletion.objections),
-        }
+def make_panel(title: str, *parts: RenderableType) -> Panel:
+    """Parts in a frame with a title."""
+    from rich.panel import Panel
+
+    return Panel(Group(*parts), title=safe(title), title_align="left", expand=False)
+
+
+def pairs(values: Mapping[str, Any]) -> Table:
+    """Names and values in two columns; empty values are skipped."""
+    from rich.table import Table
+
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="cyan", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in values.items():
+        if value not in (None, "", (), [], {}):
+            table.add_row(safe(name).replace("_", " "), safe(plain(value)))
+    return table
+
+
+def warnings(sentences: Iterable[str]) -> list[RenderableType]:
+    """Sentences that the reader should not miss."""
+    return [Text(f"Note: {safe(sentence)}", style="yellow") for sentence in sentences]
+
+
+def verdict(text: str, *, passed: bool) -> Text:
+    """The sentence that sums up a check."""
+    return Text(safe(text), style="bold green" if passed else "bold red")
+
+
+def checks(lines: Sequence[Check]) -> RenderableType:
+    """The checks, a row each; of separability, the worst pair of each shift."""
+    rows: list[Sequence[object] | None] = []
+    name = ""
+    for check in worst_pairs(lines):
+        if name and check.name != name:
+            rows.append(None)
+        outcome = Text("ok", "green") if check.passed else Text("FAILED", "bold red")
+        shown = "" if check.name == name else check.name
+        rows.append((shown, check.subject, measured(check), number(check.limit), outcome))
+        name = check.name
+    return make_table("Check", "Subject", "Value", "Limit", "Result", rows=rows)
+
+
+def worst_pairs(lines: Sequence[Check]) -> list[Check]:
+    """The checks, with one separability check a shift: a failed one, else the largest."""
+    worst: dict[str | int, Check] = {}
+    for position, check in enumerate(lines):
+        key: str | int = position
+        if check.name == "separability":
+            key = check.subject.partition(" -> ")[0]
+        known = worst.get(key, check)
+        worst[key] = max(known, check, key=lambda it: (not it.passed, it.value))
+    return list(worst.values())
+
+
+def failed_checks(failed: int, total: int) -> str:
+    """How many checks failed."""
+    return f"{failed} of {total} checks failed" if failed else "All checks passed"
+
+
+def explained(lines: Iterable[Check], style: str = "red") -> list[RenderableType]:
+    """What each check found, in a sentence."""
+    return [
+        Text(safe(f"{check.name}, {check.subject}: {check.explanation}"), style) for check in lines
+    ]
+
+
+def concepts(states: Sequence[ConceptState]) -> RenderableType:
+    """The state of concepts, a row each."""
+    rows = (
+        (
+            state.concept,
+            Text(state.state, style=STATE_STYLES[state.state]),
+            _version(state),
+            state.method,
+            short(state.digest),
+            ", ".join(state.stale_towards) if state.separable else "anything: not separable",
+        )
+        for state in states
     )
-
-
-def base(record: BaseRecord) -> RenderableType:
-    """A base that was registered."""
-    triggers = [f"{prompt} ({payload or 'no code'})" for prompt, payload in record.triggers.items()]
-    return pairs(
-        {
-            "base": record.name,
-            "source": record.source,
-            "digest": short(record.digest),
-            "layers": f"{len(record.layers)} that see the text alone",
-            "triggers": ", ".join(triggers) or "none",
-            "protected": quoted(record.protected),
-            "preserved": quoted(record.preserved),
-            "subjects": ", ".join(record.subjects),
-            "sampling": f"{record.steps} steps, guidance {record.guidance:g}",
-        }
-    )
-
-
-def conversion(made: Conversion) -> RenderableType:
-    """A single file, and the folder that it became."""
-    if not made.averaged:
-        weights = "plain; the file holds no averaged (EMA) ones"
-    elif made.ema:
-        weights = "averaged (EMA); the plain ones were left out"
-    else:
-        weights = "plain; the file's averaged (EMA) ones were left out, --ema takes them"
-    names = ", ".join(made.left_out[:3]) + (", ..." if len(made.left_out) > 3 else "")
-    return pairs(
-        {
-            "file": str(made.file),
-            "digest": short(made.file_digest),
-            "config": str(made.config),
-            "tensors": ", ".join(f"{count} of {part}" for part, count in made.components.items()),
-            "weights": weights,
-            "left out": f"{len(made.left_out)} tensors: {names}" if made.left_out else "nothing",
-            "folder": f"{made.folder}{' (was there)' if made.exists else ''}",
-        }
+    return make_table(
+        "Concept", "State", "Version", "Method", "Digest", "Does not protect", rows=rows
     )
 
 
@@ -136,76 +162,10 @@ def erasures(results: Sequence[ErasureResult]) -> RenderableType:
         parts.append(pairs(rows))
     stale = dict.fromkeys(name for result in results for name in result.stale)
     if stale:
-        sentence = f"Not protecting what is new: {', '.join(stale)}. Run: shiftreg refresh"
-        parts += warnings([sentence])
-    return Group(*parts)
-
-
-def composition(plan: CompositionPlan) -> RenderableType:
-    """Which concepts a composition erases, a row each."""
-    digests = {name: digest for name, _, digest in plan.shifts}
-    table = make_table("Concept", "State", "Shift")
-    for (name, state), statement in zip(plan.states.items(), plan.statements, strict=True):
-        words = statement.removeprefix(f"{name}: ")
-        table.add_row(
-            safe(name), Text(safe(words), STATE_STYLES[state]), short(digests.get(name, ""))
+        parts += warnings(
+            [f"Not protecting the new concepts: {', '.join(stale)}. Run: shiftreg refresh"]
         )
-    summary = (
-        f"Composition {short(plan.digest)} of base {safe(plan.base)} {short(plan.base_digest)}"
-    )
-    return Group(table, Text(summary), *warnings(plan.warnings))
-
-
-def export(result: ExportResult) -> RenderableType:
-    """A checkpoint that was written."""
-    return pairs(
-        {
-            "written": result.path,
-            "format": f"{result.format}, {result.dtype}",
-            "size": size(result.path),
-            "digest": result.digest,
-            "recipe": result.recipe_path,
-            "card": result.card_path,
-            "registered": f"composition version {result.version}",
-            "rounding": result.rounding.statement if result.rounding else None,
-        }
-    )
-
-
-def grid(result: GridResult) -> RenderableType:
-    """An image that was written."""
-    return pairs(
-        {
-            "written": result.path,
-            "prompts": quoted(result.prompts),
-            "seeds": ", ".join(map(str, result.seeds)),
-            "columns": f"base {result.plan.base} and composition {short(result.plan.digest)}",
-        }
-    )
-
-
-def make_table(*columns: str) -> Table:
-    """An empty table whose cells break over lines rather than lose their end."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    return table
-
-
-def pairs(values: Mapping[str, Any]) -> Table:
-    """Names and values in two columns; empty values are left out."""
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style="cyan", no_wrap=True)
-    table.add_column(overflow="fold")
-    for name, value in values.items():
-        if value not in (None, "", (), [], {}):
-            table.add_row(safe(name).replace("_", " "), safe(plain(value)))
-    return table
-
-
-def warnings(sentences: Iterable[str]) -> list[RenderableType]:
-    """Sentences that the reader should not miss."""
-    return [Text(f"Note: {safe(sentence)}", style="yellow") for sentence in sentences]
+    return Group(*parts)
 
 
 def quoted(prompts: Sequence[str], shown: int = 3) -> str:
@@ -214,7 +174,12 @@ def quoted(prompts: Sequence[str], shown: int = 3) -> str:
         return "no prompts"
     rest = ", ..." if len(prompts) > shown else ""
     some = ", ".join(f'"{prompt}"' for prompt in prompts[:shown])
-    return f"{len(prompts)} prompt{'s'[: len(prompts) > 1]} ({some}{rest})"
+    return f"{count(len(prompts), 'prompt')} ({some}{rest})"
+
+
+def count(amount: int, noun: str) -> str:
+    """A number of things: "1 prompt", "2 prompts"."""
+    return f"{amount} {noun}{'s' if amount != 1 else ''}"
 
 
 def short(digest: str) -> str:
@@ -231,6 +196,11 @@ def measured(check: Check) -> str:
     """What a check measured, with its interval if it has one: "0.02 [0, 0.1]"."""
     ends = f" [{', '.join(map(number, check.interval))}]" if check.interval else ""
     return number(check.value) + ends
+
+
+def share(estimate: Estimate) -> str:
+    """A share with its interval: "62% (31-86%)"."""
+    return f"{estimate.value:.0%} ({100 * estimate.low:.0f}-{estimate.high:.0%})"
 
 
 def size(path: Path) -> str:

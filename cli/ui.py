@@ -5,13 +5,12 @@ from typing import Annotated
 
 import typer
 
-from .options import Common, examples, with_common
+from .options import Common, command
 
 commands = typer.Typer()
 
 
-@commands.command(epilog=examples("shiftreg ui", "shiftreg ui --port 8080"))
-@with_common
+@command(commands, "Setup", "shiftreg ui", "shiftreg ui --port 8080")
 def ui(
     common: Common,
     *,
@@ -20,12 +19,12 @@ def ui(
         int, typer.Option(min=1, max=65535, metavar="PORT", help="Port to listen on.")
     ] = 5000,
 ) -> None:
-    """Serve MLflow's pages over the registry: runs, metrics, images, versions."""
+    """Serve MLflow's pages for the registry: runs, metrics, images, versions."""
     from shiftreg import api
 
     settings = common.settings()
     api.open_workspace(settings)  # so that the first use shows an empty registry, not an error
-    command = api.ui_command(settings, host, port)
+    arguments = api.ui_command(settings, host, port)
     common.note(f"Registry: http://{host}:{port} (Ctrl-C to stop)")
     # MLflow takes this process over, and with it Ctrl-C and the exit code.
-    os.execvp(command[0], command)  # noqa: S606 - an argument list of ours, no shell
+    os.execvp(arguments[0], arguments)  # noqa: S606 - an argument list of ours, no shell

@@ -1,34 +1,38 @@
 """Commands for shifts that were made elsewhere: ``import``, ``decouple``."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import RenderableType
 
 from shiftreg.concepts import Kind
 
-from .options import DryRunOption, Writing, examples, with_common
+from .options import AliasOption, DryRunOption, Writing, command
+from .render import erasures, make_panel, pairs, warnings
+
+if TYPE_CHECKING:
+    from shiftreg.api.erasure.importing import ForeignShift
 
 commands = typer.Typer()
 RefitOption = Annotated[
     bool,
     typer.Option(
         "--refit",
-        help="Decouple by a fit to what the shift does to the concept's own prompts, which keeps "
-        "more of the erasure than the projection.",
+        help="Decouple by refitting what the shift does to the concept's own prompts; this keeps "
+        "more of the erasure than projecting.",
     ),
 ]
 
 
-@commands.command(
-    "import",
-    epilog=examples(
-        "shiftreg import esd-caravaggio.safetensors --concept Caravaggio",
-        "shiftreg import lora.safetensors --concept Picasso --decouple",
-        "shiftreg import style-lora.safetensors --concept Picasso --strength -1 --dry-run",
-    ),
+@command(
+    commands,
+    "Concepts",
+    "shiftreg import esd-caravaggio.safetensors --concept Caravaggio",
+    "shiftreg import lora.safetensors --concept Picasso --decouple",
+    "shiftreg import style-lora.safetensors --concept Picasso --strength -1 --dry-run",
+    name="import",
 )
-@with_common
 def import_shift(
     common: Writing,
     file: Annotated[
@@ -40,9 +44,7 @@ def import_shift(
     ],
     *,
     concept: Annotated[str, typer.Option(metavar="NAME", help="What it erases.")],
-    alias: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="Another name of the concept. Repeat.")
-    ] = None,
+    alias: AliasOption = None,
     kind: Annotated[Kind, typer.Option(help="What the concept is.")] = "style",
     decouple: Annotated[
         bool,
@@ -52,22 +54,20 @@ def import_shift(
     ] = False,
     refit: RefitOption = False,
     strength: Annotated[
-        float, typer.Option(metavar="X", help="Multiply the change; -1 turns it around.")
+        float, typer.Option(metavar="X", help="Multiply the change; -1 reverses it.")
     ] = 1.0,
     unet_only: Annotated[
-        bool, typer.Option("--unet-only", help="Leave another text encoder or autoencoder out.")
+        bool, typer.Option("--unet-only", help="Ignore changes of text encoder and autoencoder.")
     ] = False,
     dry_run: DryRunOption = False,
 ) -> None:
     """Register an eraser that another tool made, as a version of a concept.
 
-    Its change of the base's weights is kept with its origin. Only a decoupled version is
+    Its change of the base's weights is stored with its origin. Only a decoupled version is
     separable: restoring and composing it disturbs nothing that is protected.
     """
     workspace = common.workspace(dry_run=dry_run)
     from shiftreg import api
-
-    from . import render, render_plans
 
     foreign = api.read_import(
         workspace,
@@ -78,11 +78,8 @@ def import_shift(
         strength=strength,
         unet_only=unet_only,
     )
-    if dry_run:
-        common.show(foreign.summary(), render_plans.foreign_shift(foreign))
-        common.note("Dry run: nothing was changed.")
+    if common.plan(foreign.summary(), render_foreign(foreign), dry_run=dry_run):
         return
-    common.preview(render_plans.foreign_shift(foreign))
     with common.progress() as observe:
         results = api.import_shift(
             workspace,
@@ -92,13 +89,12 @@ def import_shift(
             reason=common.reason,
             observe=observe,
         )
-    common.show(results, render.erasures(results))
+    common.show(results, erasures(results))
 
 
-@commands.command(
-    epilog=examples("shiftreg decouple Caravaggio", "shiftreg decouple Caravaggio@2 --refit")
+@command(
+    commands, "Concepts", "shiftreg decouple Caravaggio", "shiftreg decouple Caravaggio@2 --refit"
 )
-@with_common
 def decouple(
     common: Writing,
     concept: Annotated[
@@ -107,18 +103,23 @@ def decouple(
     *,
     refit: RefitOption = False,
 ) -> None:
-    """Make a separable version of a shift that was not trained to be.
+    """Make a separable version of a shift that was not trained to be separable.
 
     What it does to protected prompts is projected away; the result says what that cost in erasure
-    and gained in separability. Both versions stay.
+    and gained in separability. Both versions are kept.
     """
     workspace = common.workspace()
     from shiftreg import api
-
-    from . import render
 
     with common.progress() as observe:
         result = api.decouple(
             workspace, concept, refit=refit, reason=common.reason, observe=observe
         )
-    common.show((result,), render.erasures((result,)))
+    common.show((result,), erasures((result,)))
+
+
+def render_foreign(foreign: "ForeignShift") -> RenderableType:
+    """What a file of another tool would register, in a panel."""
+    rows = {key: value for key, value in foreign.summary().items() if key != "left_out"}
+    title = f"Import {foreign.path.name} as a shift of {foreign.concept.name}"
+    return make_panel(title, pairs(rows), *warnings(foreign.left_out))

@@ -5,19 +5,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Group, RenderableType
-from rich.text import Text
 
-from .failures import CHECK_FAILED
+from .failures import fail_unless
 from .options import (
     ClassifierOption,
     ForceOption,
+    ImagesOption,
     OnlyOption,
     WithoutOption,
     Writing,
-    examples,
-    with_common,
+    command,
 )
 from .parsing import choose
+from .render import failed_checks, pairs, size, verdict
 
 if TYPE_CHECKING:
     from shiftreg.api.report.reporting import ReportResult
@@ -25,39 +25,35 @@ if TYPE_CHECKING:
 commands = typer.Typer()
 
 
-@commands.command(
-    epilog=examples(
-        "shiftreg report",
-        "shiftreg report model.ckpt --out model.html",
-        "shiftreg report --without Picasso --images 8 --force",
-    )
+@command(
+    commands,
+    "Evidence",
+    "shiftreg report",
+    "shiftreg report model.ckpt --out model.html",
+    "shiftreg report --without Picasso --images 8 --force",
 )
-@with_common
 def report(
     common: Writing,
     file: Annotated[
         Path | None,
         typer.Argument(
-            metavar="FILE",
-            exists=True,
-            help="An exported model; the composition itself by default.",
-            show_default=False,
+            metavar="FILE", exists=True, help="An exported model; the composition by default."
         ),
     ] = None,
     *,
-    out: Annotated[Path, typer.Option(metavar="FILE", help="Where to.")] = Path("report.html"),
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Page to write.")] = Path("report.html"),
     only: OnlyOption = None,
     without: WithoutOption = None,
-    images: Annotated[int, typer.Option(min=1, metavar="N", help="Images a prompt.")] = 4,
+    images: ImagesOption = 4,
     classifier: ClassifierOption = None,
     force: ForceOption = False,
 ) -> None:
     """Verify, and write one HTML page with images, checks, measurements, lineage and history.
 
-    The page holds everything it shows, for a browser or for paper, and with it the latest
-    evaluation and attacks of the composition, if there are any.
+    The page is self-contained, for a browser or for paper, and includes the latest evaluation and
+    attacks of the composition, if there are any.
 
-    Exit code 0 if all checks pass, 1 if one fails; the page is written in both cases.
+    Exit code 0 if all checks pass, 1 if one fails; the page is written either way.
     """
     selection = choose(only, without)
     workspace = common.workspace()
@@ -74,26 +70,19 @@ def report(
             overwrite=force,
             observe=observe,
         )
-    common.show(result, _rendered(result))
-    if not result.passed:
-        raise typer.Exit(CHECK_FAILED)
+    common.show(result, render_page(result))
+    fail_unless(result.passed)
 
 
-def _rendered(result: "ReportResult") -> RenderableType:
-    from . import render
-
-    verdict = (
-        f"All {result.checks} checks passed"
-        if result.passed
-        else f"{result.failed} of {result.checks} checks failed: see the page"
-    )
+def render_page(result: "ReportResult") -> RenderableType:
+    """A page that was written."""
+    outcome = failed_checks(result.failed, result.checks)
     rows = {
         "written": result.path,
-        "size": render.size(result.path),
+        "size": size(result.path),
         "about": result.file or f"composition {result.plan.digest[:12]}",
         "images": result.images,
         "digest": result.digest,
     }
-    return Group(
-        Text(verdict, style="bold green" if result.passed else "bold red"), render.pairs(rows)
-    )
+    hint = "" if result.passed else ": see the page"
+    return Group(verdict(f"{outcome}{hint}", passed=result.passed), pairs(rows))

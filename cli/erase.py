@@ -1,0 +1,233 @@
+"""Commands that change what generates: ``erase``, ``restore``, ``refresh``."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import RenderableType
+
+from shiftreg.concepts import Kind
+
+from .options import (
+    AliasOption,
+    DryRunOption,
+    EngineOption,
+    ProtectOption,
+    WorkersOption,
+    Writing,
+    YesOption,
+    command,
+)
+from .parsing import read_values
+from .render import concepts, erasures, make_panel, make_table, number, pairs, plain, quoted
+from .render import warnings as notes
+
+if TYPE_CHECKING:
+    from shiftreg.api import Engine, EngineName, Workspace
+    from shiftreg.api.values import ErasurePlan
+
+commands = typer.Typer()
+
+
+@command(
+    commands,
+    "Concepts",
+    "shiftreg erase Caravaggio",
+    'shiftreg erase "Van Gogh" --alias "Vincent van Gogh" --reason "request 17" --dry-run',
+    "shiftreg erase tench --kind object --method srs-me --set batch_size=4",
+    "shiftreg erase Caravaggio Picasso Cezanne --method srs-me --workers 3",
+    "shiftreg erase Caravaggio@1",
+)
+def erase(
+    common: Writing,
+    concept: Annotated[
+        list[str],
+        typer.Argument(metavar="CONCEPT", help="Names; NAME@VERSION reactivates a stored version."),
+    ],
+    *,
+    alias: AliasOption = None,
+    kind: Annotated[Kind, typer.Option(help="Selects the prompt templates to erase.")] = "style",
+    method: Annotated[
+        str, typer.Option(metavar="NAME", help="See: shiftreg methods")
+    ] = "closed-form",
+    options: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Hyper-parameter of the method. Repeat."),
+    ] = None,
+    protect: ProtectOption = None,
+    profile: Annotated[
+        str,
+        typer.Option(
+            metavar="PROFILE",
+            help="How other concepts' names are kept: exact, content:TOLERANCE or svd:TOLERANCE.",
+        ),
+    ] = "exact",
+    seed: Annotated[
+        int, typer.Option(min=0, metavar="N", help="The same seed gives the same shift.")
+    ] = 0,
+    engine: EngineOption = "auto",
+    workers: WorkersOption = None,
+    dry_run: DryRunOption = False,
+) -> None:
+    """Make a model forget concepts: each gets a weight shift, registered and active.
+
+    The base is never changed, so restoring is exact. Protected prompts stay exactly as they are;
+    preserved prompts are disturbed as little as possible.
+
+    Methods that train erase several concepts at once. One that fails does not stop the others:
+    they are registered, and the error says which are missing.
+    """
+    if alias and len(concept) > 1:
+        raise typer.BadParameter("--alias belongs to one concept, but several are given.")
+    hyperparameters = read_values(options)
+    workspace = common.workspace(dry_run=dry_run)
+    from shiftreg import api
+
+    request: dict[str, Any] = {
+        "aliases": alias or (),
+        "kind": kind,
+        "method": method,
+        "options": hyperparameters,
+        "protect": protect or (),
+        "profile": profile,
+    }
+    plans = api.plan_erasures(workspace, concept, **request)
+    if common.plan(plans, *map(render_plan, plans), dry_run=dry_run):
+        return
+    runs_on = _engine(workspace, engine, workers, [plan.method for plan in plans])
+    with common.progress() as observe, runs_on:
+        results = api.erase(
+            workspace,
+            concept,
+            **request,
+            reason=common.reason,
+            seed=seed,
+            engine=runs_on,
+            observe=observe,
+        )
+    common.show(results, erasures(results))
+
+
+@command(
+    commands,
+    "Concepts",
+    'shiftreg restore Picasso --reason "licence signed"',
+    'shiftreg restore Picasso "Van Gogh" --reason "licence signed" --yes',
+    'shiftreg restore Picasso --reason "licence signed" --dry-run',
+)
+def restore(
+    common: Writing,
+    concept: Annotated[
+        list[str], typer.Argument(metavar="CONCEPT", help="Names of erased concepts.")
+    ],
+    *,
+    yes: YesOption = False,
+    dry_run: DryRunOption = False,
+) -> None:
+    """Let erased concepts generate again, exactly as before.
+
+    Their shifts stay in the registry: "shiftreg erase NAME@VERSION" applies one again. A reason
+    is required.
+    """
+    common.require_reason("--reason is missing: why are they restored?")
+    workspace = common.workspace(dry_run=dry_run)
+    from shiftreg import api
+
+    states = tuple(api.show_concept(workspace, name).state for name in concept)
+    erased = ", ".join(state.concept for state in states if state.state == "erased")
+    if dry_run:
+        common.show(states, concepts(states))
+    if erased:
+        common.note(f"Will generate again from base {common.settings().base}: {erased}")
+    if dry_run:
+        common.note("Dry run: nothing was changed.")
+        return
+    if erased:
+        common.confirm("Restore?", yes=yes)
+    restored = api.restore(workspace, concept, reason=common.reason)
+    common.show(restored, concepts(restored))
+
+
+@command(
+    commands,
+    "Concepts",
+    "shiftreg refresh",
+    'shiftreg refresh Caravaggio --reason "Picasso was registered since"',
+    "shiftreg refresh --dry-run",
+)
+def refresh(
+    common: Writing,
+    concept: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="CONCEPT", help="Names; all stale shifts by default."),
+    ] = None,
+    *,
+    engine: EngineOption = "auto",
+    workers: WorkersOption = None,
+    dry_run: DryRunOption = False,
+) -> None:
+    """Make shifts protect the concepts that were registered after them.
+
+    Each becomes a new version that names its predecessor, by the same method and options.
+    """
+    workspace = common.workspace(dry_run=dry_run)
+    from shiftreg import api
+
+    stale = api.plan_refresh(workspace, concept)
+    shown = make_table(
+        "Shift", "Does not protect", rows=((name, ", ".join(towards)) for name, towards in stale)
+    )
+    if not stale and not dry_run:
+        common.show(())
+        common.note("No shift is stale: nothing to do.")
+        return
+    if common.plan(stale, shown, dry_run=dry_run):
+        return
+    names = dict(stale)
+    methods = [s.method for s in api.list_concepts(workspace) if s.concept in names]
+    runs_on = _engine(workspace, engine, workers, methods)
+    with common.progress() as observe, runs_on:
+        results = api.refresh(
+            workspace, concept, reason=common.reason, engine=runs_on, observe=observe
+        )
+    common.show(results, erasures(results))
+
+
+def _engine(
+    workspace: "Workspace", engine: "EngineName", workers: int | None, methods: Sequence[str]
+) -> "Engine":
+    """Where shifts of these methods are trained."""
+    from shiftreg import api
+
+    trains = {method.name: method.trains for method in api.list_methods()}
+    return api.choose_engine(
+        workspace,
+        engine,
+        workers=workers,
+        tasks=len(methods),
+        long=any(trains.get(method, False) for method in methods),
+    )
+
+
+def render_plan(plan: "ErasurePlan") -> RenderableType:
+    """What an erasure would do, in a panel."""
+    capacity = plan.capacity
+    rows = {
+        "aliases": ", ".join(plan.aliases),
+        "erased prompts": quoted(plan.prompts),
+        "preserved": f"{quoted(plan.preserved)}: change as little as possible",
+    }
+    if plan.protected:
+        rows["protected"] = f"{quoted(plan.protected)}: stay exactly as they are"
+    if capacity:
+        rows["capacity"] = (
+            f"{capacity['free']:.0f} of {capacity['width']:.0f} dimensions are free (m); "
+            f"the concept reaches {capacity['support']:.0f} of them (q)"
+        )
+        rows["predicted"] = (
+            f"{capacity['predicted_residual']:.1%} of the concept stays; "
+            f"|delta|/|W| {number(capacity['predicted_ratio'])}"
+        )
+    rows["options"] = plain(plan.hyperparameters)
+    title = f"Erase {plan.concept} ({plan.kind}) from {plan.base} by {plan.method}"
+    return make_panel(title, pairs(rows), *notes(plan.warnings))
