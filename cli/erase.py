@@ -174,14 +174,11 @@ def refresh(
     from shiftreg import api
 
     stale = api.plan_refresh(workspace, concept)
-    shown = make_table(
-        "Shift", "Does not protect", rows=((name, ", ".join(towards)) for name, towards in stale)
-    )
     if not stale and not dry_run:
         common.show(())
         common.note("No shift is stale: nothing to do.")
         return
-    if common.plan(stale, shown, dry_run=dry_run):
+    if common.plan(stale, render_stale(stale), dry_run=dry_run):
         return
     names = dict(stale)
     methods = [s.method for s in api.list_concepts(workspace) if s.concept in names]
@@ -231,3 +228,9 @@ def render_plan(plan: "ErasurePlan") -> RenderableType:
     rows["options"] = plain(plan.hyperparameters)
     title = f"Erase {plan.concept} ({plan.kind}) from {plan.base} by {plan.method}"
     return make_panel(title, pairs(rows), *notes(plan.warnings))
+
+
+def render_stale(shifts: Sequence[tuple[str, tuple[str, ...]]]) -> RenderableType:
+    """Shifts that a refresh would regenerate, and why."""
+    rows = ((name, ", ".join(towards)) for name, towards in shifts)
+    return make_table("Shift", "Does not protect", rows=rows)

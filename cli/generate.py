@@ -171,7 +171,7 @@ def generate(
     if dry_run:
         plan = api.plan_generation(workspace, csv, out, **job)
         common.plan(
-            plan, render_job(plan, "To generate"), dry_run=True, note="no images generated."
+            plan, render_job(plan, "To generate"), dry_run=True, note="nothing was generated."
         )
         return
     runs_on = api.choose_engine(workspace, engine, workers=workers)

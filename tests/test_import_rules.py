@@ -287,8 +287,8 @@ BROKEN_RULES = {
         ("shiftreg.settings", "from shiftreg.api.values import Check"),
     ],
     "the command line calls the api alone": [
-        ("shiftreg_cli.erasing", "from shiftreg.registry import open_registry"),
-        ("shiftreg_cli.erasing", "import shiftreg"),
+        ("shiftreg_cli.erase", "from shiftreg.registry import open_registry"),
+        ("shiftreg_cli.erase", "import shiftreg"),
     ],
     "the command line needs no heavy library": [("shiftreg_cli.main", "import torch.nn")],
 }

@@ -59,7 +59,7 @@ COMMANDS = (
     "doctor --repair",
     "compose --export {folder}/model.ckpt --only Picasso --dtype float32 --force",
     "generate Picasso --count 1 --out {folder}/grid.png --force",
-    "generate {folder}/prompts.csv {folder}/generated --force",
+    "generate --csv {folder}/prompts.csv --out {folder}/generated --force",
     "classifier train --images 2 --epochs 1 --concept Picasso --out {folder}/c.safetensors --force",
     "capacity Rembrandt --plot {folder}/capacity.png --force",
     "erase Munch Rembrandt",

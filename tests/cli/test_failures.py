@@ -70,7 +70,7 @@ def test_an_interrupt_says_so_and_ends_with_130(capsys: pytest.CaptureFixture[st
     assert fail(KeyboardInterrupt()) == 130
     assert (
         capsys.readouterr().err
-        == "Interrupted: what was not finished left nothing behind. See: shiftreg list\n"
+        == "Interrupted: unfinished work left nothing behind. See: shiftreg list\n"
     )
 
 

@@ -138,7 +138,9 @@ def test_what_is_erased_is_generated_measured_and_attacked(
     assert (tmp_path / "grid.png").stat().st_size > 0
     (tmp_path / "prompts.csv").write_text("prompt,evaluation_seed\nPicasso,0\nCezanne,1\n")
     images = str(tmp_path / "images")
-    generated = read(shiftreg("generate", str(tmp_path / "prompts.csv"), images, "--json"))
+    generated = read(
+        shiftreg("generate", "--csv", str(tmp_path / "prompts.csv"), "--out", images, "--json")
+    )
     assert generated["generated"] == 4
     shiftreg("measure", images)
     quick = ("--concept", "Picasso,Cezanne", "--images", "2", "--epochs", "1")

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from rich.console import RenderableType
 
-from shiftreg_cli import render, render_checks, render_plans
+from shiftreg_cli import compose, erase, generate, render, show, verify
 
 Draw = Callable[..., str]
 
@@ -16,16 +16,16 @@ EVIL = "[red]evil[/red] :smile: \x1b[2J\u202e"
 SHOWN = "[red]evil[/red] :smile: \\x1b[2J\\u202e"
 
 RENDERINGS: dict[str, Callable[[Any], RenderableType]] = {
-    "erasure_plan": lambda values: render_plans.erasure_plan(values.erasure_plan),
+    "erasure_plan": lambda values: erase.render_plan(values.erasure_plan),
     "erasures": lambda values: render.erasures([values.erasure]),
     "concepts": lambda values: render.concepts([values.state, values.protected_state]),
-    "concept": lambda values: render.concept(values.detail),
-    "composition": lambda values: render.composition(values.plan),
-    "grid": lambda values: render.grid(values.grid),
-    "stale": lambda values: render_plans.stale(
+    "concept": lambda values: show.render_concept(values.detail),
+    "composition": lambda values: compose.render_composition(values.plan),
+    "grid": lambda values: generate.render_grid(values.grid),
+    "stale": lambda values: erase.render_stale(
         [(values.state.concept, values.state.stale_towards)]
     ),
-    "verification": lambda values: render_checks.verification(values.verification),
+    "verification": lambda values: verify.render_verification(values.verification),
 }
 
 
@@ -49,7 +49,7 @@ def test_a_narrow_terminal_loses_no_words(name: str, values: Any, draw: Draw) ->
 
 
 def test_the_plan_shows_what_an_erasure_touches(values: Any, draw: Draw) -> None:
-    text = draw(render_plans.erasure_plan(values.erasure_plan))
+    text = draw(erase.render_plan(values.erasure_plan))
     assert "Erase Caravaggio (style) from miniature by closed-form" in text
     assert (
         '4 prompts ("Caravaggio", "a painting by Caravaggio", "a church by Caravaggio", ...)'
@@ -91,7 +91,7 @@ def test_concepts_show_state_and_versions(values: Any, draw: Draw) -> None:
 
 
 def test_a_concept_shows_its_versions_and_history(values: Any, draw: Draw) -> None:
-    text = draw(render.concept(values.detail))
+    text = draw(show.render_concept(values.detail))
     assert "Version 2, active" in text
     assert values.state.digest in text
     assert "max_drift 2e-08" in text
@@ -99,14 +99,14 @@ def test_a_concept_shows_its_versions_and_history(values: Any, draw: Draw) -> No
 
 
 def test_a_composition_says_of_every_concept_what_it_does(values: Any, draw: Draw) -> None:
-    text = draw(render.composition(values.plan))
+    text = draw(compose.render_composition(values.plan))
     assert "erased (version 2)" in text
     assert "generates (restored: its shift is left out)" in text
     assert "Note: The shift of Caravaggio is stale." in text
 
 
 def test_an_export_shows_where_it_is_and_what_it_is(values: Any, draw: Draw) -> None:
-    text = draw(render.export(values.export))
+    text = draw(compose.render_export(values.export))
     for part in ("model.ckpt", "ckpt, float16", "2 kB", values.export.digest, "model.recipe.json"):
         assert part in text
 

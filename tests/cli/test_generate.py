@@ -23,13 +23,13 @@ from shiftreg.api.generation.job import GenerationFolder, GenerationPlan
 from shiftreg.api.values import Progress
 from shiftreg.engines import InProcess, ProcessPool
 from shiftreg.settings import Settings
-from shiftreg_cli import render_generation
+from shiftreg_cli import generate
 from shiftreg_cli.main import app
 
 DIGEST = "0123456789abcdef" * 4
 
 
-def painting(values: Any, folder: Path, **changes: Any) -> GenerationPlan:
+def generation(values: Any, folder: Path, **changes: Any) -> GenerationPlan:
     """A plan about the concept of the given values."""
     nothing = replace(
         values.plan,
@@ -78,7 +78,7 @@ class Calls:
 def calls(monkeypatch: pytest.MonkeyPatch, home: Path, values: Any, tmp_path: Path) -> Calls:
     monkeypatch.setenv("COLUMNS", "200")  # the path of a temporary folder fits
     (tmp_path / "prompts.csv").write_text("prompt,evaluation_seed\nPicasso,1\n")
-    plan = painting(values, tmp_path)
+    plan = generation(values, tmp_path)
     return Calls(
         monkeypatch,
         open_workspace=api.open_workspace(Settings(home, "miniature", None)),
@@ -91,8 +91,12 @@ def start(*arguments: str) -> Result:
     return CliRunner().invoke(app, ["generate", *arguments])
 
 
+def start_file(*arguments: str) -> Result:
+    return start("--csv", "prompts.csv", "--out", "images", *arguments)
+
+
 def test_by_default_the_base_and_the_active_shifts_are_generated(calls: Calls) -> None:
-    assert start("prompts.csv", "images").exit_code == 0
+    assert start_file().exit_code == 0
     name, arguments, options = calls.made[-1]
     options.pop("observe")
     assert isinstance(options.pop("engine"), InProcess)
@@ -114,8 +118,8 @@ def test_by_default_the_base_and_the_active_shifts_are_generated(calls: Calls) -
 
 
 def test_compositions_and_settings_are_passed_on(calls: Calls) -> None:
-    result = start(
-        *("prompts.csv", "images", "--composition", "active"),
+    result = start_file(
+        *("--composition", "active"),
         *("--composition", "without Picasso,Van Gogh", "--no-base", "--count", "3"),
         *("--steps", "12", "--guidance", "2", "--batch", "4", "--by-prompt", "--force"),
         *("--skip-long", "--engine", "processes"),
@@ -140,7 +144,7 @@ def test_compositions_and_settings_are_passed_on(calls: Calls) -> None:
 def test_the_result_says_where_images_are_and_what_each_composition_erases(
     calls: Calls,
 ) -> None:
-    lines = start("prompts.csv", "images").stdout.splitlines()
+    lines = start_file().stdout.splitlines()
     assert any(line.split()[:1] + line.split()[-2:] == ["base", "30", "6"] for line in lines)
     assert any("without-picasso" in line and "36" in line for line in lines)
     assert any("Caravaggio" in line and "erased (version 2)" in line for line in lines)
@@ -148,7 +152,7 @@ def test_the_result_says_where_images_are_and_what_each_composition_erases(
 
 
 def test_a_dry_run_plans_and_generates_nothing(calls: Calls) -> None:
-    result = start("prompts.csv", "images", "--dry-run")
+    result = start_file("--dry-run")
     assert [name for name, _, _ in calls.made] == ["open_workspace", "plan_generation"]
     assert "To generate" in result.stdout
     assert "nothing was generated" in result.stderr
@@ -156,7 +160,7 @@ def test_a_dry_run_plans_and_generates_nothing(calls: Calls) -> None:
 
 @pytest.mark.parametrize("flags", [[], ["--dry-run"]])
 def test_json_is_one_document(calls: Calls, flags: list[str]) -> None:
-    document = json.loads(start("prompts.csv", "images", "--json", *flags).stdout)
+    document = json.loads(start_file("--json", *flags).stdout)
     plan = document if flags else document["plan"]
     assert [folder["name"] for folder in plan["folders"]] == ["base", "without-picasso"]
 
@@ -164,15 +168,38 @@ def test_json_is_one_document(calls: Calls, flags: list[str]) -> None:
 @pytest.mark.parametrize(
     "arguments",
     [
-        ("missing.csv", "images"),
-        (".", "images"),
-        ("prompts.csv",),
-        ("prompts.csv", "images", "--count", "0"),
-        ("prompts.csv", "images", "--guidance", "-1"),
+        (),
+        ("--csv", "missing.csv", "--out", "images"),
+        ("--csv", ".", "--out", "images"),
+        ("--csv", "prompts.csv"),
+        ("--csv", "prompts.csv", "--out", "images", "--count", "0"),
+        ("--csv", "prompts.csv", "--out", "images", "--guidance", "-1"),
     ],
 )
 def test_bad_usage_is_refused(calls: Calls, arguments: tuple[str, ...]) -> None:
     assert start(*arguments).exit_code == 2
+    assert calls.made == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("Picasso", "--batch", "2"), "--batch requires --csv FILE"),
+        (("Picasso", "--dry-run"), "--dry-run requires --csv FILE"),
+        (("Picasso", "--engine", "local"), "--engine requires --csv FILE"),
+        (("Picasso", "--csv", "prompts.csv"), "PROMPT cannot be combined with --csv"),
+        (("--csv", "prompts.csv", "--seed", "0"), "--seed cannot be combined with --csv"),
+        (("--csv", "prompts.csv", "--without", "Picasso"), "--without cannot be combined with"),
+        (("--csv", "prompts.csv"), "--csv needs --out FOLDER"),
+        ((), "Give the PROMPTs of a grid"),
+    ],
+)
+def test_options_of_the_other_form_are_refused(
+    calls: Calls, arguments: tuple[str, ...], said: str
+) -> None:
+    result = start(*arguments)
+    assert result.exit_code == 2
+    assert said in result.stderr
     assert calls.made == []
 
 
@@ -181,9 +208,9 @@ def test_an_interrupt_says_how_to_go_on(calls: Calls, monkeypatch: pytest.Monkey
         raise KeyboardInterrupt
 
     monkeypatch.setattr(api, "generate_images", interrupted)
-    result = start("prompts.csv", "images")
+    result = start_file()
     assert result.exit_code == 130
-    assert "What is generated stays" in result.stderr
+    assert "The images so far are kept" in result.stderr
 
 
 EVIL = "[red]evil[/red] \x1b[2J\u202e"
@@ -192,10 +219,10 @@ EVIL = "[red]evil[/red] \x1b[2J\u202e"
 def test_a_name_with_markup_and_escape_sequences_is_shown_harmlessly(
     values_about: Callable[[str], Any], draw: Callable[..., str], tmp_path: Path
 ) -> None:
-    plan = painting(values_about(EVIL), tmp_path)
+    plan = generation(values_about(EVIL), tmp_path)
     folder = replace(plan.folders[1], composition=f"without {EVIL}", name=EVIL)
     plan = replace(plan, folders=(plan.folders[0], folder), prompts=tmp_path / EVIL)
-    text = draw(render_generation.result(GenerationResult(plan, 1, 1)), terminal=True)
+    text = draw(generate.render_job(plan, "Generated"), terminal=True)
     assert "[red]evil[/red] \\x1b[2J\\u202e" in text
     assert "\x1b[2J" not in text
     assert "\u202e" not in text
@@ -204,7 +231,7 @@ def test_a_name_with_markup_and_escape_sequences_is_shown_harmlessly(
 def test_a_narrow_terminal_loses_no_words(
     values: Any, draw: Callable[..., str], tmp_path: Path
 ) -> None:
-    text = draw(render_generation.plan(painting(values, tmp_path)), width=44)
+    text = draw(generate.render_job(generation(values, tmp_path), "To generate"), width=44)
     assert max(map(len, text.splitlines())) <= 44
     assert "…" not in text
 
@@ -216,7 +243,7 @@ def test_ctrl_c_half_way_keeps_what_is_generated_and_the_same_command_goes_on(
     lines = [f"Picasso,{seed}" for seed in range(12)]
     (tmp_path / "prompts.csv").write_text("\n".join(["prompt,evaluation_seed", *lines]))
     program = "from shiftreg_cli.main import run; run()"
-    command = [sys.executable, "-c", program, "generate", "prompts.csv", "images"]
+    command = [sys.executable, "-c", program, "generate", "--csv", "prompts.csv", "--out", "images"]
     command += ["--steps", "8", "--batch", "2", "--json"]
     environment = os.environ | {"SHIFTREG_HOME": str(home)}
     pipes: dict[str, Any] = {"cwd": tmp_path, "env": environment, "text": True}
@@ -227,7 +254,7 @@ def test_ctrl_c_half_way_keeps_what_is_generated_and_the_same_command_goes_on(
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=120)
     assert process.returncode == 130
-    assert "What is generated stays" in err
+    assert "The images so far are kept" in err
     generated = len(list(folder.rglob("*.png")))
     assert 4 <= generated < 24
     assert not list(folder.rglob("*.partial"))

@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 
 from shiftreg import api, miniature
 from shiftreg.api.inspection.inspecting import FoundShift, Inspection
-from shiftreg_cli import render_inspection
+from shiftreg_cli import inspect
 from shiftreg_cli.main import app
 
 Draw = Callable[..., str]
@@ -72,7 +72,7 @@ def answer(monkeypatch: pytest.MonkeyPatch, result: Inspection) -> list[Path]:
 def test_every_concept_shift_and_remainder_is_shown_and_the_verdict_comes_last(
     result: Inspection, draw: Draw
 ) -> None:
-    lines = draw(render_inspection.inspection(result)).splitlines()
+    lines = draw(inspect.render_inspection(result)).splitlines()
     words = [" ".join(line.split()) for line in lines]
     assert words[:3] == list(result.statements)
     assert words[-1] == result.verdict
@@ -85,7 +85,7 @@ def test_every_concept_shift_and_remainder_is_shown_and_the_verdict_comes_last(
 
 def test_a_file_of_no_known_base_has_no_shares(result: Inspection, draw: Draw) -> None:
     unknown = replace(result, base=None, shifts=(), states={}, statements=(), form="")
-    text = draw(render_inspection.inspection(unknown))
+    text = draw(inspect.render_inspection(unknown))
     assert "not known" in text
     assert "rounding" not in text
 
@@ -97,7 +97,7 @@ def test_names_cannot_command_the_terminal(result: Inspection, draw: Draw) -> No
         elsewhere=("\x1b[2Jy",),
         statements=("\x1b[2Jz: generates",) * 3,
     )
-    assert "\x1b[2J" not in draw(render_inspection.inspection(evil))
+    assert "\x1b[2J" not in draw(inspect.render_inspection(evil))
 
 
 def test_the_exit_code_says_whether_all_is_explained(

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from shiftreg import api
-from shiftreg_cli import render_adapters
+from shiftreg_cli import adapter
 from shiftreg_cli.main import app
 
 DIGEST = "0123456789abcdef" * 4
@@ -128,6 +128,6 @@ def test_help_has_examples(home: Path) -> None:
 def test_a_plan_says_form_ranks_and_strength(
     plan: api.AdapterPlan, draw: Callable[..., str]
 ) -> None:
-    text = draw(render_adapters.plan(plan))
+    text = draw(adapter.render_plan(plan))
     for part in ("kohya, float16", "32 parameters", "8 to 90", "2.1 MB", "is stale"):
         assert part in text

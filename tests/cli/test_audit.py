@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 from shiftreg.api.trail.evidence import EvidenceResult
 from shiftreg.api.trail.whereabouts import Place, Whereabouts
 from shiftreg.audit import AuditLog, AuditReport, Cause, FileEvents
-from shiftreg_cli import render_audit
+from shiftreg_cli import audit, trace
 from shiftreg_cli.main import app
 
 HOSTILE = "Cara\x1b[31mvag\u202egio\x07"
@@ -96,13 +96,13 @@ def test_no_output_holds_what_a_terminal_would_obey(log: AuditLog) -> None:
 def test_renderings_show_hostile_names_as_text(draw: Callable[[RenderableType], str]) -> None:
     place: dict[str, Any] = dict.fromkeys(Place.__dataclass_fields__, HOSTILE)
     values = (
-        render_audit.whereabouts(
+        trace.render_exports(
             Whereabouts(HOSTILE, HOSTILE, HOSTILE, (Place(**place | {"in_trail": False}),))
         ),
-        render_audit.evidence(
+        trace.render_evidence(
             EvidenceResult(HOSTILE, Path(HOSTILE), HOSTILE, 1, 1, HOSTILE, (HOSTILE,))
         ),
-        render_audit.report(AuditReport(False, 1, HOSTILE, (HOSTILE,), (HOSTILE,))),
+        audit.render_trail(AuditReport(False, 1, HOSTILE, (HOSTILE,), (HOSTILE,))),
     )
     for value in values:
         drawn = draw(value)

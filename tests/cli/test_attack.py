@@ -19,7 +19,7 @@ from shiftreg.api.erasure.methods import MethodOption
 from shiftreg.api.values import Progress
 from shiftreg.attacks.results import BASE, COMPOSITION, CONTROL, AttackReport, AttackScore
 from shiftreg.evaluation.intervals import Estimate
-from shiftreg_cli import render_attacks
+from shiftreg_cli import attack
 from shiftreg_cli.main import app
 
 Draw = Callable[[RenderableType], str]
@@ -213,7 +213,7 @@ def test_each_target_has_its_column_and_each_attack_its_row(
         unattacked={**report.unattacked, alone: NONE},
         scores=(*report.scores, score("relearning", alone, ALL)),
     )
-    lines = draw(render_attacks.scores(wider)).splitlines()
+    lines = draw(attack.render_scores(wider)).splitlines()
     head = next(line for line in lines if "Attack" in line)
     assert head.index("base") < head.index("composition") < head.index(CONTROL) < head.index(alone)
     (relearning,) = [line for line in lines if line.strip().startswith("relearning")]
@@ -223,20 +223,20 @@ def test_each_target_has_its_column_and_each_attack_its_row(
 
 
 def test_a_success_is_held_against_what_the_start_alone_leads_to(report: AttackReport) -> None:
-    plain, relearning, probe = render_attacks.sentences(report)
+    plain, relearning, probe = attack.sentences(report)
     assert plain == "Without an attack, Caravaggio is found in 0 of 8 images of its name."
     assert relearning == "relearning: found in 5 of 8 images."
     assert "5 of 8 images, which the start alone may explain: found in 8 of 8" in probe
     better = replace(report, scores=(*report.scores[:4], score("noise-probe", CONTROL, NONE)))
-    assert "5 of 8 images, against 0 of 8" in render_attacks.sentences(better)[-1]
+    assert "5 of 8 images, against 0 of 8" in attack.sentences(better)[-1]
     zero = score("noise-probe", COMPOSITION, NONE)
     nothing = replace(better, scores=(*better.scores[:3], zero, better.scores[4]))
-    assert render_attacks.sentences(nothing)[-1] == "noise-probe: found in 0 of 8 images."
+    assert attack.sentences(nothing)[-1] == "noise-probe: found in 0 of 8 images."
 
 
 def test_an_attack_that_does_not_even_work_on_the_base_is_said_to(report: AttackReport) -> None:
     scores = (score("relearning", BASE, NONE), score("relearning", COMPOSITION, NONE))
-    told = render_attacks.sentences(replace(report, scores=scores))[-1]
+    told = attack.sentences(replace(report, scores=scores))[-1]
     assert "found in 0 of 8 images" in told
     assert "does not work here" in told
 
@@ -244,16 +244,16 @@ def test_an_attack_that_does_not_even_work_on_the_base_is_said_to(report: Attack
 @pytest.mark.parametrize("success", [NONE, SOME])
 def test_nothing_is_said_to_be_deleted(report: AttackReport, draw: Draw, success: Estimate) -> None:
     scores = tuple(replace(one, success=success) for one in report.scores)
-    text = draw(render_attacks.report(replace(report, scores=scores))).lower()
+    text = draw(attack.render_report(replace(report, scores=scores))).lower()
     assert "may still be in the weights" in text
     assert not any(word in text for word in ("delete", "removed", "gone", "safe"))
 
 
 def test_names_from_outside_cannot_write_on_the_terminal(report: AttackReport, draw: Draw) -> None:
     nasty = "\x1b[2J"
-    text = draw(render_attacks.report(replace(report, concept=nasty, classifier=nasty)))
-    text += draw(render_attacks.plan(replace(PLAN, concept=nasty, classifier=nasty)))
+    text = draw(attack.render_report(replace(report, concept=nasty, classifier=nasty)))
+    text += draw(attack.render_plan(replace(PLAN, concept=nasty, classifier=nasty)))
     described = AttackMethod(nasty, nasty, nasty, {nasty: MethodOption(nasty, nasty)})
-    text += draw(render_attacks.methods([described]))
+    text += draw(attack.render_methods([described]))
     assert "\x1b" not in text
     assert "x1b[2J" in text

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from shiftreg import api
 from shiftreg.api.doctor.findings import Diagnosis, Finding
-from shiftreg_cli import render_doctor
+from shiftreg_cli import doctor
 from shiftreg_cli.main import app
 
 Draw = Callable[[RenderableType], str]
@@ -21,12 +21,12 @@ Draw = Callable[[RenderableType], str]
 def test_a_diagnosis_says_what_is_damaged_and_what_to_do(draw: Draw) -> None:
     finding = Finding("damage", "Carava\x1b[2Jggio@1", "Its file was changed.", "Erase it again.")
     left = Finding("leftover", "run x", "It never ended.", "Take it away.")
-    text = draw(render_doctor.diagnosis(Diagnosis(False, ("b",), {"versions": 2}, (finding, left))))
+    text = draw(doctor.render_diagnosis(Diagnosis(False, ("b",), {"versions": 2}, (finding, left))))
     assert "\x1b[2J" not in text
     assert r"Carava\x1b[2Jggio@1" in text
     for part in ("Its file was changed.", "Erase it again.", "1 damaged", "2 versions", "leftover"):
         assert part in text
-    text = draw(render_doctor.diagnosis(Diagnosis(True, ("b",), {"versions": 2}, (), ("Done.",))))
+    text = draw(doctor.render_diagnosis(Diagnosis(True, ("b",), {"versions": 2}, (), ("Done.",))))
     assert "Nothing is damaged" in text
     assert "Done." in text
 

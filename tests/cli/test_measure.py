@@ -18,7 +18,7 @@ from shiftreg.api.measurement.metrics import FolderScores
 from shiftreg.api.values import Estimate
 from shiftreg.evaluation.frechet import WEIGHTS_VARIABLE
 from shiftreg_cli.main import app
-from shiftreg_cli.render_measuring import measurements
+from shiftreg_cli.measure import render_measurements
 
 
 @pytest.fixture(autouse=True)
@@ -101,7 +101,7 @@ def test_what_cannot_be_measured_is_bad_input(
 def show(found: FolderMeasurement) -> str:
     console = Console(width=120, highlight=False)
     with console.capture() as capture:
-        console.print(measurements([found]))
+        console.print(render_measurements([found]))
     return capture.get()
 
 
