@@ -8,21 +8,25 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import pytest
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from filelock import FileLock
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from shiftreg import api
-from shiftreg.registry import open_registry
+from shiftreg import api, miniature
+from shiftreg.api.base_at_hand import BaseAtHand
+from shiftreg.pipelines import Pipeline
 from shiftreg.settings import Settings
 from shiftreg.shift import ConceptShift
 from tests.clusters import two_nodes
 from tests.servers import WHOLE_ON_SERVER, Server, postgresql_programs, team_server
+from tests.worlds import Worlds
 
 # A process of a parallel run claims a terminal of 80 columns; commands write to none.
 os.environ.pop("COLUMNS", None)
@@ -190,11 +194,22 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all processes of a run share."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+
+@pytest.fixture(scope="session")
+def worlds(run_folder: Path) -> Worlds:
+    """Homes with something in them, ready to be copied."""
+    return Worlds(run_folder / "worlds")
+
+
+@pytest.fixture(scope="session")
+def database(worlds: Worlds, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A database that MLflow has migrated, which takes seconds: each test gets a copy."""
-    home = tmp_path_factory.mktemp("template")
-    open_registry(home)
-    return home / "registry.db"
+    return worlds.empty(tmp_path_factory.mktemp("template")) / "registry.db"
 
 
 @pytest.fixture(scope="session")
@@ -260,8 +275,59 @@ def home(tmp_path: Path, database: Path, request: pytest.FixtureRequest) -> Path
 
 
 @pytest.fixture
-def workspace(home: Path) -> api.Workspace:
+def workspace(home: Path, worlds: Worlds) -> api.Workspace:
     """A workspace on the miniature, which generates in two steps: quickly, and not well."""
-    workspace = api.open_workspace(Settings(home, "miniature", None))
-    api.register_base(workspace, steps=2)
-    return workspace
+    return worlds.open(home)
+
+
+@dataclass
+class _Loaded:
+    """The miniature that a process has loaded, and the state that it was loaded in."""
+
+    pipeline: Pipeline | None = None
+    state: tuple[object, ...] = ()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _loaded_miniature() -> Iterator[_Loaded]:
+    """Workspaces of one process share the loaded miniature."""
+    load = BaseAtHand.__dict__["pipeline"].func
+    loaded = _Loaded()
+
+    def shared(self: BaseAtHand) -> Pipeline:
+        if self.folder != miniature.BASE_FOLDER:
+            return load(self)
+        if loaded.pipeline is None:
+            loaded.pipeline = load(self)
+            loaded.state = _state(loaded.pipeline)
+        return loaded.pipeline
+
+    pipeline = cached_property(shared)
+    pipeline.__set_name__(BaseAtHand, "pipeline")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(BaseAtHand, "pipeline", pipeline)
+        yield loaded
+
+
+@pytest.fixture(autouse=True)
+def _unchanged_miniature(_loaded_miniature: _Loaded) -> Iterator[None]:
+    """After a test that changed the loaded miniature, the next one loads another."""
+    yield
+    loaded = _loaded_miniature
+    if loaded.pipeline is not None and _state(loaded.pipeline) != loaded.state:
+        loaded.pipeline = None
+
+
+def _state(pipeline: Pipeline) -> tuple[object, ...]:
+    """Changes with whatever exchanges, hooks or writes to a part; no weight is read for it."""
+    state: list[object] = []
+    for part in vars(pipeline).values():
+        if not isinstance(part, nn.Module):
+            state.append(id(part))
+            continue
+        for module in part.modules():
+            hooks = len(module._forward_hooks), len(module._forward_pre_hooks)
+            state.append((module.training, *hooks))
+            weights = [weight for weight in module._parameters.values() if weight is not None]
+            state += [(id(weight), weight._version, weight.data_ptr()) for weight in weights]
+    return tuple(state)

@@ -12,13 +12,13 @@ from shiftreg import api
 from shiftreg.errors import InvalidInputError, NotFoundError
 from shiftreg.registry import Registry
 from shiftreg_cli.main import app
+from tests.worlds import Worlds
 
 
 @pytest.fixture
-def erased(workspace: api.Workspace) -> api.Workspace:
+def erased(home: Path, worlds: Worlds) -> api.Workspace:
     """Rembrandt, whom the base does not protect, is erased."""
-    api.erase(workspace, ["Rembrandt"])
-    return workspace
+    return worlds.open(home, "Rembrandt")
 
 
 def delete(workspace: api.Workspace, *words: str) -> Result:

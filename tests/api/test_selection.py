@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
@@ -10,16 +9,6 @@ import pytest
 from shiftreg import api
 from shiftreg.errors import InvalidInputError, NotFoundError
 from shiftreg.settings import Settings
-
-
-@pytest.fixture(scope="module")
-def erased(tmp_path_factory: pytest.TempPathFactory, database: Path) -> api.Workspace:
-    """Caravaggio and Picasso are erased; no test changes that."""
-    home = tmp_path_factory.mktemp("erased")
-    shutil.copyfile(database, home / "registry.db")
-    workspace = api.open_workspace(Settings(home, "miniature", None))
-    api.erase(workspace, ["Caravaggio", "Picasso"])
-    return workspace
 
 
 def parsed(workspace: api.Workspace, text: str) -> api.Selection:

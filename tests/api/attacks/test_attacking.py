@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +25,7 @@ from shiftreg.checkpoints import Unfinished
 from shiftreg.concepts import Concept
 from shiftreg.errors import InvalidInputError, NotFoundError
 from shiftreg.settings import Settings
+from tests.worlds import Worlds
 
 QUICK: dict[str, Any] = {
     "attacks": ["relearning", "noise-probe"],
@@ -35,16 +35,12 @@ QUICK: dict[str, Any] = {
 
 
 @pytest.fixture(scope="module")
-def erased(tmp_path_factory: pytest.TempPathFactory, database: Path) -> Iterator[api.Workspace]:
+def erased(tmp_path_factory: pytest.TempPathFactory, worlds: Worlds) -> Iterator[api.Workspace]:
     """Caravaggio is erased by version 1; version 2 is by another method. Attacks change neither.
 
     Attackers have few images here.
     """
-    home = tmp_path_factory.mktemp("attacked")
-    shutil.copyfile(database, home / "registry.db")
-    workspace = api.open_workspace(Settings(home, "miniature", None))
-    api.register_base(workspace, steps=2)
-    api.erase(workspace, ["Caravaggio"])
+    workspace = worlds.open(tmp_path_factory.mktemp("attacked"), "Caravaggio")
     api.erase(workspace, ["Caravaggio"], method="uce")
     api.erase(workspace, ["Caravaggio@1"])
     with pytest.MonkeyPatch.context() as patch:

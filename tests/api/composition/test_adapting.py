@@ -35,17 +35,6 @@ from shiftreg.verification import Check
 QUICK = {"iterations": 1, "pool_size": 1, "batch_size": 1}
 
 
-@pytest.fixture(scope="module")
-def erased(tmp_path_factory: pytest.TempPathFactory, database: Path) -> api.Workspace:
-    """Caravaggio and Picasso are erased; tests add exports to it."""
-    home = tmp_path_factory.mktemp("erased")
-    shutil.copyfile(database, home / "registry.db")
-    workspace = api.open_workspace(Settings(home, "miniature", None))
-    api.register_base(workspace, steps=2)
-    api.erase(workspace, ["Caravaggio", "Picasso"])
-    return workspace
-
-
 @pytest.fixture
 def server() -> StableDiffusionPipeline:
     """A running server's pipeline: the base, loaded as people load it."""

@@ -15,13 +15,13 @@ from shiftreg.api.composition.composing import plan_shifts
 from shiftreg.checkpoints import file_digest
 from shiftreg.compose import merged_weights
 from shiftreg.errors import AlreadyExistsError, InvalidInputError, NotFoundError, StorageError
+from tests.worlds import Worlds
 
 
 @pytest.fixture
-def erased(workspace: api.Workspace) -> api.Workspace:
+def erased(home: Path, worlds: Worlds) -> api.Workspace:
     """Caravaggio and Picasso are erased."""
-    api.erase(workspace, ["Caravaggio", "Picasso"])
-    return workspace
+    return worlds.open(home, "Caravaggio", "Picasso")
 
 
 def concepts(plan: api.CompositionPlan) -> set[str]:

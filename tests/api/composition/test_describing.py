@@ -18,17 +18,6 @@ from shiftreg.settings import Settings
 SPEC = ("sai_model_spec", "architecture", "implementation", "title")
 
 
-@pytest.fixture(scope="module")
-def erased(tmp_path_factory: pytest.TempPathFactory, database: Path) -> api.Workspace:
-    """Caravaggio and Picasso are erased; tests add exports to it."""
-    home = tmp_path_factory.mktemp("erased")
-    shutil.copyfile(database, home / "registry.db")
-    workspace = api.open_workspace(Settings(home, "miniature", None))
-    api.register_base(workspace, steps=2)
-    api.erase(workspace, ["Caravaggio", "Picasso"])
-    return workspace
-
-
 def export(workspace: api.Workspace, target: Path, **options: object) -> api.ExportResult:
     plan = api.plan_composition(workspace, api.Selection(without=["Picasso"]))
     return api.export_composition(workspace, plan, target, **options)

@@ -23,20 +23,8 @@ from shiftreg.api.values import Progress, ignore_progress
 from shiftreg.checkpoints.merged import single_file_state
 from shiftreg.errors import IntegrityError, InvalidInputError
 from shiftreg.rounding import residual
-from shiftreg.settings import Settings
 
 LAYER_KEY = "attn2.to_k.weight"
-
-
-@pytest.fixture(scope="module")
-def erased(tmp_path_factory: pytest.TempPathFactory, database: Path) -> api.Workspace:
-    """Caravaggio and Picasso are erased; tests only export."""
-    home = tmp_path_factory.mktemp("home")
-    shutil.copyfile(database, home / "registry.db")
-    workspace = api.open_workspace(Settings(home, "miniature", None))
-    api.register_base(workspace, steps=2)
-    api.erase(workspace, ["Caravaggio", "Picasso"])
-    return workspace
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
@@ -12,20 +11,8 @@ from safetensors.torch import load_file
 
 from shiftreg import api, miniature, pipelines
 from shiftreg.errors import InvalidInputError, NotFoundError
-from shiftreg.settings import Settings
 
 QUICK = {"iterations": 1, "pool_size": 1, "batch_size": 1}
-
-
-@pytest.fixture(scope="module")
-def erased(tmp_path_factory: pytest.TempPathFactory, database: Path) -> api.Workspace:
-    """Caravaggio and Picasso are erased; tests only export."""
-    home = tmp_path_factory.mktemp("home")
-    shutil.copyfile(database, home / "registry.db")
-    workspace = api.open_workspace(Settings(home, "miniature", None))
-    api.register_base(workspace, steps=2)
-    api.erase(workspace, ["Caravaggio", "Picasso"])
-    return workspace
 
 
 @pytest.mark.parametrize(

@@ -13,13 +13,13 @@ import torch
 from shiftreg import api
 from shiftreg.checks import Check
 from shiftreg.errors import IntegrityError, InvalidInputError, NotFoundError
+from tests.worlds import Worlds
 
 
 @pytest.fixture
-def erased(workspace: api.Workspace) -> api.Workspace:
+def erased(home: Path, worlds: Worlds) -> api.Workspace:
     """Caravaggio is erased."""
-    api.erase(workspace, ["Caravaggio"])
-    return workspace
+    return worlds.open(home, "Caravaggio")
 
 
 @pytest.fixture

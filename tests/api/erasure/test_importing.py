@@ -16,6 +16,7 @@ from shiftreg.checkpoints import file_digest
 from shiftreg.compose import merged_weights
 from shiftreg.errors import CapacityError, IncompatibleError, InvalidInputError
 from shiftreg.settings import Settings
+from tests.worlds import Worlds
 
 
 @pytest.fixture
@@ -143,7 +144,7 @@ def load(path: Path) -> dict[str, Tensor]:
 
 
 def test_a_whole_erased_checkpoint_comes_back_as_the_shift_that_made_it(
-    workspace: api.Workspace, tmp_path: Path, database: Path
+    workspace: api.Workspace, tmp_path: Path, worlds: Worlds
 ) -> None:
     options = {"layers": "u", "iterations": 2, "pool_size": 4, "learning_rate": 1e-3}
     api.erase(workspace, ["Caravaggio"], method="esd", options=options)
@@ -153,11 +154,7 @@ def test_a_whole_erased_checkpoint_comes_back_as_the_shift_that_made_it(
     shipped = merged_weights(
         pipelines.parameters(workspace.pipeline.unet), plan_shifts(workspace, plan), torch.float16
     )
-    fresh = tmp_path / "fresh"
-    fresh.mkdir()
-    (fresh / "registry.db").write_bytes(database.read_bytes())
-    other = api.open_workspace(Settings(fresh, "miniature", None))
-    api.register_base(other, steps=2)
+    other = worlds.open(tmp_path / "fresh")
     foreign = api.read_import(other, target, "Caravaggio")
     assert foreign.form == "checkpoint"
     assert not any("attn2" in name for name in foreign.deltas)
@@ -192,7 +189,7 @@ def test_what_cannot_be_used_is_refused_and_nothing_is_registered(
 
 
 def test_an_adapter_of_a_base_of_the_same_shapes_is_refused(
-    workspace: api.Workspace, tmp_path: Path, database: Path
+    workspace: api.Workspace, tmp_path: Path, worlds: Worlds
 ) -> None:
     api.erase(workspace, ["Caravaggio"])
     file = tmp_path / "caravaggio.safetensors"
@@ -200,9 +197,7 @@ def test_an_adapter_of_a_base_of_the_same_shapes_is_refused(
         workspace, api.plan_adapter(workspace, file, api.Selection(only=["Caravaggio"]))
     )
     sibling = sibling_base(tmp_path / "sibling")
-    fresh = tmp_path / "fresh"
-    fresh.mkdir()
-    (fresh / "registry.db").write_bytes(database.read_bytes())
+    fresh = worlds.empty(tmp_path / "fresh")
     other = api.open_workspace(Settings(fresh, "sibling", None))
     api.register_base(other, str(sibling), name="sibling", steps=2)
     with pytest.raises(IncompatibleError, match=f"for base {workspace.base.digest[:12]}.*--base"):

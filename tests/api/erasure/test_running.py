@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from shiftreg.api.erasure.registering import register_shift
 from shiftreg.api.values import Progress
 from shiftreg.engines import Engine, InProcess, ProcessPool, RayCluster
 from shiftreg.errors import IncompleteError, StorageError
-from shiftreg.settings import Settings
+from tests.worlds import Worlds
 
 OPTIONS = {"iterations": 3, "pool_size": 8, "batch_size": 4}
 NAMES = ["Picasso", "Caravaggio", "Edvard Munch"]  # the last is new to the base
@@ -39,14 +38,9 @@ def digests(workspace: api.Workspace) -> dict[str, str]:
 
 
 @pytest.fixture
-def another(tmp_path: Path, database: Path) -> api.Workspace:
+def another(tmp_path: Path, worlds: Worlds) -> api.Workspace:
     """A workspace like the other one, with a registry of its own."""
-    home = tmp_path / "another"
-    home.mkdir()
-    shutil.copyfile(database, home / "registry.db")
-    workspace = api.open_workspace(Settings(home, "miniature", None))
-    api.register_base(workspace, steps=2)
-    return workspace
+    return worlds.open(tmp_path / "another")
 
 
 @pytest.mark.slow

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from shiftreg.api.evaluation.evaluating import UNNAMED
 from shiftreg.api.values import Evaluation, Progress
 from shiftreg.errors import InvalidInputError, NotFoundError
 from shiftreg.evaluation.scenes import Scene, SceneStep, read_scene
-from shiftreg.settings import Settings
+from tests.worlds import Worlds
 
 NAMES = ("Picasso", "Cezanne", "Kilian Eng")
 SCENE = Scene(
@@ -25,13 +24,9 @@ SCENE = Scene(
 
 
 @pytest.fixture(scope="module")
-def owner(tmp_path_factory: pytest.TempPathFactory, database: Path) -> api.Workspace:
+def owner(tmp_path_factory: pytest.TempPathFactory, worlds: Worlds) -> api.Workspace:
     """A workspace whose base generates in two steps."""
-    home = tmp_path_factory.mktemp("owner")
-    shutil.copyfile(database, home / "registry.db")
-    workspace = api.open_workspace(Settings(home, "miniature", None))
-    api.register_base(workspace, steps=2)
-    return workspace
+    return worlds.open(tmp_path_factory.mktemp("owner"))
 
 
 @pytest.fixture(scope="module")

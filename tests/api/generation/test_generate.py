@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import os
-import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -26,7 +25,7 @@ from shiftreg.errors import (
     NotFoundError,
     StorageError,
 )
-from shiftreg.settings import Settings
+from tests.worlds import Worlds
 
 # As the evaluation files of concept erasure look.
 PROMPTS = """,prompt,evaluation_seed,case_number
@@ -50,28 +49,11 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "images"
 
 
-def open_home(home: Path, database: Path) -> api.Workspace:
-    """The miniature in a new home; it generates in two steps."""
-    home.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(database, home / "registry.db")
-    workspace = api.open_workspace(Settings(home, "miniature", None))
-    api.register_base(workspace, steps=2)
-    return workspace
-
-
 # Generation changes nothing in a registry: all tests of the module may look at the same ones.
 @pytest.fixture(scope="module")
-def workspace(tmp_path_factory: pytest.TempPathFactory, database: Path) -> api.Workspace:
+def workspace(tmp_path_factory: pytest.TempPathFactory, worlds: Worlds) -> api.Workspace:
     """Nothing is erased."""
-    return open_home(tmp_path_factory.mktemp("plain"), database)
-
-
-@pytest.fixture(scope="module")
-def erased(tmp_path_factory: pytest.TempPathFactory, database: Path) -> api.Workspace:
-    """Caravaggio and Picasso are erased."""
-    workspace = open_home(tmp_path_factory.mktemp("erased"), database)
-    api.erase(workspace, ["Caravaggio", "Picasso"])
-    return workspace
+    return worlds.open(tmp_path_factory.mktemp("plain"))
 
 
 def pixels(path: Path) -> np.ndarray:
@@ -281,9 +263,9 @@ def test_another_file_of_prompts_is_refused_and_force_replaces_all(
 
 
 def test_shifts_that_changed_meanwhile_are_noticed(
-    home: Path, database: Path, prompts: Path, folder: Path
+    home: Path, worlds: Worlds, prompts: Path, folder: Path
 ) -> None:
-    workspace = open_home(home, database)
+    workspace = worlds.open(home)
     api.generate_images(workspace, prompts, folder)
     api.erase(workspace, ["Picasso"])
     with pytest.raises(AlreadyExistsError, match=r"'active' was composition .* by now"):

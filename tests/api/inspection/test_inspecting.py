@@ -17,8 +17,8 @@ from shiftreg.api.erasure.registering import register_shift
 from shiftreg.api.inspection.inspecting import Inspection, inspect_file
 from shiftreg.checkpoints.merged import single_file_state
 from shiftreg.errors import IntegrityError, InvalidInputError, NotFoundError
-from shiftreg.settings import Settings
 from shiftreg.shift import ConceptShift
+from tests.worlds import Worlds
 
 KEY = "model.diffusion_model.input_blocks.3.1.transformer_blocks.0.attn2.to_k.weight"
 OTHER_KEY = "model.diffusion_model.input_blocks.0.0.weight"
@@ -32,13 +32,9 @@ def register(workspace: api.Workspace, shift: ConceptShift) -> None:
 
 
 @pytest.fixture(scope="module")
-def erased(tmp_path_factory: pytest.TempPathFactory, database: Path) -> api.Workspace:
+def erased(tmp_path_factory: pytest.TempPathFactory, worlds: Worlds) -> api.Workspace:
     """Picasso is erased, and Caravaggio in two versions; inspecting changes nothing of it."""
-    home = tmp_path_factory.mktemp("home")
-    shutil.copyfile(database, home / "registry.db")
-    workspace = api.open_workspace(Settings(home, "miniature", None))
-    api.register_base(workspace, steps=2)
-    api.erase(workspace, ["Caravaggio", "Picasso"])
+    workspace = worlds.open(tmp_path_factory.mktemp("home"), "Caravaggio", "Picasso")
     draw = torch.Generator().manual_seed(0)
     first = workspace.shift_of("Caravaggio", 1)
     moved = {

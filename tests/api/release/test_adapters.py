@@ -11,6 +11,7 @@ import pytest
 
 from shiftreg import api
 from shiftreg.settings import Settings
+from tests.worlds import Worlds
 
 
 def with_policy(workspace: api.Workspace, **policy: Any) -> api.Workspace:
@@ -20,9 +21,9 @@ def with_policy(workspace: api.Workspace, **policy: Any) -> api.Workspace:
 
 
 @pytest.fixture
-def shop(workspace: api.Workspace, signing_key: Path) -> api.Workspace:
+def shop(home: Path, worlds: Worlds, signing_key: Path) -> api.Workspace:
     """Caravaggio is erased, and there is a key to sign with."""
-    api.erase(workspace, ["Caravaggio"])
+    workspace = worlds.open(home, "Caravaggio")
     return replace(workspace, settings=replace(workspace.settings, signing_key=signing_key))
 
 

@@ -19,6 +19,7 @@ from shiftreg.errors import IntegrityError, InvalidInputError, NotFoundError, St
 from shiftreg.keys import load_public_key
 from shiftreg.settings import Settings
 from shiftreg.verification import Check
+from tests.worlds import Worlds
 
 
 def make_key(folder: Path, name: str, *options: str) -> Path:
@@ -42,16 +43,11 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def shop(tmp_path_factory: pytest.TempPathFactory, keys: Path, database: Path) -> api.Workspace:
+def shop(tmp_path_factory: pytest.TempPathFactory, keys: Path, worlds: Worlds) -> api.Workspace:
     """A registry with Caravaggio erased, whose owner has a key; tests only add to it."""
     home = tmp_path_factory.mktemp("shop") / "home"
-    home.mkdir()
-    shutil.copyfile(database, home / "registry.db")
-    settings = Settings(home, "miniature", None, signing_key=keys / "ours.pem")
-    workspace = api.open_workspace(settings)
-    api.register_base(workspace, steps=2)
-    api.erase(workspace, ["Caravaggio"])
-    return workspace
+    worlds.open(home, "Caravaggio")
+    return api.open_workspace(Settings(home, "miniature", None, signing_key=keys / "ours.pem"))
 
 
 @pytest.fixture(scope="module")

@@ -10,12 +10,12 @@ import pytest
 
 from shiftreg import api
 from shiftreg.api.report import records
+from tests.worlds import Worlds
 
 
 @pytest.fixture
-def erased(workspace: api.Workspace) -> api.Workspace:
-    api.erase(workspace, ["Caravaggio"], reason="request 17")
-    return workspace
+def erased(home: Path, worlds: Worlds) -> api.Workspace:
+    return worlds.open(home, "Caravaggio", reason="request 17")
 
 
 def test_a_shift_names_its_origin(erased: api.Workspace) -> None:

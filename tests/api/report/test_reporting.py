@@ -11,12 +11,13 @@ from mlflow import MlflowClient
 from shiftreg import api
 from shiftreg.checkpoints import file_digest
 from shiftreg.errors import AlreadyExistsError, InvalidInputError, NotFoundError
+from tests.worlds import Worlds
 
 
 @pytest.fixture
-def erased(workspace: api.Workspace) -> api.Workspace:
+def erased(home: Path, worlds: Worlds) -> api.Workspace:
     """Caravaggio is erased; Van Gogh was, and generates again."""
-    api.erase(workspace, ["Caravaggio", "Van Gogh"], reason="request 17")
+    workspace = worlds.open(home, "Caravaggio", "Van Gogh", reason="request 17")
     api.restore(workspace, ["Van Gogh"], reason="licence 3")
     return workspace
 

@@ -13,14 +13,14 @@ from shiftreg.api.report import stored_reports
 from shiftreg.api.trail.measured import ACTIONS
 from shiftreg.attacks.results import AttackReport
 from shiftreg.evaluation.results import Evaluation
+from tests.worlds import Worlds
 
 OTHER = "a" * 64
 
 
 @pytest.fixture
-def erased(workspace: api.Workspace) -> api.Workspace:
-    api.erase(workspace, ["Caravaggio"])
-    return workspace
+def erased(home: Path, worlds: Worlds) -> api.Workspace:
+    return worlds.open(home, "Caravaggio")
 
 
 def keep(

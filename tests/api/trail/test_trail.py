@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -15,16 +14,16 @@ from shiftreg import api
 from shiftreg.audit import Cause
 from shiftreg.errors import AlreadyExistsError, InvalidInputError, NotFoundError
 from shiftreg.settings import Settings
+from tests.worlds import Worlds
 
 FORMULA = '=HYPERLINK("http://example.org")'
 
 
 @pytest.fixture(scope="module")
-def released(tmp_path_factory: pytest.TempPathFactory, database: Path) -> api.Workspace:
+def released(tmp_path_factory: pytest.TempPathFactory, worlds: Worlds) -> api.Workspace:
     """Two erasures, a release with both, one that spares the first, and its restoration."""
     home = tmp_path_factory.mktemp("trail") / "home"
-    home.mkdir()
-    shutil.copyfile(database, home / "registry.db")
+    worlds.empty(home)
     workspace = api.open_workspace(Settings(home, "miniature", None), request="C-17")
     api.register_base(workspace, steps=1)
     api.erase(workspace, ["Caravaggio", "Picasso"], reason=FORMULA)
