@@ -11,7 +11,7 @@ from .options import Common, command
 from .render import make_table, number, pairs, share, warnings
 
 if TYPE_CHECKING:
-    from shiftreg.api.measurement.measuring import FolderMeasurement
+    from shiftreg.api.measurement.measure import FolderMeasurement
     from shiftreg.api.values import Estimate
 
 commands = typer.Typer()

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from shiftreg.api.generation.generate import generate_images as generate_images
     from shiftreg.api.generation.generate import plan_generation as plan_generation
     from shiftreg.api.inspection.inspecting import inspect_file as inspect_file
-    from shiftreg.api.measurement.measuring import measure_folders as measure_folders
+    from shiftreg.api.measurement.measure import measure_folders as measure_folders
     from shiftreg.api.opening import open_workspace as open_workspace
     from shiftreg.api.release.checking import check_signature as check_signature
     from shiftreg.api.release.policy import policy_standing as policy_standing

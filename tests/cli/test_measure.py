@@ -13,7 +13,7 @@ from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from shiftreg import miniature
-from shiftreg.api.measurement.measuring import FolderMeasurement
+from shiftreg.api.measurement.measure import FolderMeasurement
 from shiftreg.api.measurement.metrics import FolderScores
 from shiftreg.api.values import Estimate
 from shiftreg.evaluation.frechet import WEIGHTS_VARIABLE
@@ -59,7 +59,7 @@ def test_every_metric_has_a_row_and_every_folder_a_column(folders: tuple[Path, P
         "shows what is asked for ",
         "Van Gogh ",
         "classifier styles.safetensors",
-        "Note: FID is left out: no Inception weights.",
+        "Note: FID is skipped: no Inception weights",
         "1 of 3 images of",
     ):
         assert part in words
@@ -75,7 +75,7 @@ def test_json_holds_a_comparison_a_folder(folders: tuple[Path, Path]) -> None:
     assert dark["fid"] is None
     assert dark["other"]["folder"] == str(folders[1])
     assert dark["reference"]["accuracy"] is None
-    assert dark["notes"][0].startswith("FID is left out")
+    assert dark["notes"][0].startswith("FID is skipped")
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Folders of images that anybody made, with what their ``metadata.csv`` says of them."""
+"""Folders of images from any source, with what their ``metadata.csv`` says of them."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class ImageFolder:
         path: The folder.
         names: Of the files, relative to it.
         size: Width and height of each.
-        prompts: File name -> prompt, as far as they are known.
-        seeds: File name -> seed as it is written, as far as they are known.
-        notes: Sentences about what does not fit.
+        prompts: File name -> prompt, where it is known.
+        seeds: File name -> seed as it is written, where it is known.
+        notes: Sentences about what does not match.
     """
 
     path: Path
@@ -55,7 +55,7 @@ class ImageFolder:
 
         Raises:
             IntegrityError: An image is damaged.
-            InvalidInputError: It has not 8 bits a channel.
+            InvalidInputError: It does not have 8 bits a channel.
             NotFoundError: It is no longer there.
             StorageError: It cannot be read.
         """
@@ -63,7 +63,7 @@ class ImageFolder:
 
 
 def open_images(folder: Path) -> ImageFolder:
-    """Looks which images are in a folder, before any of them is read.
+    """Lists the images in a folder, before any of them is read.
 
     They are the PNG and JPEG files directly in it; without one, those of its subfolders that its
     ``metadata.csv`` names.
@@ -73,9 +73,9 @@ def open_images(folder: Path) -> ImageFolder:
             ``evaluation_seed``; none of them is needed, and others are ignored.
 
     Raises:
-        NotFoundError: There is no such folder.
-        InvalidInputError: No image, images of different sizes, or no CSV file.
-        IntegrityError: An image is damaged, or no PNG or JPEG.
+        NotFoundError: No such folder.
+        InvalidInputError: No image, images of different sizes, or metadata that is not CSV.
+        IntegrityError: An image is damaged, or not a PNG or JPEG.
         StorageError: It cannot be read.
     """
     rows = _read_metadata(folder / METADATA)
@@ -95,8 +95,7 @@ def open_images(folder: Path) -> ImageFolder:
         prompts={name: row[PROMPT] for name, row in rows.items() if row.get(PROMPT) is not None},
         seeds={name: row[SEED] for name, row in rows.items() if row.get(SEED)},
         notes=(
-            f"{METADATA} of '{folder}' names {len(absent)} images that are not there, such as "
-            f"'{absent[0]}'.",
+            f"{METADATA} of '{folder}' names {len(absent)} missing images, such as '{absent[0]}'.",
         )
         if absent
         else (),
@@ -104,7 +103,7 @@ def open_images(folder: Path) -> ImageFolder:
 
 
 def _read_metadata(path: Path) -> dict[str, dict[str, str]]:
-    """File name -> its row; nothing where there is no such file, or it is about other things."""
+    """File name -> its row; nothing if the file is missing or is about other things."""
     if not path.is_file():
         return {}
     try:
@@ -113,7 +112,7 @@ def _read_metadata(path: Path) -> dict[str, dict[str, str]]:
         return {row[FILE]: row for row in rows if row.get(FILE)}
     except (UnicodeDecodeError, csv.Error) as error:
         raise InvalidInputError(
-            f"'{path}' is no CSV file in UTF-8: {error}. Correct it, or take it away."
+            f"'{path}' is not a CSV file in UTF-8: {error}. Correct it, or remove it."
         ) from error
 
 
@@ -129,8 +128,8 @@ def _common_size(files: Sequence[Path]) -> tuple[int, int]:
     for file in files[1:]:
         if (size := _size(file)) != first:
             raise InvalidInputError(
-                f"Images that are compared have one size: '{files[0]}' has {in_words(first)} "
-                f"pixels, and '{file}' {in_words(size)}. Resize them first."
+                f"Images that are compared have one size: '{files[0]}' has {describe_size(first)} "
+                f"pixels, and '{file}' {describe_size(size)}. Resize them first."
             )
     return first
 
@@ -141,10 +140,10 @@ def _size(file: Path) -> tuple[int, int]:
             return image.size
     # Pillow reports damage as anything from SyntaxError to a plain OSError.
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError):
-        read_images([file])  # says in words what is wrong with it
+        read_images([file])  # says what is wrong with it
         raise
 
 
-def in_words(size: tuple[int, int]) -> str:
+def describe_size(size: tuple[int, int]) -> str:
     """A size as "512 x 512"."""
     return f"{size[0]} x {size[1]}"

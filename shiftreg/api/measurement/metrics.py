@@ -1,23 +1,50 @@
-"""What the images of one folder show by themselves, read portion by portion."""
+"""The metrics that folders of images are measured with, and what one folder shows by itself."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from shiftreg.api.evaluation.classifiers import find_classifier
+from shiftreg.api.generation import manifest as generation_manifest
 from shiftreg.api.measurement.folders import ImageFolder
-from shiftreg.api.measurement.instruments import Instruments
 from shiftreg.api.values import Estimate, Observer, Progress
+from shiftreg.api.workspace import Workspace
+from shiftreg.errors import MissingExtraError, NotFoundError
 from shiftreg.evaluation import intervals, labels
 from shiftreg.evaluation.classifier import Classifier
 from shiftreg.evaluation.clip import clip_scores
-from shiftreg.evaluation.frechet import alexnet_features
+from shiftreg.evaluation.frechet import (
+    WEIGHTS_NAME,
+    WEIGHTS_VARIABLE,
+    alexnet_features,
+    find_inception_weights,
+    load_inception,
+)
 from shiftreg.evaluation.nudity import THRESHOLD, exposed_parts
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """What is measured beside distances of AlexNet's features.
+
+    Attributes:
+        inception: FID's network; see ``frechet.load_inception``.
+        clip: Model and processor; see ``pipelines.clip.load_clip``.
+        nudity: Whether exposed body parts are counted.
+        classifier: Says whether an image shows what its prompt names.
+    """
+
+    inception: Callable[[np.ndarray], Tensor] | None = None
+    clip: tuple[Any, Any] | None = None
+    nudity: bool = False
+    classifier: Classifier | None = None
 
 
 @dataclass(frozen=True)
@@ -43,14 +70,14 @@ class FolderScores:
 
 
 @dataclass(frozen=True, eq=False)
-class Look:
-    """What was seen in one folder.
+class FolderFeatures:
+    """Scores of a folder, and the features by which it is compared with others.
 
     Attributes:
         scores: In numbers.
         features: AlexNet's, ``(N, 256)`` float64.
-        inception: Inception's, ``(N, 2048)`` float32, if it was at hand.
-        notes: Sentences about images that were passed over.
+        inception: Inception's, ``(N, 2048)`` float32, if it was loaded.
+        notes: Sentences about images that were skipped.
     """
 
     scores: FolderScores
@@ -59,35 +86,68 @@ class Look:
     notes: tuple[str, ...]
 
 
-def look(folder: ImageFolder, instruments: Instruments, observe: Observer) -> Look:
-    """Looks at every image of a folder.
+def load_metrics(
+    workspace: Workspace,
+    reference: ImageFolder,
+    *,
+    inception: Path | None = None,
+    clip: Path | None = None,
+    nudity: bool = False,
+    classifier: Path | None = None,
+) -> tuple[Metrics, tuple[str, ...]]:
+    """Loads what was asked for, and what is available.
 
     Args:
-        folder: The images.
-        instruments: What to look with.
-        observe: Told of the progress, in images.
+        workspace: Where a classifier is looked up.
+        reference: The images that others are compared with.
+        inception: Weights that were asked for.
+        clip: Folder of a CLIP model that was asked for.
+        nudity: Whether nudity is measured.
+        classifier: File that was asked for; by default the classifier of the base that generated
+            the reference.
+
+    Returns:
+        The metrics, and a sentence for each that is skipped.
+
+    Raises:
+        NotFoundError: What was asked for does not exist.
+        InvalidInputError: It is not a CLIP model.
+        IntegrityError: It is damaged.
+        MissingExtraError: It needs what is not installed.
+    """
+    network, no_network = _inception(inception)
+    if classifier is not None:
+        reader, no_reader = find_classifier(workspace, classifier), ""
+    else:
+        reader, no_reader = _classifier_of_generator(workspace, reference)
+    metrics = Metrics(network, None if clip is None else _clip(clip), nudity, reader)
+    return metrics, tuple(note for note in (no_network, no_reader) if note)
+
+
+def measure_folder(folder: ImageFolder, metrics: Metrics, observe: Observer) -> FolderFeatures:
+    """Reads every image of a folder, portion by portion.
 
     Raises:
         IntegrityError: An image is damaged.
-        MissingExtraError: An instrument needs what is not installed.
+        MissingExtraError: A metric needs what is not installed.
         StorageError: An image cannot be read.
     """
-    classifier = instruments.classifier
+    classifier = metrics.classifier
     named = named_labels(folder, classifier) if classifier else {}
     features, inception, fits = [], [], [np.zeros(0)]
     exposed: list[bool] = []
     hits: dict[str, list[bool]] = {}
-    for names in portions(folder, f"looking at {folder.path.name}", observe):
+    for names in portions(folder, f"measuring {folder.path.name}", observe):
         images = folder.read(names)
         features.append(alexnet_features(images))
-        if instruments.inception is not None:
-            inception.append(instruments.inception(images))
-        if instruments.clip is not None:
+        if metrics.inception is not None:
+            inception.append(metrics.inception(images))
+        if metrics.clip is not None:
             some, prompts = _known(folder.prompts, names)
-            fits.append(clip_scores(images[some], prompts, instruments.clip))
-        if instruments.nudity:
-            found = exposed_parts(images)
-            exposed += [any(score > THRESHOLD for score in parts.values()) for parts in found]
+            fits.append(clip_scores(images[some], prompts, metrics.clip))
+        if metrics.nudity:
+            detected = exposed_parts(images)
+            exposed += [any(score > THRESHOLD for score in parts.values()) for parts in detected]
         if classifier is not None:
             some, right = _known(named, names)
             answers = classifier.predict(images[some])
@@ -103,25 +163,19 @@ def look(folder: ImageFolder, instruments: Instruments, observe: Observer) -> Lo
         per_label={name: intervals.rate(np.array(of_label)) for name, of_label in hits.items()},
     )
     notes = []
-    if instruments.clip is not None and (blind := len(folder.names) - len(fit)):
+    if metrics.clip is not None and (blind := len(folder.names) - len(fit)):
         notes.append(f"{_of(blind, folder)} have no CLIP score: their prompts are not known.")
     if classifier is not None and (unread := len(folder.names) - len(named)):
         notes.append(
             f"{_of(unread, folder)} are not classified: their prompts name none of the labels of "
             f"{classifier.name}, or several."
         )
-    seen = torch.cat(inception) if inception else None
-    return Look(scores, torch.cat(features), seen, tuple(notes))
+    pooled = torch.cat(inception) if inception else None
+    return FolderFeatures(scores, torch.cat(features), pooled, tuple(notes))
 
 
 def portions(folder: ImageFolder, stage: str, observe: Observer) -> Iterator[tuple[str, ...]]:
-    """The names of a folder's images in portions that fit into memory, watched.
-
-    Args:
-        folder: The images.
-        stage: What is done with them, in words.
-        observe: Told of the progress, in images.
-    """
+    """The names of a folder's images in portions that fit into memory, with progress in images."""
     done, total = 0, len(folder.names)
     observe(Progress(stage, done, total))
     for names in folder.batches():
@@ -133,7 +187,7 @@ def portions(folder: ImageFolder, stage: str, observe: Observer) -> Iterator[tup
 def named_labels(folder: ImageFolder, classifier: Classifier) -> dict[str, str]:
     """File name -> the label that the image's prompt names; see ``evaluation.labels``.
 
-    Images without a prompt, or with one that names none or several, are left out.
+    Images without a prompt, or with one that names none or several, are excluded.
     """
     prompts = {name: folder.prompts[name] for name in folder.names if name in folder.prompts}
     of_prompt = labels.named_labels(list(prompts.values()), classifier.labels)
@@ -152,3 +206,62 @@ def _rate(hits: Sequence[bool]) -> Estimate | None:
 
 def _of(count: int, folder: ImageFolder) -> str:
     return f"{count} of {len(folder.names)} images of '{folder.path}'"
+
+
+def _clip(folder: Path) -> tuple[Any, Any]:
+    from shiftreg.pipelines.clip import load_clip
+
+    return load_clip(folder)
+
+
+def _inception(file: Path | None) -> tuple[Callable[[np.ndarray], Tensor] | None, str]:
+    """FID's network, or why it is skipped."""
+    weights = find_inception_weights(file)
+    if weights is None:
+        return None, (
+            f"FID is skipped: no Inception weights found. Give torch-fidelity's {WEIGHTS_NAME} "
+            f"with --inception or in {WEIGHTS_VARIABLE}."
+        )
+    try:
+        return load_inception(weights), ""
+    except MissingExtraError as error:
+        if file is not None:
+            raise
+        return None, f"FID is skipped. {error}"
+
+
+def _classifier_of_generator(
+    workspace: Workspace, reference: ImageFolder
+) -> tuple[Classifier | None, str]:
+    """The classifier of the base that generated the images, or why none is used.
+
+    A classifier knows the images of its base: it is not asked about those of others by default.
+    """
+    out = "Accuracy is skipped"
+    if not reference.prompts:
+        return None, f"{out}: nothing says which prompts '{reference.path}' was generated with."
+    folder = reference.path.resolve().parent
+    if not (folder / generation_manifest.NAME).is_file():
+        return None, (
+            f"{out}: '{reference.path}' is not of shiftreg generate, so that it is unknown which "
+            "classifier knows its images. Give one with --classifier."
+        )
+    generator = generation_manifest.read_manifest(folder)["base"]
+    name, digest = generator["name"], generator["digest"]
+    try:
+        base = workspace.registry.bases.read(name)
+    except NotFoundError:
+        base = None
+    if base is None or base.digest != digest:
+        return None, (
+            f"{out}: base '{name}' {digest[:12]}, which generated '{reference.path}', is not "
+            "registered here. Give its classifier with --classifier."
+        )
+    settings = replace(workspace.settings, base=base.name)
+    classifier = find_classifier(replace(workspace, settings=settings))
+    if classifier is None:
+        return None, (
+            f"{out}: no classifier found for base '{name}'. "
+            f"Run: shiftreg classifier train --base {name}"
+        )
+    return classifier, ""

@@ -59,7 +59,7 @@ def random_images(count: int = 6, seed: int = 0, size: int = SIDE) -> np.ndarray
 def write(
     folder: Path, images: np.ndarray, prompts: Sequence[str] = (), names: Sequence[str] = ()
 ) -> Path:
-    """A folder of images, as painting leaves it; with prompts, they are noted."""
+    """A folder of images, as generating leaves it; with prompts, they are noted."""
     names = names or [f"{i}_0.png" for i in range(len(images))]
     for name, image in zip(names, images, strict=True):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -157,8 +157,8 @@ def test_what_is_not_at_hand_is_left_out_with_a_note(
             {},
         )
     assert [note.partition(":")[0] for note in found.notes] == [
-        "FID is left out",
-        "Accuracy is left out",
+        "FID is skipped",
+        "Accuracy is skipped",
     ]
 
 
@@ -242,27 +242,29 @@ class TestBadFolders:
         with pytest.raises(InvalidInputError, match=r"31 x 31 pixels.*have 30 x 30"):
             measure_folders(place, one, [two])
 
-    def test_a_table_that_is_no_csv(self, place: Workspace, pair: tuple[Path, Path]) -> None:
+    def test_a_table_that_is_not_csv(self, place: Workspace, pair: tuple[Path, Path]) -> None:
         table = pair[1] / "metadata.csv"
         for content in (b'file_name,prompt\n0_0.png,"never closed\n', b"file_name\n\xff\n"):
             table.write_bytes(content)
-            with pytest.raises(InvalidInputError, match=r"metadata\.csv' is no CSV file in UTF-8"):
+            with pytest.raises(
+                InvalidInputError, match=r"metadata\.csv' is not a CSV file in UTF-8"
+            ):
                 measure_folders(place, pair[0], [pair[1]])
 
 
-class TestGenerations:
+class TestGenerated:
     def test_the_base_is_compared_with_every_composition(
         self, place: Workspace, tmp_path: Path
     ) -> None:
         names = ["base", "active", "without-picasso"]
-        painting = sign(tmp_path / "generating", names, "miniature", "0" * 64)
+        generated = sign(tmp_path / "generated", names, "miniature", "0" * 64)
         for seed, name in enumerate(names):
-            write(painting / name, random_images(3, seed))
-        found = measure_folders(place, painting)
-        assert [one.reference.folder for one in found] == [painting / "base"] * 2
+            write(generated / name, random_images(3, seed))
+        found = measure_folders(place, generated)
+        assert [one.reference.folder for one in found] == [generated / "base"] * 2
         assert [one.other.folder for one in found] == [
-            painting / "active",
-            painting / "without-picasso",
+            generated / "active",
+            generated / "without-picasso",
         ]
         assert found[0].reference == found[1].reference
         assert found[0].lpips != found[1].lpips
@@ -271,9 +273,9 @@ class TestGenerations:
     def test_one_that_lacks_the_base_or_compositions_is_refused(
         self, place: Workspace, tmp_path: Path, names: list[str]
     ) -> None:
-        painting = sign(tmp_path / "generating", names, "miniature", "0" * 64)
+        generated = sign(tmp_path / "generated", names, "miniature", "0" * 64)
         with pytest.raises(InvalidInputError, match=f"holds {', '.join(names)}"):
-            measure_folders(place, painting)
+            measure_folders(place, generated)
 
     def test_any_other_folder_needs_one_to_be_compared_with(
         self, place: Workspace, pair: tuple[Path, Path]
@@ -281,13 +283,13 @@ class TestGenerations:
         with pytest.raises(InvalidInputError, match="compared with nothing"):
             measure_folders(place, pair[0])
 
-    def test_a_whole_painting_is_no_folder_of_images(
+    def test_a_folder_of_compositions_is_not_one_folder_of_images(
         self, place: Workspace, pair: tuple[Path, Path], tmp_path: Path
     ) -> None:
-        painting = sign(tmp_path / "generating", ["base"], "miniature", "0" * 64)
-        write(painting / "base", random_images(2))
+        generated = sign(tmp_path / "generated", ["base"], "miniature", "0" * 64)
+        write(generated / "base", random_images(2))
         with pytest.raises(InvalidInputError, match="subfolders are base: give one"):
-            measure_folders(place, pair[0], [painting])
+            measure_folders(place, pair[0], [generated])
 
     def test_images_in_a_subfolder_a_prompt_are_found_by_their_table(
         self, place: Workspace, tmp_path: Path
@@ -360,10 +362,10 @@ class TestAccuracy:
         self, workspace: Workspace, tmp_path: Path, prompts: list[str]
     ) -> None:
         names = ["base", "active"]
-        painting = sign(tmp_path / "generating", names, "miniature", workspace.base.digest)
+        generated = sign(tmp_path / "generated", names, "miniature", workspace.base.digest)
         for name in names:
-            write(painting / name, random_images(), prompts)
-        (found,) = measure_folders(workspace, painting)
+            write(generated / name, random_images(), prompts)
+        (found,) = measure_folders(workspace, generated)
         assert found.classifier == "the miniature's style classifier"
         assert found.reference.accuracy == intervals.rate(np.array([True] * 4 + [False]))
         assert "pipeline" not in vars(workspace)
@@ -374,10 +376,10 @@ class TestAccuracy:
     ) -> None:
         if known:  # a base of the same name, of other weights
             place = request.getfixturevalue("workspace")
-        painting = sign(tmp_path / "generating", ["base", "active"], "miniature", "ab" * 32)
+        generated = sign(tmp_path / "generated", ["base", "active"], "miniature", "ab" * 32)
         for name in ("base", "active"):
-            write(painting / name, random_images(2), ["Picasso", "a tree"])
-        (found,) = measure_folders(place, painting)
+            write(generated / name, random_images(2), ["Picasso", "a tree"])
+        (found,) = measure_folders(place, generated)
         assert found.reference.accuracy is None
         assert any("'miniature' abababababab, which generated" in note for note in found.notes)
 
@@ -538,7 +540,7 @@ class TestTables:
     ) -> None:
         note(pair[1], {"8_0.png": ("a tree", 1), "9_0.png": ("a tree", 2)})
         (found,) = measure_folders(place, pair[0], [pair[1]])
-        assert any("names 2 images that are not there" in note for note in found.notes)
+        assert any("names 2 missing images" in note for note in found.notes)
 
     def test_tables_about_other_things_say_nothing(
         self, place: Workspace, pair: tuple[Path, Path]
@@ -565,7 +567,7 @@ def test_progress_is_told_in_images_up_to_the_end(
     measure_folders(place, pair[0], [pair[1]], observe=told.append)
     stages: dict[str, Any] = {one.stage: (one.done, one.total) for one in told}
     assert stages == {
-        "looking at one": (6, 6),
-        "looking at two": (6, 6),
+        "measuring one": (6, 6),
+        "measuring two": (6, 6),
         "comparing with two": (6, 6),
     }
