@@ -24,12 +24,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import tenacity
 import torch
 
 from shiftreg import api, miniature
 from shiftreg.api.erasure.registering import register_shift
 from shiftreg.errors import NotFoundError
-from shiftreg.registry import lock, patience
+from shiftreg.registry import lock
 from shiftreg.settings import Settings
 from shiftreg.shift import ConceptShift
 
@@ -145,9 +146,9 @@ class Writer:
 def work(settings: Settings, number: int, folder: Path, start: Any, seconds: float) -> None:
     """What a process does: waits for the others, opens the registry, works, writes its reports."""
     torch.set_num_threads(1)
-    slept = {"database": Counting(), "turns": Counting()}
-    patience.time = slept["database"]  # type: ignore[attr-defined]
-    lock.time = slept["turns"]  # type: ignore[attr-defined]
+    slept = {"database": Counting(), "lock": Counting()}
+    tenacity.nap.time = slept["database"]  # type: ignore[attr-defined]
+    lock.time = slept["lock"]  # type: ignore[attr-defined]
     outcome: dict[str, Any] = {"reports": []}
     start.wait()
     try:

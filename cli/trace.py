@@ -13,7 +13,7 @@ from .render import STATE_STYLES, make_table, pairs, short, warnings
 
 if TYPE_CHECKING:
     from shiftreg.api.trail.evidence import EvidenceResult
-    from shiftreg.api.trail.whereabouts import Whereabouts
+    from shiftreg.api.trail.exports import ConceptExports
 
 commands = typer.Typer()
 FILE_STYLES = {"unchanged": "green", "changed": "bold red", "missing": "red"}
@@ -33,7 +33,7 @@ def where(common: Common, concept: ConceptArgument, *, no_files: LookOption = Fa
     from shiftreg import api
 
     with common.progress() as observe:
-        found = api.find_shift(workspace, concept, look=not no_files, observe=observe)
+        found = api.exports_of(workspace, concept, look=not no_files, observe=observe)
     common.show(found, render_exports(found))
 
 
@@ -65,28 +65,28 @@ def evidence(
     common.show(result, render_evidence(result))
 
 
-def render_exports(found: "Whereabouts") -> RenderableType:
+def render_exports(found: "ConceptExports") -> RenderableType:
     """The exports that contain or lack a concept's shift, a row each."""
     now = Text(safe(f"{found.concept}: {found.now} in the default composition"))
-    if not found.places:
+    if not found.exports:
         return Group(now, Text("No export is on record."))
     rows = (
         (
-            Text(safe(place.state), style=STATE_STYLES.get(place.state, "")),
-            place.words,
-            place.created[:19].replace("T", " "),
-            place.actor,
+            Text(safe(export.state), style=STATE_STYLES.get(export.state, "")),
+            export.statement,
+            export.created[:19].replace("T", " "),
+            export.actor,
             Text(
-                safe(f"on {place.host}" if place.file == "elsewhere" else place.file),
-                style=FILE_STYLES.get(place.file, ""),
+                safe(f"on {export.host}" if export.file == "elsewhere" else export.file),
+                style=FILE_STYLES.get(export.file, ""),
             ),
-            place.path,
-            short(place.digest),
+            export.path,
+            short(export.digest),
         )
-        for place in found.places
+        for export in found.exports
     )
     columns = "Concept", "Described", "Written", "Who", "File", "Path", "Digest"
-    silent = [place.name for place in found.places if not place.in_trail]
+    silent = [export.name for export in found.exports if not export.in_trail]
     remarks = [f"The audit trail has no event for {', '.join(silent)}."] if silent else []
     return Group(now, make_table(*columns, rows=rows), *warnings(remarks))
 

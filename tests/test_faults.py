@@ -21,7 +21,7 @@ from typer.testing import CliRunner, Result
 
 from shiftreg import api
 from shiftreg.errors import StorageError
-from shiftreg.registry import Registry, patience
+from shiftreg.registry import Shifts, store
 from shiftreg.settings import Settings
 from shiftreg_cli.main import app
 
@@ -80,7 +80,7 @@ def test_a_database_that_stays_locked_is_named(
 ) -> None:
     _ = workspace.base
     api.erase(workspace, ["Caravaggio"])
-    monkeypatch.setattr(patience, "PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(store, "PATIENCE_SECONDS", 0.1)
     monkeypatch.setattr("mlflow.store.db.utils.sql", Hurried())  # which waits for 20 s
     with (
         writing_elsewhere(workspace.settings.home),
@@ -184,7 +184,7 @@ def test_a_clock_that_goes_back_is_remarked_and_no_damage(
     workspace: api.Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     api.erase(workspace, ["Caravaggio"])
-    for module in ("shiftreg.audit.events", "shiftreg.audit.intents"):
+    for module in ("shiftreg.audit.events", "shiftreg.audit.write_ahead"):
         monkeypatch.setattr(f"{module}.datetime", Earlier)
     api.restore(workspace, ["Caravaggio"], reason="licence")
     _, erased, restored = workspace.audit.events()
@@ -212,9 +212,9 @@ def test_an_interrupted_change_is_completed_whatever_the_clock_says(
         raise Killed
 
     with monkeypatch.context() as patched, pytest.raises(Killed):
-        for module in ("shiftreg.audit.events", "shiftreg.audit.intents"):
+        for module in ("shiftreg.audit.events", "shiftreg.audit.write_ahead"):
             patched.setattr(f"{module}.datetime", Earlier)
-        patched.setattr(Registry, "activate", killed)
+        patched.setattr(Shifts, "activate", killed)
         api.erase(workspace, ["Caravaggio"])
     workspace = api.open_workspace(workspace.settings)
     assert versions(workspace) == ["Caravaggio@2"]

@@ -40,7 +40,7 @@ def story(workspace: api.Workspace) -> list[str]:
 
 @pytest.fixture
 def link(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Link]:
-    """A way to the server that can be cut; nobody waits long for it, or for a lost turn."""
+    """A way to the server that can be cut; nobody waits long for it, or for a lost lock."""
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.setattr(lock, "LEASE_SECONDS", 1.0)
     link = Link(server.uri)
@@ -172,7 +172,7 @@ def test_a_command_that_is_cut_off_made_its_change_or_did_not(
         assert files(folder) == before
         assert workspace.audit.verify().valid
         assert is_whole(workspace)
-        assert not workspace.intents.exist()
+        assert not workspace.write_ahead.exist()
 
 
 @pytest.mark.parametrize(("nth", "is_made"), [(1, False), (2, True)], ids=["version", "event"])

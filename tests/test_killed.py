@@ -93,9 +93,9 @@ def test_no_kill_leaves_the_registry_in_between(workspace: api.Workspace, tmp_pa
         sys.stdout.write(f"{' '.join(words)}\n")
         before = workspace.audit.events()
         met = _killed(words, home, folder, chance)
-        # Opening it settles what was announced; nothing else is needed to be before or after.
+        # Opening it settles every write-ahead record; nothing else is needed to be before or after.
         workspace = api.open_workspace(Settings(home, "miniature", None))
-        assert not any((home / "intents").glob("*"))
+        assert not any((home / "write-ahead").glob("*"))
         told = workspace.audit.events()[len(before) :]
         completed = any("completed" in event.details for event in told)
         afterwards = "completed" if completed else "after" if told else "before"
@@ -188,8 +188,8 @@ def _killed(words: list[str], home: Path, folder: Path, chance: random.Random) -
             return "had ended" if process.returncode in (0, 1) else "was refused"
     if process.returncode != -signal.SIGKILL:
         return "had ended"
-    if any((home / "intents").glob("*.json")):
-        return "announced"
+    if any((home / "write-ahead").glob("*.json")):
+        return "recorded ahead"
     return "had written" if _state(home, folder) != state else "had written nothing"
 
 
@@ -197,7 +197,7 @@ def _state(*folders: Path) -> dict[str, int]:
     """What lies in folders, but for locks, which are taken for reading, too."""
     found = {}
     home = folders[0]
-    for folder in (*folders, home / "intents", home / "bases"):
+    for folder in (*folders, home / "write-ahead", home / "bases"):
         for entry in os.scandir(folder) if folder.is_dir() else ():
             with suppress(FileNotFoundError):  # a draft that has its name by now
                 is_work = entry.is_file() or folder.name == "bases"

@@ -63,9 +63,9 @@ if TYPE_CHECKING:
     from shiftreg.api.trail.checking import verify_trail as verify_trail
     from shiftreg.api.trail.checking import write_checkpoint as write_checkpoint
     from shiftreg.api.trail.evidence import write_evidence as write_evidence
+    from shiftreg.api.trail.exports import exports_of as exports_of
     from shiftreg.api.trail.timeline import events_csv as events_csv
     from shiftreg.api.trail.timeline import list_events as list_events
-    from shiftreg.api.trail.whereabouts import find_shift as find_shift
     from shiftreg.api.values import CompositionPlan as CompositionPlan
     from shiftreg.api.workspace import Workspace as Workspace
     from shiftreg.audit import AuditEvent as AuditEvent

@@ -1,8 +1,8 @@
 """Changes of the registry, each with its event in the audit trail, whatever happens in between.
 
-A change is announced, made, told to the audit trail, and no longer announced. A command that is
-killed leaves the announcement; :mod:`shiftreg.api.recovery` then completes the change or takes it
-back.
+A write-ahead record is written, the change made, its event recorded, and the write-ahead record
+removed. A command that is killed leaves that record; :mod:`shiftreg.api.recovery` then completes
+the change or takes it back.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from typing import Any
 
 from shiftreg.api.workspace import Workspace
 
-INTENT = "intent"
-"""The detail of an event that names the announcement it completes."""
+WRITE_AHEAD = "write_ahead"
+"""The detail of an event that names the write-ahead record that it completes."""
 
 
 @dataclass
@@ -33,17 +33,17 @@ class Change:
     digests: dict[str, str]
     details: dict[str, Any]
     _append: Callable[[], object]
-    _is_told: bool = False
+    _is_recorded: bool = False
 
-    def tell(self) -> None:
-        """Tells the audit trail now, once; else it is told at the end of the block."""
-        if not self._is_told:
+    def record(self) -> None:
+        """Records the event now, once; else that is done at the end of the block."""
+        if not self._is_recorded:
             self._append()
-            self._is_told = True
+            self._is_recorded = True
 
 
 def appearing(path: Path, word: str) -> dict[str, str]:
-    """What a single file announces, so that it can be told whether it appeared.
+    """What is written ahead of a single file, so that recovery can see whether it appeared.
 
     Args:
         path: Where it will be.
@@ -53,7 +53,7 @@ def appearing(path: Path, word: str) -> dict[str, str]:
 
 
 def placing(target: Path, family: Iterable[Path]) -> dict[str, Any]:
-    """What an export announces, so that it can be taken back: its files, and which were there."""
+    """What is written ahead of an export, to take it back: its files, and which were there."""
     paths = [path.absolute() for path in (target, *family)]
     return {
         "paths": [str(path) for path in paths],
@@ -73,17 +73,17 @@ def change(
     details: Mapping[str, Any] | None = None,
     recovery: Mapping[str, Any] | None = None,
 ) -> Iterator[Change]:
-    """Makes a change within the block, and tells the audit trail at its end.
+    """Makes a change within the block, and records its event at the end.
 
     Args:
-        workspace: Where.
+        workspace: Whose registry is changed.
         action: What is done; see ``recovery.RECOVERIES`` for what can be completed.
         base: Name of the base.
         concepts: Names of the concepts.
         reason: Why.
         digests: What is made or used, as far as it is known.
         details: Anything else, as far as it is known.
-        recovery: What else is needed to find out how far an interrupted change came.
+        recovery: What else is needed to find out how far an interrupted change got.
 
     Yields:
         What the event will say.
@@ -100,20 +100,20 @@ def change(
         "digests": dict(digests or {}),
         "details": dict(details or {}),
     }
-    announced = {
+    ahead = {
         "event": event,
         "recovery": dict(recovery or {}),
         "cause": asdict(workspace.audit.cause),
         "actor": workspace.audit.who(),
         "after": workspace.audit.store.last_place(),
     }
-    with workspace.intents.announced(action, announced) as intent:
-        event["details"][INTENT] = intent.identity
+    with workspace.write_ahead.recorded(action, ahead) as record:
+        event["details"][WRITE_AHEAD] = record.identity
         made = Change(
             event["digests"], event["details"], lambda: workspace.audit.append(action, **event)
         )
         yield made
-        made.tell()
+        made.record()
 
 
 @contextmanager

@@ -83,13 +83,13 @@ def delete(
     if not reason.strip():
         raise InvalidInputError("Deleting needs a reason, for the audit trail. Give --reason TEXT.")
     registry = workspace.registry
-    # What speaks against it is looked up in the turn of the deletion: nobody comes between.
+    # Objections are looked up under the same lock: nobody changes anything in between.
     with registry.lock():
         found = _found(workspace, reference, composition)
         planned = _planned(workspace, found)
         if planned.objections and not force:
             raise InvalidInputError(f"{' '.join(planned.objections)} To delete it anyway: --force")
-        digests = {"base": workspace.base.digest, "record": found.seal}
+        digests = {"base": workspace.base.digest, "record": found.record_digest}
         if isinstance(found, ShiftVersion):
             digests["shift"] = found.digest
             details: dict[str, Any] = {"version": found.version, "active": found.active}

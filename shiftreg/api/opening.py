@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 
 from shiftreg.api.workspace import Workspace
-from shiftreg.audit import AuditLog, Cause, FileEvents, Intents, Signer, current_actor
+from shiftreg.audit import AuditLog, Cause, FileEvents, Signer, WriteAheadLog, current_actor
 from shiftreg.keys import load_signing_key
 from shiftreg.registry import BaseRecord, open_registry
 from shiftreg.settings import Settings
@@ -46,9 +46,9 @@ def open_workspace(
         signer,
         cache(lambda: registry.account() or current_actor()),
     )
-    intents = Intents(settings.home / "intents")
-    workspace = Workspace(settings, registry, audit, intents, _register_miniature)
-    if intents.exist() and not registry.is_read_only:
+    write_ahead = WriteAheadLog(settings.home / "write-ahead")
+    workspace = Workspace(settings, registry, audit, write_ahead, _register_miniature)
+    if write_ahead.exist() and not registry.is_read_only:
         from shiftreg.api.recovery import recover  # which reads weights: most have no need of it
 
         recover(workspace)

@@ -1,7 +1,7 @@
 """What a killed command left half-done: completed where the change was made, else taken back.
 
-For each announced change: if the registry has it, the audit trail is told now; if not, nothing is
-told, and whatever it had written is taken away. Either way the registry is as after or as before.
+For each write-ahead record: if the registry has the change, its event is recorded now; if not, no
+event is, and whatever had been written is removed. The registry is as after, or as before.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from shiftreg.api.changes import INTENT
+from shiftreg.api.changes import WRITE_AHEAD
 from shiftreg.api.release.papers import paper_digests
-from shiftreg.api.trail.measured import told
+from shiftreg.api.trail.measurements import told
 from shiftreg.api.workspace import Workspace
-from shiftreg.audit import AuditEvent, Cause, Intent
+from shiftreg.audit import AuditEvent, Cause, WriteAheadRecord
 from shiftreg.checkpoints import file_digest
 from shiftreg.checkpoints.atomic import forget_replaced, take_back
 from shiftreg.checkpoints.export import checkpoint_digest
@@ -29,10 +29,10 @@ class Unsettled:
     """A change whose command is gone.
 
     Attributes:
-        after: Number of the last event before it was announced. Not a time: clocks go back.
-        event: What the audit trail will be told, as far as it was known.
-        recovery: What else was announced.
-        events: What the audit trail says.
+        after: Number of the last event before it began. Not a time: clocks go back.
+        event: What its event will say, as far as it was known.
+        recovery: What else was written down.
+        events: The audit trail.
     """
 
     after: int
@@ -48,40 +48,40 @@ def recover(workspace: Workspace) -> tuple[str, ...]:
         One sentence a change that was completed.
 
     Raises:
-        StorageError: The disk or the server refuses; the announcements then stay.
+        StorageError: The disk or the server refuses; the records then stay.
     """
-    with workspace.intents.abandoned() as intents:
-        if not intents:
+    with workspace.write_ahead.abandoned() as records:
+        if not records:
             return ()
         with workspace.registry.lock():
-            return _settled(workspace, intents)
+            return _settled(workspace, records)
 
 
-def _settled(workspace: Workspace, intents: Sequence[Intent]) -> tuple[str, ...]:
+def _settled(workspace: Workspace, records: Sequence[WriteAheadRecord]) -> tuple[str, ...]:
     events = workspace.audit.events()
-    known = {event.details.get(INTENT) for event in events}
+    known = {event.details.get(WRITE_AHEAD) for event in events}
     completed = []
-    for intent in intents:
-        settle = RECOVERIES.get(intent.action)
-        if intent.identity in known or settle is None:
+    for record in records:
+        settle = RECOVERIES.get(record.action)
+        if record.identity in known or settle is None:
             continue
-        values = intent.values
+        values = record.values
         event = dict(values["event"])
         after = values.get("after", events[-1].sequence if events else 0)
         unsettled = Unsettled(after, event, values["recovery"], events)
         if not settle(workspace, unsettled):
             continue
-        event["details"] |= {INTENT: intent.identity, "completed": "after an interruption"}
-        # It is told as it would have been: by whom, and why.
+        event["details"] |= {WRITE_AHEAD: record.identity, "completed": "after an interruption"}
+        # By whom and why, as it would have been recorded.
         trail = replace(workspace.audit, cause=Cause(**values["cause"]))
-        trail.append(intent.action, **event, actor=values["actor"])
+        trail.append(record.action, **event, actor=values["actor"])
         subject = ", ".join(event["concepts"]) or event["base"]
-        completed.append(f"An interrupted '{intent.action}' of {subject} was completed.")
+        completed.append(f"An interrupted '{record.action}' of {subject} was completed.")
     return tuple(completed)
 
 
 def _registered(workspace: Workspace, unsettled: Unsettled) -> bool:
-    """Whether there is a version that no event tells of; it is made active if it was to be."""
+    """Whether there is a version without an event; it is made active if it was to be."""
     event, events = unsettled.event, unsettled.events
     (concept,) = event["concepts"]
     known = {(e.base, e.concepts, e.details.get("version")) for e in events}
@@ -98,7 +98,7 @@ def _registered(workspace: Workspace, unsettled: Unsettled) -> bool:
     later = any(concept in e.concepts and e.sequence > unsettled.after for e in events)
     if event["details"]["active"] and not version.active and not later:
         workspace.registry.shifts.activate(event["base"], concept, version.version)
-    event["digests"]["record"] = version.seal
+    event["digests"]["record"] = version.record_digest
     event["details"]["version"] = version.version
     return True
 
@@ -131,7 +131,7 @@ def _initialised(workspace: Workspace, unsettled: Unsettled) -> bool:
     """Whether the base's record is the one that was to be kept."""
     with suppress(NotFoundError):
         record = workspace.registry.bases.read(unsettled.event["base"])
-        return record.seal == unsettled.event["digests"]["record"]
+        return record.record_digest == unsettled.event["digests"]["record"]
     return False
 
 
@@ -166,19 +166,19 @@ def _exported(workspace: Workspace, unsettled: Unsettled) -> bool:
         for composition in workspace.registry.compositions.all(event["base"])
         if composition.export_path == str(paths[0])
         and composition.digest == event["digests"]["composition"]
-        and composition.seal not in known
+        and composition.record_digest not in known
     ]
     found = checkpoint_digest(paths[0]) if paths[0].exists() else ""
     if new and new[-1].export_digest == found:
         event["digests"] |= {
             "export": new[-1].export_digest,
             "recipe": new[-1].recipe_digest,
-            "record": new[-1].seal,
+            "record": new[-1].record_digest,
             **paper_digests(paths[0]),
         }
         forget_replaced(paths[0])
         return True
-    for composition in new:  # its files were put back before it was told of
+    for composition in new:  # its files were put back before its event was recorded
         workspace.registry.remove_version(composition)
         workspace.registry.drop_run(composition.base, composition.run_id)
     # Another command may have exported to the same place since.

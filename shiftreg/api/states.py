@@ -101,7 +101,7 @@ def restore(workspace: Workspace, names: Sequence[str], *, reason: str) -> tuple
         )
     base, registry = workspace.base, workspace.registry
     found = [workspace.find(name) for name in names]
-    # What is active is read in the same turn, so that the event names the shift that was taken out.
+    # What is active is read under the same lock, so that the event names the shift taken out.
     with registry.lock():
         active = {version.concept: version for version in registry.shifts.active(base.name)}
         for name in found:

@@ -8,8 +8,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from shiftreg import miniature
-from shiftreg.api.base_at_hand import BaseAtHand
-from shiftreg.audit import AuditEvent, AuditLog, Intents
+from shiftreg.api.loaded_base import LoadedBase
+from shiftreg.audit import AuditEvent, AuditLog, WriteAheadLog
 from shiftreg.concepts import find_name, slug
 from shiftreg.errors import IntegrityError, NotFoundError
 from shiftreg.registry import BaseRecord, Registry, ShiftVersion
@@ -23,13 +23,13 @@ DELETE = "delete"
 
 
 @dataclass
-class Workspace(BaseAtHand):
+class Workspace(LoadedBase):
     """Settings with what they open; the base is loaded when it is first needed."""
 
     settings: Settings
     registry: Registry
     audit: AuditLog
-    intents: Intents
+    write_ahead: WriteAheadLog
     register_miniature: Callable[[Workspace], BaseRecord]
     _shifts: dict[str, ConceptShift] = field(default_factory=dict)
 

@@ -3,11 +3,11 @@
 from shiftreg.audit.checkpoint import Checkpoint
 from shiftreg.audit.events import GENESIS, AuditEvent, Draft
 from shiftreg.audit.file_events import FileEvents
-from shiftreg.audit.intents import Intent, Intents
 from shiftreg.audit.log import AuditLog, Cause, current_actor
 from shiftreg.audit.signatures import PublicKeys, Signer
 from shiftreg.audit.stores import Contents, Entry, EventStore
 from shiftreg.audit.verification import AuditReport
+from shiftreg.audit.write_ahead import WriteAheadLog, WriteAheadRecord
 
 __all__ = [
     "GENESIS",
@@ -21,9 +21,9 @@ __all__ = [
     "Entry",
     "EventStore",
     "FileEvents",
-    "Intent",
-    "Intents",
     "PublicKeys",
     "Signer",
+    "WriteAheadLog",
+    "WriteAheadRecord",
     "current_actor",
 ]

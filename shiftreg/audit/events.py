@@ -81,7 +81,7 @@ class AuditEvent:
     signature: str = ""
 
     @classmethod
-    def sealed(cls, **values: Any) -> AuditEvent:
+    def create(cls, **values: Any) -> AuditEvent:
         """Builds an event from all fields but digest and signature, and computes the digest.
 
         Raises:
@@ -164,13 +164,13 @@ class Draft:
     values: Mapping[str, Any]
     signer: Signs | None = None
 
-    def sealed(self, sequence: int, previous: str) -> AuditEvent:
+    def event(self, sequence: int, previous: str) -> AuditEvent:
         """The event at a place: dated now, with digest and, where there is a signer, signature.
 
         Raises:
             InvalidInputError: A value cannot be said in JSON.
         """
-        event = AuditEvent.sealed(
+        event = AuditEvent.create(
             **self.values,
             sequence=sequence,
             previous=previous,

@@ -167,7 +167,7 @@ def read_lines(content: bytes, name: str = "audit log") -> Contents:
 
 def _continued(draft: Draft, last: AuditEvent | None) -> AuditEvent:
     """The event that continues the last one."""
-    return draft.sealed(last.sequence + 1, last.digest) if last else draft.sealed(1, GENESIS)
+    return draft.event(last.sequence + 1, last.digest) if last else draft.event(1, GENESIS)
 
 
 def _repair(torn: bytes) -> dict[str, object]:

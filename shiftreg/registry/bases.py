@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Experiment
 
 RECORD = "base.json"
-SEAL = "shiftreg.record_sha256"
+RECORD_DIGEST = "shiftreg.record_sha256"
 
 
 class Bases(Section):
@@ -60,7 +60,7 @@ class Bases(Section):
             {
                 "shiftreg.kind": "base",
                 "shiftreg.digest": record.digest,
-                SEAL: record.seal,
+                RECORD_DIGEST: record.record_digest,
                 "mlflow.note.content": f"The base model `{record.name}`, from {record.source}.",
             },
         )
@@ -133,7 +133,7 @@ def _record_file(store: Store, run_id: str) -> Path:
 
     try:
         # With the run, not the experiment: record and digest are exchanged in one step.
-        seal = store.client.get_run(run_id).data.tags.get(SEAL)
+        seal = store.client.get_run(run_id).data.tags.get(RECORD_DIGEST)
     except MlflowException as error:
         if not is_missing(error):
             raise

@@ -1,11 +1,11 @@
-"""Turns: one client at a time changes what is active, and says so in the audit trail.
+"""A registry's lock: one client at a time changes what is active, and records the event of it.
 
 MLflow sets an alias to whatever the last writer says; it cannot compare first. So whoever changes
-one takes a turn: reads, changes, writes the event, and ends the turn. In a home of our own a lock
-on a file gives turns. A server gives them by the one thing that MLflow writes once and never
-again, a run's parameter: ``turn-N`` holds the token of whoever wrote it first, and ``end-N`` ends
-that turn. A turn whose holder died is ended by another one, which writes the same ``end-N``: only
-one of the two can, so that a holder who was thought dead learns of it.
+one holds the lock: reads, changes, writes the event, and releases it. In a home of our own it is a
+locked file. On a server it rests on the one thing that MLflow writes once and never again, a run's
+parameter: ``lock-N`` holds the token of whoever wrote it first, and ``release-N`` releases it. A
+lock whose holder died is released by another client, which writes the same ``release-N``: only one
+of the two can, so that a holder who was thought dead learns of it.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from shiftreg.registry.store import Store
 
 WAIT_SECONDS = 600.0
 LEASE_SECONDS = 150.0
-"""Longer than a change takes, even where its event finds no place for two minutes."""
+"""Longer than a change takes, even where its event loses races for two minutes."""
 POLL_SECONDS = 0.25
-TURNS_PER_RUN = 200
+LOCKS_PER_RUN = 200
 
-POINTER = "shiftreg-turns"
+POINTER = "shiftreg-lock"
 RUN_TAG = "shiftreg.run"
 NEXT_RUN = "next run: "
 
@@ -43,18 +43,18 @@ def lock(store: Store) -> Iterator[None]:
         store: The registry.
 
     Raises:
-        StorageError: Others took too long, or this turn did and another client has ended it.
+        StorageError: Others held it too long, or this client did and another one released it.
     """
     if store.is_own:
-        with _file_turn(store):
+        with _file_lock(store):
             yield
     else:
-        with _server_turn(store):
+        with _server_lock(store):
             yield
 
 
 @contextmanager
-def _file_turn(store: Store) -> Iterator[None]:
+def _file_lock(store: Store) -> Iterator[None]:
     file = FileLock(store.home / "changes.lock", timeout=WAIT_SECONDS)
     with translated_errors(store.uri):
         try:
@@ -71,53 +71,53 @@ def _file_turn(store: Store) -> Iterator[None]:
 
 
 @contextmanager
-def _server_turn(store: Store) -> Iterator[None]:
+def _server_lock(store: Store) -> Iterator[None]:
     with translated_errors(store.uri):
-        mine = _take(store)
+        mine = _acquire(store)
     try:
         yield
     except BaseException:
-        # What went wrong first is what to tell.
+        # The first error is the one to raise.
         with suppress(Exception):
-            _end(store, mine)
+            _release(store, mine)
         raise
     with translated_errors(store.uri):
-        is_mine = _end(store, mine)
+        is_mine = _release(store, mine)
     if not is_mine:
         raise StorageError(
             f"This change of {store.uri} took more than {LEASE_SECONDS:.0f} s, and another client "
-            "took its turn meanwhile. It was made; see whether both hold: shiftreg list"
+            "took the lock meanwhile. It was made; see whether both hold: shiftreg list"
         )
 
 
 @dataclass(frozen=True)
-class _Turn:
+class _Held:
     run_id: str
     number: int
     token: str
 
 
-def _take(store: Store) -> _Turn:
-    """Waits until nobody has a turn, and takes the next."""
+def _acquire(store: Store) -> _Held:
+    """Waits until nobody holds the lock, and takes it."""
     token = f"{socket.gethostname()[:100]} {uuid.uuid4().hex}"
     run_id = _first_run(store)
     began = since = time.monotonic()
     seen = None
     while True:
         cells = store.client.get_run(run_id).data.params
-        number = _last_turn(cells)
-        ended = cells.get(f"end-{number}") if number else ""
-        if ended is not None and ended.startswith(NEXT_RUN):
-            run_id = ended.removeprefix(NEXT_RUN)
+        number = _last_lock(cells)
+        released = cells.get(f"release-{number}") if number else ""
+        if released is not None and released.startswith(NEXT_RUN):
+            run_id = released.removeprefix(NEXT_RUN)
             continue
         now = time.monotonic()
-        if ended is not None:
-            if _write_once(store, run_id, f"turn-{number + 1}", token):
-                return _Turn(run_id, number + 1, token)
+        if released is not None:
+            if _write_once(store, run_id, f"lock-{number + 1}", token):
+                return _Held(run_id, number + 1, token)
         elif (run_id, number) != seen:
             seen, since = (run_id, number), now
         elif now - since > LEASE_SECONDS:
-            _write_once(store, run_id, f"end-{number}", f"given up by {token}")
+            _write_once(store, run_id, f"release-{number}", f"given up by {token}")
             continue
         if now - began > WAIT_SECONDS:
             raise StorageError(
@@ -127,18 +127,18 @@ def _take(store: Store) -> _Turn:
         time.sleep(random.uniform(POLL_SECONDS / 5, POLL_SECONDS))
 
 
-def _end(store: Store, mine: _Turn) -> bool:
-    """Ends a turn, and says whether it had not been ended by another."""
+def _release(store: Store, mine: _Held) -> bool:
+    """Releases the lock, and says whether no other client had done so."""
     value = mine.token
-    if is_last := mine.number >= TURNS_PER_RUN:
+    if is_last := mine.number >= LOCKS_PER_RUN:
         value = f"{NEXT_RUN}{_new_run(store)}"
-    ended = _write_once(store, mine.run_id, f"end-{mine.number}", value)
-    if ended and is_last:
+    released = _write_once(store, mine.run_id, f"release-{mine.number}", value)
+    if released and is_last:
         # A short cut: who finds the old run is led to the new one, too.
         with suppress(Exception):
             run_id = value.removeprefix(NEXT_RUN)
             store.client.set_registered_model_tag(POINTER, RUN_TAG, run_id)
-    return ended
+    return released
 
 
 def _write_once(store: Store, run_id: str, key: str, value: str) -> bool:
@@ -154,12 +154,12 @@ def _write_once(store: Store, run_id: str, key: str, value: str) -> bool:
     return True
 
 
-def _last_turn(cells: Mapping[str, str]) -> int:
-    return max((int(key[5:]) for key in cells if key.startswith("turn-")), default=0)
+def _last_lock(cells: Mapping[str, str]) -> int:
+    return max((int(key[5:]) for key in cells if key.startswith("lock-")), default=0)
 
 
 def _first_run(store: Store) -> str:
-    """The run that turns are written to, as all clients find it."""
+    """The run that locks are written to, as all clients find it."""
     from mlflow.exceptions import MlflowException
 
     client = store.client
@@ -173,8 +173,8 @@ def _first_run(store: Store) -> str:
     try:
         client.create_registered_model(
             POINTER,
-            tags={RUN_TAG: run_id, "shiftreg.kind": "turns"},
-            description="Whose turn it is to change what is active. Leave it to shiftreg.",
+            tags={RUN_TAG: run_id, "shiftreg.kind": "lock"},
+            description="Who may change what is active. Leave it to shiftreg.",
         )
     except MlflowException as error:
         if not is_taken(error):
@@ -198,7 +198,7 @@ def _new_run(store: Store) -> str:
         experiment = client.get_experiment_by_name(POINTER)
         assert experiment is not None
     run = client.create_run(
-        experiment.experiment_id, run_name="turns", tags={"shiftreg.kind": "turns"}
+        experiment.experiment_id, run_name="lock", tags={"shiftreg.kind": "lock"}
     )
     client.set_terminated(run.info.run_id)
     return str(run.info.run_id)

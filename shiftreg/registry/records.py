@@ -50,7 +50,7 @@ class BaseRecord:
         return canonical_json(asdict(self))
 
     @property
-    def seal(self) -> str:
+    def record_digest(self) -> str:
         """SHA-256 of the whole record: the audit trail keeps it, so that an edit is noticed."""
         return canonical_digest(asdict(self))
 
@@ -117,9 +117,9 @@ class ShiftVersion:
         return f"{self.concept}@{self.version}"
 
     @property
-    def seal(self) -> str:
+    def record_digest(self) -> str:
         """SHA-256 of all that never changes; the audit trail has it, so that edits show."""
-        return _seal(self, "active")
+        return _record_digest(self, "active")
 
 
 @dataclass(frozen=True)
@@ -163,9 +163,9 @@ class CompositionVersion:
     form: str = ""
 
     @property
-    def seal(self) -> str:
+    def record_digest(self) -> str:
         """SHA-256 of all that never changes; the audit trail has it, so that edits show."""
-        return _seal(self, "verification")
+        return _record_digest(self, "verification")
 
 
 @dataclass(frozen=True)
@@ -195,7 +195,7 @@ class Measurement:
     report_digest: str
 
 
-def _seal(record: ShiftVersion | CompositionVersion, changing: str) -> str:
+def _record_digest(record: ShiftVersion | CompositionVersion, changing: str) -> str:
     values = asdict(record)
     del values[changing]
     return canonical_digest(values)

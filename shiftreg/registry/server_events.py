@@ -1,9 +1,9 @@
 """ServerEvents: the audit trail's chain in MLflow, so that all who use a server share one.
 
 The events are the versions of one registered model. MLflow gives each version the next number,
-and no number twice: that makes :meth:`ServerEvents.add` a compare-and-swap. A writer seals its
-event for the number that it expects. If MLflow gives it a later one, somebody else was first: the
-version stays, void, and the event is sealed again for the next number.
+and no number twice: that makes :meth:`ServerEvents.add` a compare-and-swap. A writer makes
+its event for the number that it expects. If MLflow gives it a later one, somebody else was first:
+the version stays, void, and the event is made again for the next number.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class ServerEvents(Section):
         with self._one_at_a_time(), translated_errors(self.store.uri):
             while time.monotonic() < deadline:
                 number, previous = self._end()
-                event = draft.sealed(number, previous)
+                event = draft.event(number, previous)
                 if self._create(event) == number or self._arrived(event):
                     self.note_head(event.sequence, event.digest)
                     return event
@@ -64,8 +64,8 @@ class ServerEvents(Section):
                 time.sleep(random.uniform(0.0, wait))
                 wait = min(2 * wait, LONGEST_WAIT)
         raise StorageError(
-            f"The audit trail in {self.store.uri} is written to by so many that there was no "
-            f"turn within {RACE_SECONDS} s. Try again."
+            f"The audit trail in {self.store.uri} is written to by so many that this event "
+            f"lost every race for {RACE_SECONDS} s. Try again."
         )
 
     def contents(self) -> Contents:

@@ -11,14 +11,13 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 from filelock import FileLock, Timeout
 
 from shiftreg.addresses import without_secret
 from shiftreg.errors import InvalidInputError, StorageError
 from shiftreg.registry.failures import translated_errors
-from shiftreg.registry.patience import patient
 from shiftreg.registry.server import (
     LIMITS,
     check_address,
@@ -33,6 +32,13 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 T = TypeVar("T")
 
+PATIENCE_SECONDS = 60.0
+CONFLICTS = (
+    # SQLite: two transactions had read, and both want to write. Waiting inside one would not help.
+    "database is locked",
+    # MLflow numbers a new version by reading the highest, and gives up when others were quicker.
+    "Giving up after",
+)
 LOCK_SECONDS = 600
 BUSY_SECONDS = 20.0
 
@@ -108,6 +114,31 @@ def connect(home: Path, tracking_uri: str | None = None, *, reading: bool = Fals
 
         client = patient(MlflowClient(uri, registry_uri=uri))
         return Store(client, home, without_secret(uri), not tracking_uri, is_read_only)
+
+
+def patient(client: MlflowClient) -> MlflowClient:
+    """MLflow's client, whose methods try again where somebody else was writing.
+
+    Both conflicts are raised after the transaction was rolled back, so that nothing is done twice.
+    """
+    return cast("MlflowClient", _Patient(client))
+
+
+class _Patient:
+    def __init__(self, client: MlflowClient) -> None:
+        from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
+
+        self._client = client
+        self._retrying = Retrying(
+            retry=retry_if_exception(lambda error: any(sign in str(error) for sign in CONFLICTS)),
+            stop=stop_after_delay(PATIENCE_SECONDS),
+            wait=wait_random_exponential(0.02, max=1.0),
+            reraise=True,
+        )
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self._client, name)
+        return functools.partial(self._retrying, value) if callable(value) else value
 
 
 def _is_read_only(home: Path) -> bool:

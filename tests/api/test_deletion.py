@@ -49,13 +49,13 @@ def test_a_deleted_version_is_gone_and_its_story_stays(erased: api.Workspace) ->
         "made in error",
     )
     assert last.digests["shift"] == version.digest
-    assert last.digests["record"] == version.seal
+    assert last.digests["record"] == version.record_digest
     assert is_whole(erased)
 
     assert (state(erased).state, state(erased).deleted) == ("generates", (1,))
     history = api.show_concept(erased, "rembrandt").history
     assert [event["action"] for event in history] == ["erase", "restore", "delete"]
-    assert api.find_shift(erased, "Rembrandt").now == "generates"
+    assert api.exports_of(erased, "Rembrandt").now == "generates"
     assert len(api.list_events(erased, concept="Rembrandt")) == 3
 
     api.erase(erased, ["Rembrandt"])
@@ -85,9 +85,9 @@ def test_what_is_active_or_exported_is_refused_unless_forced(
     target.unlink()
     api.delete(erased, composition=1, reason="never released")
     assert is_whole(erased)
-    (place,) = api.find_shift(erased, "Rembrandt").places
-    assert (place.name, place.version) == (target.name, None)
-    assert "no longer in the registry" in place.words
+    (export,) = api.exports_of(erased, "Rembrandt").exports
+    assert (export.name, export.version) == (target.name, None)
+    assert "no longer in the registry" in export.statement
 
 
 def test_an_active_version_that_is_deleted_by_force_generates_again(

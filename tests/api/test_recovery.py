@@ -64,7 +64,7 @@ def test_an_erasure_is_completed_once_its_version_is_registered(
     assert last.details["version"] == 1
     assert last.details["completed"] == "after an interruption"
     assert last.digests["shift"] == version.digest
-    assert last.digests["record"] == version.seal
+    assert last.digests["record"] == version.record_digest
     assert api.examine_registry(workspace).healthy
 
     with monkeypatch.context() as patched, pytest.raises(Killed):
@@ -154,7 +154,7 @@ def test_a_verification_that_only_repeats_an_older_one_is_not_taken_for_it(
     assert api.examine_registry(workspace).healthy
 
 
-def test_an_announcement_stays_while_the_trail_cannot_be_written(
+def test_a_write_ahead_record_stays_while_the_trail_cannot_be_written(
     workspace: api.Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_args: Any, **_kwargs: Any) -> None:

@@ -27,7 +27,7 @@ def chain(count: int, salt: str = "") -> list[AuditEvent]:
     events: list[AuditEvent] = []
     for number in range(1, count + 1):
         events.append(
-            AuditEvent.sealed(
+            AuditEvent.create(
                 sequence=number,
                 time=f"2026-01-01T00:00:0{number}+00:00",
                 actor="someone",
@@ -152,7 +152,7 @@ def test_an_inserted_line_of_anything_is_found(position: int, line: bytes) -> No
 @given(st.integers(1, COUNT - 1))
 def test_a_fork_is_found_where_it_begins(shared: int) -> None:
     other = chain(COUNT, salt="x")
-    branch = AuditEvent.sealed(
+    branch = AuditEvent.create(
         **{
             name: getattr(other[shared], name)
             for name in AuditEvent.__dataclass_fields__
@@ -180,7 +180,7 @@ def test_a_torn_last_line_is_found(missing: int) -> None:
 def test_a_wrong_sequence_in_a_sound_chain_is_found() -> None:
     first = chain(1)[0]
     values = {n: getattr(first, n) for n in AuditEvent.__dataclass_fields__ if n != "digest"}
-    second = AuditEvent.sealed(**values | {"sequence": 5, "previous": first.digest})
+    second = AuditEvent.create(**values | {"sequence": 5, "previous": first.digest})
     content = joined([first.to_line().encode(), second.to_line().encode()])
     assert verify_chain(content).problems == ("line 2: event 5 where event 2 was expected",)
 
@@ -242,7 +242,7 @@ def sealed_at(sequence: int, previous: str, reason: str) -> AuditEvent:
     values = {n: getattr(first, n) for n in AuditEvent.__dataclass_fields__ if n != "digest"}
     time = f"2026-01-01T00:00:0{sequence}+00:00"
     changes = {"sequence": sequence, "previous": previous, "reason": reason, "time": time}
-    return AuditEvent.sealed(**values | changes)
+    return AuditEvent.create(**values | changes)
 
 
 RACED = raced_chain()

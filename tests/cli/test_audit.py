@@ -12,7 +12,7 @@ from rich.console import RenderableType
 from typer.testing import CliRunner, Result
 
 from shiftreg.api.trail.evidence import EvidenceResult
-from shiftreg.api.trail.whereabouts import Place, Whereabouts
+from shiftreg.api.trail.exports import ConceptExports, Export
 from shiftreg.audit import AuditLog, AuditReport, Cause, FileEvents
 from shiftreg_cli import audit, trace
 from shiftreg_cli.main import app
@@ -94,10 +94,10 @@ def test_no_output_holds_what_a_terminal_would_obey(log: AuditLog) -> None:
 
 
 def test_renderings_show_hostile_names_as_text(draw: Callable[[RenderableType], str]) -> None:
-    place: dict[str, Any] = dict.fromkeys(Place.__dataclass_fields__, HOSTILE)
+    export: dict[str, Any] = dict.fromkeys(Export.__dataclass_fields__, HOSTILE)
     values = (
         trace.render_exports(
-            Whereabouts(HOSTILE, HOSTILE, HOSTILE, (Place(**place | {"in_trail": False}),))
+            ConceptExports(HOSTILE, HOSTILE, HOSTILE, (Export(**export | {"in_trail": False}),))
         ),
         trace.render_evidence(
             EvidenceResult(HOSTILE, Path(HOSTILE), HOSTILE, 1, 1, HOSTILE, (HOSTILE,))

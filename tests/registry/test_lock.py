@@ -29,7 +29,7 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lock, "POLL_SECONDS", 0.01)
 
 
-def test_only_one_has_a_turn(store: Store) -> None:
+def test_only_one_holds_the_lock(store: Store) -> None:
     inside: list[int] = []
     most: list[int] = []
 
@@ -40,7 +40,7 @@ def test_only_one_has_a_turn(store: Store) -> None:
                 most.append(len(inside))
                 inside.remove(number)
 
-    with lock.lock(store):  # makes what turns are written to
+    with lock.lock(store):  # makes what locks are written to
         threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
         for thread in threads:
             thread.start()
@@ -50,7 +50,7 @@ def test_only_one_has_a_turn(store: Store) -> None:
     assert most == [1] * 20
 
 
-def test_a_failure_inside_ends_the_turn(store: Store) -> None:
+def test_a_failure_inside_releases_the_lock(store: Store) -> None:
     with pytest.raises(ValueError, match="mine"), lock.lock(store):
         raise ValueError("mine")
     with lock.lock(store):
@@ -71,7 +71,7 @@ def test_the_turn_of_who_died_is_ended_by_the_next(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = shared(home)
-    lock._take(store)  # and never ended
+    lock._acquire(store)  # and never ended
     monkeypatch.setattr(lock, "LEASE_SECONDS", 0.2)
     with lock.lock(store):
         pass
@@ -82,9 +82,9 @@ def test_who_was_only_slow_learns_that_another_had_the_turn(
 ) -> None:
     store = shared(home)
     monkeypatch.setattr(lock, "LEASE_SECONDS", 0.1)
-    with pytest.raises(StorageError, match="another client took its turn"), lock.lock(store):
-        another = lock._take(store)
-        assert lock._end(store, another)
+    with pytest.raises(StorageError, match="another client took the lock"), lock.lock(store):
+        another = lock._acquire(store)
+        assert lock._release(store, another)
 
 
 def test_turns_go_on_in_a_new_run_and_everybody_finds_it(
@@ -92,14 +92,14 @@ def test_turns_go_on_in_a_new_run_and_everybody_finds_it(
 ) -> None:
     store = shared(home)
     first = lock._first_run(store)
-    monkeypatch.setattr(lock, "TURNS_PER_RUN", 3)
+    monkeypatch.setattr(lock, "LOCKS_PER_RUN", 3)
     for _ in range(7):
         with lock.lock(store):
             pass
     assert lock._first_run(store) != first
     # Somebody who still knows the first run is led on from there.
     store.client.set_registered_model_tag(lock.POINTER, lock.RUN_TAG, first)
-    taken = lock._take(store)
+    taken = lock._acquire(store)
     assert taken.number == 2
     assert len(store.client.get_run(first).data.params) == 6
 

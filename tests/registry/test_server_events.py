@@ -101,8 +101,8 @@ class Interrupted(Draft):
 
     happens: Callable[[AuditEvent], object] = print
 
-    def sealed(self, sequence: int, previous: str) -> AuditEvent:
-        event = Draft(self.values).sealed(sequence, previous)
+    def event(self, sequence: int, previous: str) -> AuditEvent:
+        event = Draft(self.values).event(sequence, previous)
         self.happens(event)
         return event
 
@@ -188,7 +188,7 @@ def test_an_event_that_was_sealed_anew_breaks_the_next_link(
     log: AuditLog, client: MlflowClient, stranger: AuditLog
 ) -> None:
     events = write(log, 4)
-    forged = AuditEvent.sealed(**_values("erase"), sequence=2, previous=events[0].digest, time="")
+    forged = AuditEvent.create(**_values("erase"), sequence=2, previous=events[0].digest, time="")
     put(client, 2, forged.to_line())
     assert places(stranger.verify()) == [3]
     assert places(log.verify()) == [3]
@@ -230,7 +230,7 @@ def test_an_inserted_event_that_continues_an_older_one_is_a_fork(
 ) -> None:
     events = write(log, 3)
     own = client.get_model_version(NAME, "3")
-    forged = AuditEvent.sealed(**_values("erase"), sequence=4, previous=events[1].digest, time="9")
+    forged = AuditEvent.create(**_values("erase"), sequence=4, previous=events[1].digest, time="9")
     insert(client, own, forged.to_line())
     report = stranger.verify()
     assert places(report) == [4]

@@ -113,7 +113,7 @@ def register_base(
             workspace,
             "init",
             base=record.name,
-            digests={"base": record.digest, "record": record.seal},
+            digests={"base": record.digest, "record": record.record_digest},
             details={"source": record.source} | ({"single_file": origin} if origin else {}),
         ),
     ):

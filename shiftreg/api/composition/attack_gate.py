@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from shiftreg.api.trail.measured import doubt, on_record
+from shiftreg.api.trail.measurements import doubt, on_record
 from shiftreg.api.values import CompositionPlan, Estimate
 from shiftreg.api.workspace import Workspace
 from shiftreg.attacks.results import COMPOSITION, CONTROL, above_control

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from shiftreg import checkpoints, miniature
-from shiftreg.api.trail.measured import on_record
+from shiftreg.api.trail.measurements import on_record
 from shiftreg.api.values import CompositionPlan
 from shiftreg.api.workspace import Workspace
 from shiftreg.errors import InvalidInputError

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from shiftreg import pipelines
-from shiftreg.api.base_at_hand import BaseAtHand
 from shiftreg.api.composition.composing import plan_composition, plan_shifts
+from shiftreg.api.loaded_base import LoadedBase
 from shiftreg.api.selection import ACTIVE, Selection
 from shiftreg.api.values import CompositionPlan, GridResult, Observer, Progress, ignore_progress
 from shiftreg.api.workspace import Workspace
@@ -67,7 +67,7 @@ def before_and_after(workspace: Workspace, shift: ConceptShift, observe: Observe
     return save_samples(workspace.settings.home, shift, sample_rows(workspace, shift, observe))
 
 
-def sample_rows(place: BaseAtHand, shift: ConceptShift, observe: Observer) -> list[GridRow]:
+def sample_rows(place: LoadedBase, shift: ConceptShift, observe: Observer) -> list[GridRow]:
     """Generates a concept with and without one shift: a row a prompt, the same seeds in both."""
     base = place.base
     subject, another = (*base.subjects, *base.subjects)[:2]
@@ -91,7 +91,7 @@ def save_samples(home: Path, shift: ConceptShift, rows: Sequence[GridRow]) -> Pa
 
 
 def _rows(
-    place: BaseAtHand,
+    place: LoadedBase,
     prompts: Sequence[str],
     seeds: Sequence[int],
     shifts: Sequence[ConceptShift],

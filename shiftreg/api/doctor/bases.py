@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 
-from shiftreg.api.base_at_hand import base_folder
 from shiftreg.api.doctor.findings import Finding
+from shiftreg.api.loaded_base import base_folder
 from shiftreg.audit import AuditEvent
 from shiftreg.checkpoints import folder_digest
 from shiftreg.errors import NotFoundError, ShiftregError
@@ -78,7 +78,7 @@ def _story(base: BaseRecord, own: Sequence[AuditEvent]) -> Iterator[Finding]:
             "Compare the trail with a checkpoint of it: shiftreg audit verify. If the base is "
             "yours, register it again: shiftreg init",
         )
-    elif told[-1].digests.get("record", base.seal) != base.seal:
+    elif told[-1].digests.get("record", base.record_digest) != base.record_digest:
         yield Finding(
             "damage",
             subject,

@@ -177,7 +177,11 @@ def _told(workspace: Workspace, reason: str) -> Iterator[str]:
                 base=base.name,
                 concepts=(version.concept,),
                 reason=reason,
-                digests={"base": base.digest, "shift": version.digest, "record": version.seal},
+                digests={
+                    "base": base.digest,
+                    "shift": version.digest,
+                    "record": version.record_digest,
+                },
                 details={**found, "version": version.version, "active": version.active},
             )
             yield f"The audit trail was told of {version.reference}."
@@ -197,7 +201,7 @@ def _told(workspace: Workspace, reason: str) -> Iterator[str]:
                     "composition": composition.digest,
                     "export": composition.export_digest,
                     "recipe": composition.recipe_digest,
-                    "record": composition.seal,
+                    "record": composition.record_digest,
                 },
                 details={**found, "path": composition.export_path},
             )

@@ -57,7 +57,7 @@ def export_findings(
                 "Compare the trail with a checkpoint of it: shiftreg audit verify. If the export "
                 "is yours, say so: shiftreg doctor --repair",
             )
-        elif event.digests.get("record", composition.seal) != composition.seal:
+        elif event.digests.get("record", composition.record_digest) != composition.record_digest:
             yield Finding(
                 "damage",
                 subject,
@@ -101,7 +101,7 @@ def match_exports(
         and event.digests.get("record") not in deleted
     ]
     matched: dict[int, AuditEvent] = {}
-    for name, value in (("record", "seal"), ("export", "export_digest")):
+    for name, value in (("record", "record_digest"), ("export", "export_digest")):
         for composition in compositions:
             found = (e for e in left if e.digests.get(name) == getattr(composition, value))
             if composition.version not in matched and (event := next(found, None)):

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from shiftreg.api.doctor.findings import Finding
-from shiftreg.api.trail.measured import told
+from shiftreg.api.trail.measurements import told
 from shiftreg.audit import AuditEvent
 from shiftreg.registry import CompositionVersion
 from shiftreg.registry.examination import Entry
@@ -56,7 +56,7 @@ def _problem(
     last = events[-1]
     if not mark:
         # The same content may have been verified before it was exported to this place.
-        exported = [e.sequence for e in own if e.digests.get("record") == composition.seal]
+        exported = [e.sequence for e in own if e.digests.get("record") == composition.record_digest]
         is_later = bool(exported) and last.sequence > min(exported)
         return f"It lacks its verification, event {last.sequence}" if is_later else ""
     passed = last.details.get("passed")

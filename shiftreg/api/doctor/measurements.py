@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from shiftreg.api.doctor.findings import Finding
-from shiftreg.api.trail.measured import ACTIONS, contradictions, subject_of, told
+from shiftreg.api.trail.measurements import ACTIONS, contradictions, subject_of, told
 from shiftreg.audit import AuditEvent
 from shiftreg.errors import ShiftregError
 from shiftreg.registry import Registry

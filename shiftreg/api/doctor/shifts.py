@@ -134,7 +134,7 @@ def _story(version: ShiftVersion, event: AuditEvent | None) -> Iterator[Finding]
             f"{event.digests['shift'][:12]} was registered: it was deleted and made again.",
             "Restore the registry from a backup.",
         )
-    elif event.digests.get("record", version.seal) != version.seal:
+    elif event.digests.get("record", version.record_digest) != version.record_digest:
         yield Finding(
             "damage",
             version.reference,

@@ -10,13 +10,13 @@ from pathlib import Path
 from torch import Tensor
 
 from shiftreg import pipelines
-from shiftreg.api.base_at_hand import BaseAtHand, recorded_base
 from shiftreg.api.composition.samples import sample_rows
 from shiftreg.api.erasure.planning import require_capacity
 from shiftreg.api.erasure.preparing import PreparedErasure, prepare_erasure
 from shiftreg.api.erasure.shift_measures import measure_shift
 from shiftreg.api.erasure.surroundings import Surroundings
 from shiftreg.api.erasure.training_data import training_data, unfinished_work
+from shiftreg.api.loaded_base import LoadedBase, recorded_base
 from shiftreg.api.values import ErasurePlan, Observer
 from shiftreg.checkpoints import Unfinished
 from shiftreg.concepts import Concept
@@ -91,7 +91,7 @@ def find_shifts_anywhere(task: ErasureTask, tell: Callable[[object], None]) -> l
 
 
 def find_shifts(
-    place: BaseAtHand, task: ErasureTask, tell: Callable[[object], None]
+    place: LoadedBase, task: ErasureTask, tell: Callable[[object], None]
 ) -> list[FoundShift]:
     """Does a task: a shift for each of its concepts.
 
@@ -123,7 +123,7 @@ def find_shifts(
 
 
 def _erase(
-    place: BaseAtHand,
+    place: LoadedBase,
     prepared: Sequence[PreparedErasure],
     seed: int,
     unfinished: Unfinished,
@@ -145,7 +145,7 @@ def _erase(
 
 
 def _found(
-    place: BaseAtHand,
+    place: LoadedBase,
     prepared: PreparedErasure,
     erasure: Erasure,
     seed: int,
@@ -181,7 +181,7 @@ def _found(
 
 
 def _drift_bound(
-    place: BaseAtHand, plan: ErasurePlan, erasure: Erasure, protected_embeds: Tensor
+    place: LoadedBase, plan: ErasurePlan, erasure: Erasure, protected_embeds: Tensor
 ) -> dict[str, float]:
     """How far a shift may move what it protects; only where that is not exactly."""
     if "profile" not in plan.hyperparameters or not erasure.factors:

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from shiftreg import pipelines
-from shiftreg.api.base_at_hand import BaseAtHand
 from shiftreg.api.erasure.surroundings import Surroundings
+from shiftreg.api.loaded_base import LoadedBase
 from shiftreg.api.values import ErasurePlan
 from shiftreg.concepts import Concept, PromptPair, mentions
 from shiftreg.erasers import ClosedForm, Eraser, ErasureProblem, predict_capacity
@@ -37,7 +37,7 @@ class PreparedErasure:
 
 
 def prepare_erasure(
-    place: BaseAtHand,
+    place: LoadedBase,
     concept: Concept,
     eraser: Eraser,
     around: Surroundings,
@@ -132,7 +132,7 @@ def prepare_erasure(
 
 
 def _outlook(
-    place: BaseAtHand, concept: Concept, eraser: Eraser, problem: ErasureProblem
+    place: LoadedBase, concept: Concept, eraser: Eraser, problem: ErasureProblem
 ) -> tuple[dict[str, float], list[str]]:
     """What the method can be expected to reach, and what to mind about it."""
     capacity: dict[str, float] = {}

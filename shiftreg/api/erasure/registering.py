@@ -70,11 +70,11 @@ def register_shift(
             reason=reason,
             activate=False,
         )
-        # The file is kept by now: a turn is for what others must not come between.
+        # The file is kept by now: the lock is for the change and its event alone.
         with workspace.registry.lock():
             if activate:
                 version = workspace.registry.shifts.activate(base.name, shift.concept, version)
-            made.digests["record"] = version.seal
+            made.digests["record"] = version.record_digest
             made.details["version"] = version.version
-            made.tell()
+            made.record()
     return version

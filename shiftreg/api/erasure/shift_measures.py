@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from shiftreg import pipelines
-from shiftreg.api.base_at_hand import BaseAtHand
+from shiftreg.api.loaded_base import LoadedBase
 from shiftreg.compose import Composition, merged_weights
 from shiftreg.shift import ConceptShift
 from shiftreg.subspace import relative_change
@@ -13,7 +13,7 @@ from shiftreg.verification import separability_row
 
 
 def measure_shift(
-    place: BaseAtHand, shift: ConceptShift, protected_embeds: Tensor
+    place: LoadedBase, shift: ConceptShift, protected_embeds: Tensor
 ) -> dict[str, float]:
     """The size of a shift, and how far it moves what should not notice it.
 
@@ -40,7 +40,7 @@ def measure_shift(
     return metrics
 
 
-def disturbance(place: BaseAtHand, shift: ConceptShift, prompt_embeds: Tensor) -> list[float]:
+def disturbance(place: LoadedBase, shift: ConceptShift, prompt_embeds: Tensor) -> list[float]:
     """How far one shift moves each prompt, relative to its size.
 
     Of keys and values; of the noise predictions where a shift reaches layers that see the image,
@@ -60,7 +60,7 @@ def disturbance(place: BaseAtHand, shift: ConceptShift, prompt_embeds: Tensor) -
     return [max(pair) for pair in zip(row, moved, strict=True)]
 
 
-def noise_moved(place: BaseAtHand, shift: ConceptShift, prompt_embeds: Tensor) -> list[float]:
+def noise_moved(place: LoadedBase, shift: ConceptShift, prompt_embeds: Tensor) -> list[float]:
     """How far one shift, alone, moves the noise predictions of prompts ``(n, L, d_in)``."""
     alone = Composition.of(shift.base_digest, [shift])
     changed = merged_weights(pipelines.parameters(place.network), alone)

@@ -8,8 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from shiftreg import pipelines
-from shiftreg.api.base_at_hand import BaseAtHand
 from shiftreg.api.erasure.preparing import PreparedErasure
+from shiftreg.api.loaded_base import LoadedBase
 from shiftreg.api.values import Observer, Progress
 from shiftreg.checkpoints import Unfinished
 from shiftreg.concepts import slug
@@ -26,7 +26,7 @@ def unfinished_work(
 
 
 def training_data(
-    place: BaseAtHand,
+    place: LoadedBase,
     prepared: PreparedErasure,
     seed: int,
     unfinished: Unfinished,

@@ -80,8 +80,8 @@ def train_classifier(
         pretrained.pretrained_resnet18(classes=2, weights=weights)
     path = out or _own_place(workspace)
     generated = None
-    # The event is announced before the file appears, and told after it.
-    with ExitStack() as announced, atomic_file(path, overwrite=overwrite) as partial:
+    # Written ahead before the file appears, and recorded after it.
+    with ExitStack() as stack, atomic_file(path, overwrite=overwrite) as partial:
         if folder is None:
             prompts = class_prompts(workspace, concepts, seed)
             generated = generate_classes(workspace, prompts, images, seed, observe)
@@ -112,7 +112,7 @@ def train_classifier(
             },
             recovery=appearing(path, "classifier"),
         )
-        announced.enter_context(coming)
+        stack.enter_context(coming)
     if generated:
         generated.unfinished.discard()
     return ClassifierResult(

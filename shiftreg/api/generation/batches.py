@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from shiftreg import pipelines
-from shiftreg.api.base_at_hand import BaseAtHand, recorded_base
+from shiftreg.api.loaded_base import LoadedBase, recorded_base
 from shiftreg.compose import Composition, merged_weights
 from shiftreg.engines import Engine, InProcess
 from shiftreg.registry import BaseRecord
@@ -56,7 +56,7 @@ class Batch:
 
 
 def generate_batches(
-    place: BaseAtHand,
+    place: LoadedBase,
     batches: Sequence[Batch],
     engine: Engine,
     generated: Callable[[int, np.ndarray], None],
@@ -82,7 +82,7 @@ def generate_batches(
 
 @torch.no_grad()
 def generate_batch(
-    place: BaseAtHand, batch: Batch, _tell: Callable[[object], None] | None = None
+    place: LoadedBase, batch: Batch, _tell: Callable[[object], None] | None = None
 ) -> np.ndarray:
     """Generates one batch, uint8 ``(n, H, W, 3)``."""
     pipeline, network = place.pipeline, place.network

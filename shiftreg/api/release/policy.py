@@ -11,7 +11,7 @@ from shiftreg.api.composition.attack_gate import attack_checks
 from shiftreg.api.composition.composing import plan_composition
 from shiftreg.api.release.values import PolicyStanding
 from shiftreg.api.selection import ACTIVE, Selection
-from shiftreg.api.trail.measured import doubt, on_record
+from shiftreg.api.trail.measurements import doubt, on_record
 from shiftreg.api.values import CompositionPlan
 from shiftreg.api.workspace import Workspace
 from shiftreg.checks import Check

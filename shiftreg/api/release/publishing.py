@@ -86,11 +86,11 @@ class Publication:
         self._change.digests |= {
             "export": made.digest,
             "recipe": made.recipe_digest,
-            "record": version.seal,
+            "record": version.record_digest,
             **paper_digests(self.target),
         }
         self._change.details |= {**self.release.details(self.files), **(details or {})}
-        self._change.tell()
+        self._change.record()
 
 
 @contextmanager
@@ -133,8 +133,8 @@ def publication(
             digests={"base": plan.base_digest, "composition": plan.digest},
             details=said,
             recovery=placing(target, family),
-        ) as announced,
+        ) as recorded,
         checkpoints.placed_together(target, family, overwrite) as placement,
     ):
-        yield Publication(workspace, plan, target, form, reason, release, placement, announced)
+        yield Publication(workspace, plan, target, form, reason, release, placement, recorded)
     release.record()

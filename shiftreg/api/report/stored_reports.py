@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from shiftreg.api.trail.measured import doubt, on_record
+from shiftreg.api.trail.measurements import doubt, on_record
 from shiftreg.api.values import CompositionPlan
 from shiftreg.api.workspace import Workspace
 from shiftreg.errors import IntegrityError

@@ -11,9 +11,9 @@ from pathlib import Path
 from shiftreg import __version__
 from shiftreg.api.changes import appearing, change
 from shiftreg.api.trail.checking import verify_trail
+from shiftreg.api.trail.exports import ConceptExports, Export, exports_of
 from shiftreg.api.trail.stored_checks import attack_parts, verification_lines
 from shiftreg.api.trail.timeline import is_about
-from shiftreg.api.trail.whereabouts import Place, Whereabouts, find_shift
 from shiftreg.api.values import Observer, ignore_progress
 from shiftreg.api.workspace import Workspace
 from shiftreg.audit import AuditEvent, AuditReport
@@ -86,7 +86,7 @@ def write_evidence(
         workspace: Where.
         concept: Its name.
         path: Of the page.
-        look: Whether to compare exported files with their digests; see ``find_shift``.
+        look: Whether to compare exported files with their digests; see ``exports_of``.
         overwrite: Replace an existing page.
         observe: Told of the progress.
 
@@ -97,25 +97,25 @@ def write_evidence(
     """
     from shiftreg import checkpoints
 
-    # The event is announced before the page appears, and told after it.
-    with ExitStack() as announced, checkpoints.atomic_file(path, overwrite=overwrite) as partial:
-        places = find_shift(workspace, concept, look=look, observe=observe)
-        page, report = _page(workspace, places)
+    # Written ahead before the page appears, and recorded after it.
+    with ExitStack() as stack, checkpoints.atomic_file(path, overwrite=overwrite) as partial:
+        exports = exports_of(workspace, concept, look=look, observe=observe)
+        page, report = _page(workspace, exports)
         partial.write_text(render_evidence(page), encoding="utf-8")
         digest = checkpoints.file_digest(partial)
         if report.valid:  # nothing can continue a damaged trail, and the page says that it is
             coming = change(
                 workspace,
                 "evidence",
-                base=places.base,
-                concepts=(places.concept,),
+                base=exports.base,
+                concepts=(exports.concept,),
                 digests={"base": page.base_digest, "page": digest, "head": report.head},
                 details={"path": str(path.absolute())},
                 recovery=appearing(path, "page"),
             )
-            announced.enter_context(coming)
+            stack.enter_context(coming)
     return EvidenceResult(
-        concept=places.concept,
+        concept=exports.concept,
         path=path,
         digest=digest,
         events=len(page.events),
@@ -125,8 +125,8 @@ def write_evidence(
     )
 
 
-def _page(workspace: Workspace, places: Whereabouts) -> tuple[EvidencePage, AuditReport]:
-    base, name = workspace.base, places.concept
+def _page(workspace: Workspace, exports: ConceptExports) -> tuple[EvidencePage, AuditReport]:
+    base, name = workspace.base, exports.concept
     report, events = _trail(workspace, name)
     verifications, missing_verifications = verification_lines(workspace, name)
     attacks, missing_attacks = attack_parts(workspace, name)
@@ -137,7 +137,7 @@ def _page(workspace: Workspace, places: Whereabouts) -> tuple[EvidencePage, Audi
         base=base.name,
         base_digest=base.digest,
         concept=name,
-        now=places.now,
+        now=exports.now,
         requests=_references(events, "request"),
         licences=_references(events, "licence"),
         story=tuple((moment(event.time), _sentence(event, name)) for event in events),
@@ -145,7 +145,7 @@ def _page(workspace: Workspace, places: Whereabouts) -> tuple[EvidencePage, Audi
         verifications=verifications,
         attacks=attacks,
         notes=missing_verifications + missing_attacks,
-        releases=tuple(_release(place) for place in places.places),
+        releases=tuple(_release(export) for export in exports.exports),
         restorations=tuple(line for line in lines if line.action == "restore"),
         events=lines,
         chain=_chain(report),
@@ -236,16 +236,16 @@ def _samples(workspace: Workspace, version: ShiftVersion) -> EmbeddedImage | Non
     return embed_image(pixels, words, LONGEST_SIDE)
 
 
-def _release(place: Place) -> ReleaseLine:
+def _release(export: Export) -> ReleaseLine:
     return ReleaseLine(
-        name=place.name,
-        words=place.words,
-        state=place.state,
-        created=moment(place.created),
-        actor=place.actor,
-        digest=place.digest,
-        composition=place.composition,
-        file=place.file,
+        name=export.name,
+        words=export.statement,
+        state=export.state,
+        created=moment(export.created),
+        actor=export.actor,
+        digest=export.digest,
+        composition=export.composition,
+        file=export.file,
     )
 
 

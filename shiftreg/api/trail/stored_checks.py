@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import fields
 from typing import Any, TypeVar
 
-from shiftreg.api.trail.measured import on_record
+from shiftreg.api.trail.measurements import on_record
 from shiftreg.api.workspace import Workspace
 from shiftreg.checks import Check
 from shiftreg.concepts import mentions

@@ -12,7 +12,7 @@ import pytest
 from mlflow import MlflowClient
 
 from shiftreg import api
-from shiftreg.api.trail.measured import on_record
+from shiftreg.api.trail.measurements import on_record
 from shiftreg.registry.records import Measurement
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from shiftreg import api
 from shiftreg.api.report import stored_reports
-from shiftreg.api.trail.measured import ACTIONS
+from shiftreg.api.trail.measurements import ACTIONS
 from shiftreg.attacks.results import AttackReport
 from shiftreg.evaluation.results import Evaluation
 from tests.worlds import Worlds

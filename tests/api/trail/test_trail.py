@@ -116,18 +116,20 @@ def test_a_checkpoint_proves_the_trail_that_grew_and_no_other(
 
 
 def test_where_a_shift_is_and_where_not_is_said_in_words(released: api.Workspace) -> None:
-    found = api.find_shift(released, "caravaggio")
+    found = api.exports_of(released, "caravaggio")
     assert (found.concept, found.now) == ("Caravaggio", "generates")
-    both, spared = found.places
+    both, spared = found.exports
     assert (both.state, both.words) == ("erased", "erased in both.safetensors (version 1)")
     assert (both.shift_version, both.file, both.in_trail) == (1, "unchanged", True)
     assert (spared.state, spared.shift_version) == ("generates", None)
-    assert spared.words == "generates in spared.safetensors (its shift was left out)"
-    assert [place.state for place in api.find_shift(released, "Picasso").places] == ["erased"] * 2
-    before = [place.words for place in api.find_shift(released, "Van Gogh").places]
+    assert spared.statement == "generates in spared.safetensors (its shift was left out)"
+    assert [export.state for export in api.exports_of(released, "Picasso").exports] == [
+        "erased"
+    ] * 2
+    before = [export.statement for export in api.exports_of(released, "Van Gogh").exports]
     assert before[0] == "generates in both.safetensors (its shift was left out)"
     with pytest.raises(NotFoundError, match="Picasso"):
-        api.find_shift(released, "Picaso")
+        api.exports_of(released, "Picaso")
 
 
 def test_a_file_that_changed_or_went_is_noticed(released: api.Workspace) -> None:
@@ -137,10 +139,10 @@ def test_a_file_that_changed_or_went_is_noticed(released: api.Workspace) -> None
     try:
         files[0].write_bytes(contents[0] + b" ")
         files[1].unlink()
-        places = api.find_shift(released, "Picasso").places
-        assert [place.file for place in places][:2] == ["changed", "missing"]
-        places = api.find_shift(released, "Picasso", look=False).places
-        assert {place.file for place in places} == {"not looked at"}
+        exports = api.exports_of(released, "Picasso").exports
+        assert [export.file for export in exports][:2] == ["changed", "missing"]
+        exports = api.exports_of(released, "Picasso", look=False).exports
+        assert {export.file for export in exports} == {"not looked at"}
     finally:
         for file, content in zip(files, contents, strict=True):
             file.write_bytes(content)
@@ -151,10 +153,10 @@ def test_an_adapter_is_found_like_any_export(released: api.Workspace) -> None:
     api.export_adapter(
         released, api.plan_adapter(released, target, api.Selection(only=["Picasso"]))
     )
-    place = api.find_shift(released, "Picasso").places[-1]
-    assert place.words == "erased by the adapter picasso.safetensors at strength 1 (version 1)"
-    assert place.file == "unchanged"
-    assert api.find_shift(released, "Van Gogh").places[-1].state == "not in it"
+    export = api.exports_of(released, "Picasso").exports[-1]
+    assert export.statement == "erased by the adapter picasso.safetensors at strength 1 (version 1)"
+    assert export.file == "unchanged"
+    assert api.exports_of(released, "Van Gogh").exports[-1].state == "not in it"
 
 
 def test_an_export_that_only_the_trail_knows_is_found(released: api.Workspace) -> None:
@@ -168,12 +170,12 @@ def test_an_export_that_only_the_trail_knows_is_found(released: api.Workspace) -
     )
     path = released.audit.store.path  # type: ignore[attr-defined]
     try:
-        place = api.find_shift(released, "Caravaggio").places[-1]
-        assert (place.version, place.file, place.form) == (None, "missing", "adapter, kohya")
-        assert place.words == (
+        export = api.exports_of(released, "Caravaggio").exports[-1]
+        assert (export.version, export.file, export.form) == (None, "missing", "adapter, kohya")
+        assert export.statement == (
             "erased by the adapter gone.safetensors at strength 1; it is no longer in the registry"
         )
-        (other,) = [p for p in api.find_shift(released, "Picasso").places if p.version is None]
+        (other,) = [p for p in api.exports_of(released, "Picasso").exports if p.version is None]
         assert (other.state, other.words.split(";")[0]) == (
             "not in it",
             "not in the adapter gone.safetensors",

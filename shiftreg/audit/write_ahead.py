@@ -1,7 +1,7 @@
-"""Intents: what is about to be done, on disk until its event is in the audit trail.
+"""WriteAheadLog: what is about to be done, on disk until its event is in the audit trail.
 
 A change and its event cannot happen in one step: they live in different places. So the change is
-announced first. Whoever dies in between leaves the announcement behind, and the next command
+written down first. A process that dies in between leaves its record behind, and the next command
 completes the change or takes it back.
 """
 
@@ -24,13 +24,13 @@ from shiftreg.errors import StorageError
 
 
 @dataclass(frozen=True)
-class Intent:
-    """A change that was announced.
+class WriteAheadRecord:
+    """A change that is about to be made.
 
     Attributes:
-        identity: Of this announcement; the event carries it in its details.
+        identity: Of this record; the event carries it in its details.
         time: UTC, ISO 8601.
-        process: Number of the process that announced it.
+        process: Number of the process that makes it.
         action: As the event will say it.
         values: What is needed to complete the change or to take it back, JSON values.
     """
@@ -42,65 +42,65 @@ class Intent:
     values: Mapping[str, Any]
 
 
-class Intents:
-    """The announcements of one home, a file each.
+class WriteAheadLog:
+    """The write-ahead records of one home, a file each.
 
     A file is locked as long as its writer lives; the system frees the lock of a dead process.
 
     Attributes:
-        folder: Where they are; made by the first one.
+        folder: Of the files; made by the first one.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def exist(self) -> bool:
-        """Whether there are any, of living processes or of dead ones."""
+        """Whether there are records, of living processes or of dead ones."""
         return self.folder.is_dir() and any(self.folder.glob("*.json"))
 
     @contextmanager
-    def announced(self, action: str, values: Mapping[str, Any]) -> Iterator[Intent]:
-        """Announces a change for the time of a block.
+    def recorded(self, action: str, values: Mapping[str, Any]) -> Iterator[WriteAheadRecord]:
+        """Keeps a record of a change for the duration of a block.
 
-        If the block fails, the announcement stays: how far the change came is found out later.
+        If the block fails, the record stays: how far the change got is found out later.
 
         Raises:
             InvalidInputError: A value cannot be said in JSON.
             StorageError: The disk refused.
         """
-        intent = Intent(
+        record = WriteAheadRecord(
             identity=secrets.token_hex(8),
             time=datetime.now(UTC).isoformat(timespec="milliseconds"),
             process=os.getpid(),
             action=action,
             values=dict(values),
         )
-        path = self.folder / f"{intent.identity}.json"
+        path = self.folder / f"{record.identity}.json"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             lock = FileLock(path.with_suffix(".lock"))
             lock.acquire()
-            _write(path, canonical_json(asdict(intent)))
+            _write(path, canonical_json(asdict(record)))
         except OSError as error:
             raise StorageError(
-                f"The folder {self.folder}, where changes are announced, cannot be written: "
+                f"The folder {self.folder}, where changes are recorded first, cannot be written: "
                 f"{error.strerror or error}. Check its permissions and the free space."
             ) from error
         try:
-            yield intent
+            yield record
             self._remove(path)
         finally:
             lock.release()
 
     @contextmanager
-    def abandoned(self) -> Iterator[tuple[Intent, ...]]:
-        """The announcements whose writers are gone, and nobody else's for the time of a block.
+    def abandoned(self) -> Iterator[tuple[WriteAheadRecord, ...]]:
+        """The records whose writers are gone, held by nobody else for the duration of a block.
 
-        They are removed when the block ends normally. Damaged ones were never acted on: an
-        announcement is whole on the disk before the change begins.
+        They are removed when the block ends normally. Damaged ones were never acted on: a record
+        is whole on the disk before the change begins.
         """
         held: list[tuple[FileLock, Path]] = []
-        intents = []
+        records = []
         try:
             for path in sorted(self.folder.glob("*.json")) if self.folder.is_dir() else ():
                 lock = FileLock(path.with_suffix(".lock"), timeout=0)
@@ -108,8 +108,10 @@ class Intents:
                     lock.acquire()
                     held.append((lock, path))
                     with suppress(OSError, ValueError, TypeError):
-                        intents.append(Intent(**json.loads(path.read_text(encoding="utf-8"))))
-            yield tuple(sorted(intents, key=lambda intent: intent.time))
+                        records.append(
+                            WriteAheadRecord(**json.loads(path.read_text(encoding="utf-8")))
+                        )
+            yield tuple(sorted(records, key=lambda record: record.time))
             for _, path in held:
                 self._remove(path)
         finally:

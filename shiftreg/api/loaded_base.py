@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from shiftreg.registry import BaseRecord
 
 
-class BaseAtHand:
+class LoadedBase:
     """What erasing and painting need of a base, and nothing of any registry."""
 
     @property
@@ -64,7 +64,7 @@ class BaseAtHand:
         return network_of(self.pipeline)
 
 
-class RecordedBase(BaseAtHand):
+class RecordedBase(LoadedBase):
     """A base by its record alone, for processes that know no registry."""
 
     def __init__(self, record: BaseRecord) -> None:

@@ -20,12 +20,12 @@ ADAPTER = "adapter"
 
 
 @dataclass(frozen=True)
-class Place:
+class Export:
     """One recorded export, and what it does to the concept.
 
     Attributes:
         state: "erased", "generates", or "not in it" for an adapter of other concepts.
-        words: The same in a sentence.
+        statement: The same in a sentence.
         name: Of the file.
         path: Where it was written.
         form: "ckpt", "safetensors", "folder", "adapter, kohya" and the like; "" if no record says.
@@ -44,7 +44,7 @@ class Place:
     """
 
     state: Holding
-    words: str
+    statement: str
     name: str
     path: str
     form: str
@@ -62,29 +62,29 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Whereabouts:
+class ConceptExports:
     """Where a concept is erased, and where it generates.
 
     Attributes:
         base: Name of the base.
         concept: Name of the concept.
         now: What the default composition does with it, in words.
-        places: The exports, oldest first.
+        exports: The exports, oldest first.
     """
 
     base: str
     concept: str
     now: str
-    places: tuple[Place, ...]
+    exports: tuple[Export, ...]
 
 
-def find_shift(
+def exports_of(
     workspace: Workspace,
     concept: str,
     *,
     look: bool = True,
     observe: Observer = ignore_progress,
-) -> Whereabouts:
+) -> ConceptExports:
     """Every recorded export that contains a concept's shift, and every one that lacks it.
 
     Args:
@@ -104,16 +104,16 @@ def find_shift(
     exported = [version for version in versions if version.export_digest]
     registered = {version.export_digest for version in exported}
     unregistered = [event for digest, event in events.items() if digest not in registered]
-    places = [_registered(name, v, events.get(v.export_digest)) for v in exported]
-    places += [_only_in_trail(name, event) for event in unregistered]
-    places.sort(key=lambda place: place.created)
+    exports = [_registered(name, v, events.get(v.export_digest)) for v in exported]
+    exports += [_only_in_trail(name, event) for event in unregistered]
+    exports.sort(key=lambda export: export.created)
     if look:
         seen = []
-        for done, place in enumerate(places):
-            observe(Progress("comparing files", done, len(places)))
-            seen.append(_looked_at(place))
-        places = seen
-    return Whereabouts(base, name, now, tuple(places))
+        for done, export in enumerate(exports):
+            observe(Progress("comparing files", done, len(exports)))
+            seen.append(_looked_at(export))
+        exports = seen
+    return ConceptExports(base, name, now, tuple(exports))
 
 
 def _exports(workspace: Workspace) -> Iterator[AuditEvent]:
@@ -125,15 +125,15 @@ def _exports(workspace: Workspace) -> Iterator[AuditEvent]:
     yield from (event for event in events if event.action == "export" and "export" in event.digests)
 
 
-def _registered(name: str, version: CompositionVersion, event: AuditEvent | None) -> Place:
+def _registered(name: str, version: CompositionVersion, event: AuditEvent | None) -> Export:
     shift = next((shift for shift in version.shifts if shift[0] == name), None)
     known = name in version.erased or name in version.restored
     details = event.details if event else {}
     form = version.form or str(details.get("form", ""))
-    state, words = _holding(version.export_path, form, shift[1] if shift else None, known=known)
-    return Place(
+    state, statement = _holding(version.export_path, form, shift[1] if shift else None, known=known)
+    return Export(
         state=state,
-        words=words,
+        statement=statement,
         name=PurePath(version.export_path).name,
         path=version.export_path,
         form=form,
@@ -151,16 +151,16 @@ def _registered(name: str, version: CompositionVersion, event: AuditEvent | None
     )
 
 
-def _only_in_trail(name: str, event: AuditEvent) -> Place:
+def _only_in_trail(name: str, event: AuditEvent) -> Export:
     """An export whose record in the registry is gone: the event still names it."""
     path, form = str(event.details.get("path", "")), str(event.details.get("form", ""))
     states = event.details.get("states")
     known = isinstance(states, Mapping) and name in states
     erased = name in event.concepts
-    state, words = _holding(path, form, 0 if erased else None, known=known)
-    return Place(
+    state, statement = _holding(path, form, 0 if erased else None, known=known)
+    return Export(
         state=state,
-        words=f"{words}; it is no longer in the registry",
+        statement=f"{statement}; it is no longer in the registry",
         name=PurePath(path).name,
         path=path,
         form=form,
@@ -179,7 +179,7 @@ def _only_in_trail(name: str, event: AuditEvent) -> Place:
 
 
 def _holding(path: str, form: str, version: int | None, *, known: bool) -> tuple[Holding, str]:
-    """What a file does to the concept, and the same in words; version 0 is an unknown one."""
+    """What a file does to the concept, and the same in a sentence; version 0 is an unknown one."""
     name = PurePath(path).name
     by = f" (version {version})" if version else ""
     if form.startswith(ADAPTER):
@@ -192,12 +192,12 @@ def _holding(path: str, form: str, version: int | None, *, known: bool) -> tuple
     return "generates", f"generates in {name} ({why})"
 
 
-def _looked_at(place: Place) -> Place:
+def _looked_at(export: Export) -> Export:
     from shiftreg import checkpoints
 
-    path = Path(place.path)
+    path = Path(export.path)
     if not path.exists():
-        is_here = place.host in ("", socket.gethostname())
-        return replace(place, file="missing" if is_here else "elsewhere")
+        is_here = export.host in ("", socket.gethostname())
+        return replace(export, file="missing" if is_here else "elsewhere")
     found = checkpoints.checkpoint_digest(path)
-    return replace(place, file="unchanged" if found == place.digest else "changed")
+    return replace(export, file="unchanged" if found == export.digest else "changed")
