@@ -102,7 +102,7 @@ def test_a_page_that_cannot_be_registered_is_not_kept(
             raise OSError("no")
         return record(base, kind, *arguments, **options)
 
-    monkeypatch.setattr(workspace.registry, "record_measurement", refuse)
+    monkeypatch.setattr(workspace.registry.measurements, "record", refuse)
     path = tmp_path / "report.html"
     if before:
         path.write_text(before)

@@ -119,7 +119,7 @@ def test_where_a_shift_is_and_where_not_is_said_in_words(released: api.Workspace
     found = api.exports_of(released, "caravaggio")
     assert (found.concept, found.now) == ("Caravaggio", "generates")
     both, spared = found.exports
-    assert (both.state, both.words) == ("erased", "erased in both.safetensors (version 1)")
+    assert (both.state, both.statement) == ("erased", "erased in both.safetensors (version 1)")
     assert (both.shift_version, both.file, both.in_trail) == (1, "unchanged", True)
     assert (spared.state, spared.shift_version) == ("generates", None)
     assert spared.statement == "generates in spared.safetensors (its shift was left out)"
@@ -176,7 +176,7 @@ def test_an_export_that_only_the_trail_knows_is_found(released: api.Workspace) -
             "erased by the adapter gone.safetensors at strength 1; it is no longer in the registry"
         )
         (other,) = [p for p in api.exports_of(released, "Picasso").exports if p.version is None]
-        assert (other.state, other.words.split(";")[0]) == (
+        assert (other.state, other.statement.split(";")[0]) == (
             "not in it",
             "not in the adapter gone.safetensors",
         )
