@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from shiftreg import api, miniature
-from shiftreg.api.base_at_hand import BaseAtHand
+from shiftreg.api.loaded_base import LoadedBase
 from shiftreg.pipelines import Pipeline
 from shiftreg.settings import Settings
 from shiftreg.shift import ConceptShift
@@ -291,10 +291,10 @@ class _Loaded:
 @pytest.fixture(scope="session", autouse=True)
 def _loaded_miniature() -> Iterator[_Loaded]:
     """Workspaces of one process share the loaded miniature."""
-    load = BaseAtHand.__dict__["pipeline"].func
+    load = LoadedBase.__dict__["pipeline"].func
     loaded = _Loaded()
 
-    def shared(self: BaseAtHand) -> Pipeline:
+    def shared(self: LoadedBase) -> Pipeline:
         if self.folder != miniature.BASE_FOLDER:
             return load(self)
         if loaded.pipeline is None:
@@ -303,9 +303,9 @@ def _loaded_miniature() -> Iterator[_Loaded]:
         return loaded.pipeline
 
     pipeline = cached_property(shared)
-    pipeline.__set_name__(BaseAtHand, "pipeline")
+    pipeline.__set_name__(LoadedBase, "pipeline")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(BaseAtHand, "pipeline", pipeline)
+        patch.setattr(LoadedBase, "pipeline", pipeline)
         yield loaded
 
 
