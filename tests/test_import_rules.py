@@ -103,6 +103,12 @@ RULES = (
         forbidden=("shiftreg.pipelines", "shiftreg.registry"),
     ),
     Rule(
+        "what is known of families needs no library",
+        inside=("shiftreg.families",),
+        forbidden=EVERYTHING,
+        allowed=(*STANDARD_LIBRARY, "shiftreg.errors"),
+    ),
+    Rule(
         "only pipelines know diffusers and transformers",
         inside=("shiftreg",),
         outside=("shiftreg.pipelines",),

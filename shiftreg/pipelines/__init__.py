@@ -2,15 +2,19 @@
 
 from diffusers import DiffusionPipeline as Pipeline
 
-from shiftreg.pipelines.continuing import continue_images
 from shiftreg.pipelines.denoiser import Denoiser, applied_weights, noise_difference
 from shiftreg.pipelines.families import network_of
-from shiftreg.pipelines.generate import generate
-from shiftreg.pipelines.layers import image_independent_layers, layer_weights, parameters
+from shiftreg.pipelines.generate import generate, image_size, starting_noise
+from shiftreg.pipelines.image_to_image import continue_images
+from shiftreg.pipelines.layers import (
+    check_image_independence,
+    image_independent_layers,
+    layer_weights,
+    parameters,
+    text_only_layers,
+)
 from shiftreg.pipelines.live import LiveComposer
 from shiftreg.pipelines.load import load_pipeline, load_prompt_reader, resolve_source
-from shiftreg.pipelines.noise import image_size, starting_noise
-from shiftreg.pipelines.probe import check_image_independence, text_only_layers
 from shiftreg.pipelines.prompts import (
     encode_prompts,
     fitting,

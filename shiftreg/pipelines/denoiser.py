@@ -12,13 +12,13 @@ from torch import Tensor, nn
 
 from shiftreg.errors import IncompatibleError
 from shiftreg.pipelines.families import family_of, network_of
+from shiftreg.pipelines.generate import starting_noise
 from shiftreg.pipelines.layers import (
     cross_attention_parameters,
     image_independent_layers,
     layer_weights,
     parameters,
 )
-from shiftreg.pipelines.noise import starting_noise
 
 
 @contextmanager
@@ -84,7 +84,8 @@ class Denoiser:
         self.others = tuple(
             name
             for name in parameters(self._network)
-            if name not in self.cross_attention and not name.startswith(self._family.apart)
+            if name not in self.cross_attention
+            and not name.startswith(self._family.family.untouched_prefixes)
         )
         self._target: str = pipeline.scheduler.config.get("prediction_type", "epsilon")
         self.alphas = _noise_schedule(pipeline)

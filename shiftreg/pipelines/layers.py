@@ -1,10 +1,19 @@
-"""The image-independent layers: those whose input is the text embedding alone."""
+"""The image-independent layers: those whose input is the text embedding alone.
+
+They are found by structure, and checked by running the network: what counts is what a layer sees.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import torch
+from diffusers import DiffusionPipeline
 from torch import Tensor, nn
 
 from shiftreg.errors import IncompatibleError
+from shiftreg.pipelines.families import family_of, joint_attention_error
+from shiftreg.pipelines.prompts import encode_prompts
 
 
 def image_independent_layers(network: nn.Module) -> dict[str, nn.Linear]:
@@ -45,20 +54,6 @@ def image_independent_layers(network: nn.Module) -> dict[str, nn.Linear]:
     return dict(sorted(layers.items()))
 
 
-def joint_attention_error(network: str) -> IncompatibleError:
-    """Why models of one stream for text and image are refused (SD 3, FLUX and their like).
-
-    Args:
-        network: Name of its class.
-    """
-    return IncompatibleError(
-        f"{network} lets text and image attend to each other (joint attention): from the second "
-        "block on, the keys and values of a prompt depend on the image and the time, so no "
-        "change of them leaves a prompt exactly as it was. Use a base with cross-attention (Stable "
-        "Diffusion 1.x, 2.x, XL, PixArt); docs/families.md says what would be possible here."
-    )
-
-
 def parameters(network: nn.Module) -> dict[str, nn.Parameter]:
     """All parameters under the names that shifts give them: a weight by its module."""
     return {name.removesuffix(".weight"): p for name, p in network.named_parameters()}
@@ -77,3 +72,81 @@ def layer_weights(network: nn.Module) -> dict[str, Tensor]:
     return {
         name: layer.weight.detach() for name, layer in image_independent_layers(network).items()
     }
+
+
+_LARGEST_SIDE = 16  # of the latents: what a layer sees does not depend on the image's size
+# Of several words: attention over a single one does not depend on who attends.
+_PROMPTS = ("a painting", "two dogs")
+
+
+def text_only_layers(pipeline: DiffusionPipeline) -> frozenset[str]:
+    """Finds the linear layers whose input follows from the prompt's embedding, and from it alone.
+
+    The network runs with other latents at another time, and with another prompt: the input of such
+    a layer stays the same, bit for bit, in the first case, and does not in the second.
+
+    Args:
+        pipeline: The loaded base.
+
+    Returns:
+        Names of modules.
+    """
+    first = _inputs(pipeline, _PROMPTS[0], seed=0, timestep=900)
+    same_prompt = _inputs(pipeline, _PROMPTS[0], seed=1, timestep=100)
+    other_prompt = _inputs(pipeline, _PROMPTS[1], seed=0, timestep=900)
+    return frozenset(
+        name
+        for name, seen in first.items()
+        if torch.equal(seen, same_prompt[name]) and not torch.equal(seen, other_prompt[name])
+    )
+
+
+def check_image_independence(pipeline: DiffusionPipeline) -> None:
+    """Refuses a base in which a layer that shifts would change sees more than the prompt.
+
+    Raises:
+        IncompatibleError: Names the first such layer.
+    """
+    layers = image_independent_layers(family_of(pipeline).network)
+    if seeing := sorted(layers.keys() - text_only_layers(pipeline)):
+        raise IncompatibleError(
+            f"A shift is separable in layers that see the prompt alone, and '{seeing[0]}' of this "
+            f"base also sees the image or the time. Use a base whose cross-attentions read the "
+            "text embedding as it is."
+        )
+
+
+@torch.no_grad()
+def _inputs(
+    pipeline: DiffusionPipeline, prompt: str, seed: int, timestep: int
+) -> dict[str, Tensor]:
+    """What each linear layer gets in one run."""
+    family = family_of(pipeline)
+    side = family.network.config.sample_size
+    side = min(_LARGEST_SIDE, *([side] if isinstance(side, int) else side))
+    generator = torch.Generator().manual_seed(seed)
+    shape = (1, family.network.config.in_channels, side, side)
+    conditions = family.inputs(encode_prompts(pipeline, [prompt]))
+    seen: dict[str, Tensor] = {}
+
+    def keep(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+        def hook(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            seen[name] = inputs[0].detach().clone()
+
+        return hook
+
+    handles = [
+        module.register_forward_pre_hook(keep(name))
+        for name, module in family.network.named_modules()
+        if isinstance(module, nn.Linear)
+    ]
+    try:
+        family.run(
+            torch.randn(shape, generator=generator),
+            torch.tensor([timestep]),
+            conditions,
+        )
+    finally:
+        for handle in handles:
+            handle.remove()
+    return seen

@@ -17,7 +17,7 @@ from shiftreg.errors import (
     NotFoundError,
     ShiftregError,
 )
-from shiftreg.pipelines.families import Family, find_family
+from shiftreg.pipelines.families import FamilyPipeline, find_family, implementation
 from shiftreg.pipelines.layers import image_independent_layers
 
 _HUB_FILES = ("*.json", "*.txt", "*.model", "*.safetensors")
@@ -48,7 +48,7 @@ def resolve_source(source: str) -> Path:
             f"'{source}' is no diffusers pipeline: it has no model_index.json. "
             "Give the folder that save_pretrained wrote."
         )
-    if missing := [part for part in find_family(path).parts if not (path / part).is_dir()]:
+    if missing := [part for part in find_family(path).components if not (path / part).is_dir()]:
         raise IntegrityError(
             f"The base '{source}' lacks {', '.join(missing)}. Copy the whole folder again."
         )
@@ -91,17 +91,17 @@ def load_pipeline(
         without: Names of parts that are not needed.
 
     Raises:
-        IncompatibleError: It is no pipeline in which shifts are known to be separable.
+        IncompatibleError: It is not a pipeline in which shifts are known to be separable.
         InvalidInputError: It holds some parts in two precisions, and others in half alone.
         IntegrityError: A file is missing, truncated or not what its config says.
     """
     family = find_family(folder)
-    variant = _variant(folder, family.parts)
+    variant = _variant(folder, family.components)
     # Their bars would run across the command line's own.
     diffusers_logging.disable_progress_bar()
     transformers.logging.disable_progress_bar()
     try:
-        pipeline = family.load(
+        pipeline = implementation(family).load(
             folder,
             dtype=dtype,
             # Loading into meta tensors first would need the accelerate package.
@@ -119,10 +119,10 @@ def load_pipeline(
             f"The base in '{folder}' cannot be loaded ({type(error).__name__}: {error}). "
             "It needs whole safetensors files; copy the folder again or convert its weights."
         ) from error
-    loaded = family(pipeline)
+    loaded = implementation(family)(pipeline)
     _check(loaded, pipeline, folder)
     pipeline.set_progress_bar_config(disable=True)
-    encoders = [reader.encoder for reader in loaded.readers]
+    encoders = [encoder.model for encoder in loaded.text_encoders]
     for model in (loaded.network, *encoders, pipeline.vae):
         if model is not None:
             model.requires_grad_(False).eval()
@@ -152,7 +152,7 @@ def _variant(folder: Path, parts: Sequence[str]) -> str | None:
     return "fp16" if alone else None
 
 
-def _check(family: Family, pipeline: DiffusionPipeline, folder: Path) -> None:
+def _check(family: FamilyPipeline, pipeline: DiffusionPipeline, folder: Path) -> None:
     """Refuses parts that were loaded and do not belong together.
 
     Raises:
@@ -169,8 +169,8 @@ def _check(family: Family, pipeline: DiffusionPipeline, folder: Path) -> None:
                 "also reads an image, as for inpainting. Use the base that makes images from "
                 "text alone."
             )
-    for reader in family.readers:
-        ids, others = (reader.tokenizer(word)["input_ids"] for word in ("cat", "dog"))
+    for encoder in family.text_encoders:
+        ids, others = (encoder.tokenizer(word)["input_ids"] for word in ("cat", "dog"))
         # With no vocabulary every letter is unknown, and the libraries do not mind.
         if ids == others:
             raise IntegrityError(
@@ -178,15 +178,15 @@ def _check(family: Family, pipeline: DiffusionPipeline, folder: Path) -> None:
                 "(tokenizer.json, vocab.json and merges.txt, or spiece.model). Copy the whole "
                 "folder again."
             )
-        if max(ids) >= reader.encoder.config.vocab_size:
+        if max(ids) >= encoder.model.config.vocab_size:
             raise IntegrityError(
                 f"A tokenizer of '{folder}' knows tokens that its text encoder does not: "
-                f"{max(ids)}, of {reader.encoder.config.vocab_size}. Use the tokenizer that "
+                f"{max(ids)}, of {encoder.model.config.vocab_size}. Use the tokenizer that "
                 "belongs to it."
             )
 
 
-def _check_network(family: Family, folder: Path) -> None:
+def _check_network(family: FamilyPipeline, folder: Path) -> None:
     """Refuses cross-attentions that read something else than the text encoders write."""
     layers = image_independent_layers(family.network)
     read, written = next(iter(layers.values())).in_features, family.condition_width

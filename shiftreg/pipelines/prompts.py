@@ -19,14 +19,14 @@ _BATCH = 64
 def token_limit(pipeline: DiffusionPipeline) -> int:
     """The most tokens that a prompt may have, special ones not counted."""
     family = family_of(pipeline)
-    return family.length - len(family.readers[0].special_ids())
+    return family.length - len(family.text_encoders[0].special_ids())
 
 
 def fitting(pipeline: DiffusionPipeline, prompts: Sequence[str]) -> list[bool]:
     """Whether all text encoders read each prompt to its end."""
     limit = family_of(pipeline).length
-    by_reader = _read(pipeline, prompts)
-    return [all(len(ids) <= limit for ids in lists) for lists in zip(*by_reader, strict=True)]
+    by_encoder = _tokens(pipeline, prompts)
+    return [all(len(ids) <= limit for ids in lists) for lists in zip(*by_encoder, strict=True)]
 
 
 def token_ids(pipeline: DiffusionPipeline, prompts: Sequence[str]) -> list[list[int]]:
@@ -58,28 +58,30 @@ def encode_prompts(pipeline: DiffusionPipeline, prompts: Sequence[str]) -> Tenso
         InvalidInputError: A prompt is too long.
     """
     family = family_of(pipeline)
-    by_reader = _fitting_ids(pipeline, prompts)
+    by_encoder = _fitting_ids(pipeline, prompts)
     padded = [
-        reader.padded(lists, family.length).split(_BATCH)
-        for reader, lists in zip(family.readers, by_reader, strict=True)
+        encoder.padded(lists, family.length).split(_BATCH)
+        for encoder, lists in zip(family.text_encoders, by_encoder, strict=True)
     ]
     embeds = [family.encode(chunk).float().cpu() for chunk in zip(*padded, strict=True)]
     return torch.cat(embeds)  # (n, L, d_in)
 
 
-def _read(pipeline: DiffusionPipeline, prompts: Sequence[str]) -> list[list[list[int]]]:
-    """The tokens of each prompt, by reader."""
+def _tokens(pipeline: DiffusionPipeline, prompts: Sequence[str]) -> list[list[list[int]]]:
+    """The tokens of each prompt, by text encoder."""
     family = family_of(pipeline)
     if not prompts:
-        return [[] for _ in family.readers]
-    spelled = family.spelled(prompts)
-    return [reader.tokenizer(spelled, verbose=False)["input_ids"] for reader in family.readers]
+        return [[] for _ in family.text_encoders]
+    texts = family.normalised(prompts)
+    return [
+        encoder.tokenizer(texts, verbose=False)["input_ids"] for encoder in family.text_encoders
+    ]
 
 
 def _fitting_ids(pipeline: DiffusionPipeline, prompts: Sequence[str]) -> list[list[list[int]]]:
-    by_reader = _read(pipeline, prompts)
+    by_encoder = _tokens(pipeline, prompts)
     limit, words = family_of(pipeline).length, token_limit(pipeline)
-    for lists in by_reader:
+    for lists in by_encoder:
         for prompt, ids in zip(prompts, lists, strict=True):
             if len(ids) > limit:
                 raise InvalidInputError(
@@ -87,7 +89,7 @@ def _fitting_ids(pipeline: DiffusionPipeline, prompts: Sequence[str]) -> list[li
                     f"{len(ids) - limit + words}: the text encoder would not read its end. "
                     "Shorten it."
                 )
-    return by_reader
+    return by_encoder
 
 
 def last_positions(pipeline: DiffusionPipeline, prompts: Sequence[str]) -> list[int]:
@@ -113,7 +115,7 @@ def name_positions(pipeline: DiffusionPipeline, pairs: Sequence[PromptPair]) -> 
     that reads in both directions, every row knows the name.
     """
     prompts, stems = _prompts_and_stems(pipeline, pairs)
-    if not family_of(pipeline).causal:
+    if not family_of(pipeline).family.causal:
         return [0] * len(prompts)
     return [_first_difference(p, s) for p, s in zip(prompts, stems, strict=True)]
 

@@ -27,10 +27,10 @@ class SoftPrompts:
     def __init__(self, pipeline: DiffusionPipeline) -> None:
         self._pipeline = pipeline
         self._family = family_of(pipeline)
-        readers = self._family.readers
-        self._tokenizer = readers[0].tokenizer
-        self._tables = [reader.token_table() for reader in readers]
-        special = readers[0].special_ids()
+        encoders = self._family.text_encoders
+        self._tokenizer = encoders[0].tokenizer
+        self._tables = [encoder.token_table() for encoder in encoders]
+        special = encoders[0].special_ids()
         self._beginning, self._end = special[:-1], special[-1:]
 
     @cached_property
@@ -104,7 +104,7 @@ class SoftPrompts:
             for table, part in zip(self._tables, parts, strict=True)
         ]
         try:
-            padded = [reader.padded([ids], length) for reader in self._family.readers]
+            padded = [one.padded([ids], length) for one in self._family.text_encoders]
             embeds = self._family.encode(padded)[0]
         finally:
             for hook in hooks:

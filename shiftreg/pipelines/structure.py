@@ -7,55 +7,57 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import torch
 import transformers
-from diffusers import AutoencoderKL, UNet2DConditionModel
 from diffusers.loaders import single_file_utils
 
 from shiftreg.errors import IntegrityError, InvalidInputError, NotFoundError
+from shiftreg.families import FAMILIES
 
 # What diffusers takes from the hub for a single file: everything but weights.
 _CONFIGURATION = ("**/*.json", "*.json", "*.txt", "**/*.txt", "**/*.model")
-_CLASSES = {
-    "unet": ("UNet2DConditionModel",),
-    "vae": ("AutoencoderKL",),
-    "text_encoder": ("CLIPTextModel", "CLIPTextModelWithProjection"),
-    "text_encoder_2": ("CLIPTextModelWithProjection",),
-}
 
 
 def weight_shapes(folder: Path) -> dict[str, dict[str, tuple[int, ...]]]:
     """The state dicts that a pipeline's configurations describe, without their values.
 
     Args:
-        folder: A diffusers folder of Stable Diffusion 1.x, 2.x or XL; it needs no weights.
+        folder: A diffusers folder of a family that has single files; it needs no weights.
 
     Returns:
-        Component -> name -> shape, of ``unet``, ``vae``, ``text_encoder`` and, for XL,
-        ``text_encoder_2``.
+        Component -> name -> shape, of all that a single file of that family holds.
 
     Raises:
         NotFoundError: There is no such folder.
-        InvalidInputError: It is no pipeline, or one of another kind.
+        InvalidInputError: It is not a pipeline, or one of another kind.
         IntegrityError: A configuration is missing or damaged.
     """
     index = _read_json(folder / "model_index.json", folder)
+    names = {
+        component: entry[1]
+        for component, entry in index.items()
+        if isinstance(entry, list) and len(entry) == 2
+    }
+    readable = [family for family in FAMILIES if family.single_file_classes]
+    # The last one asks for the fewest components.
+    family = next(
+        (f for f in readable if all(names.get(part) for part in f.single_file_classes)),
+        readable[-1],
+    )
     shapes = {}
-    for component, classes in _CLASSES.items():
-        entry = index.get(component)
-        name = entry[1] if isinstance(entry, list) and len(entry) == 2 else None
-        if name is None and component == "text_encoder_2":
-            continue
+    for component, classes in family.single_file_classes.items():
+        name = names.get(component)
         if name not in classes:
             raise InvalidInputError(
-                "Single files are read for Stable Diffusion 1.x, 2.x and XL, whose "
+                f"Single files are read for {' and '.join(f.label for f in readable)}, whose "
                 f"{component} is a {' or '.join(classes)}; that of '{folder}' is {name!r}. "
                 "Give the configuration of such a model, or register a diffusers folder."
             )
         config = _read_json(folder / component / "config.json", folder)
         try:
             with torch.device("meta"):
-                model = _build(component, name, config)
+                model = _build(name, config)
         # The constructors raise almost anything for a configuration that makes no sense.
         except Exception as error:
             raise IntegrityError(
@@ -94,12 +96,11 @@ def fetch_configuration(tensors: Mapping[str, Any]) -> Path:
         ) from error
 
 
-def _build(component: str, name: str, config: dict[str, Any]) -> torch.nn.Module:
-    if component == "unet":
-        return UNet2DConditionModel.from_config(config)
-    if component == "vae":
-        return AutoencoderKL.from_config(config)
-    return getattr(transformers, name)(transformers.CLIPTextConfig.from_dict(config))
+def _build(name: str, config: dict[str, Any]) -> torch.nn.Module:
+    if hasattr(transformers, name):
+        kind = getattr(transformers, name)
+        return kind(kind.config_class.from_dict(config))
+    return getattr(diffusers, name).from_config(config)
 
 
 def _read_json(path: Path, folder: Path) -> dict[str, Any]:

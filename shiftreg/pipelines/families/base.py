@@ -1,29 +1,28 @@
-"""What the rest of this room needs to know of a kind of pipeline."""
+"""What the rest of this room needs to know of a pipeline, whatever its family."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import torch
 from diffusers import DiffusionPipeline, ModelMixin
 from torch import Tensor, nn
 
+from shiftreg.errors import IncompatibleError
+from shiftreg.families import SUPPORTED, Family
+
 
 @dataclass(frozen=True)
-class Reader:
-    """A tokenizer, and the text encoder that reads its tokens.
-
-    Attributes:
-        tokenizer: Of transformers.
-        encoder: Likewise.
-    """
+class TextEncoder:
+    """A text encoder, and the tokenizer whose tokens it reads; both of transformers."""
 
     tokenizer: Any
-    encoder: Any
+    model: Any
 
     def special_ids(self) -> list[int]:
         """The tokens of an empty prompt: BOS and EOS, or EOS alone."""
@@ -34,10 +33,10 @@ class Reader:
 
         It is the innermost: the outer one belongs to decoders, too.
         """
-        weight = self.encoder.get_input_embeddings().weight
+        weight = self.model.get_input_embeddings().weight
         tables = {
             name: module
-            for name, module in self.encoder.named_modules()
+            for name, module in self.model.named_modules()
             if isinstance(module, nn.Embedding) and module.weight is weight
         }
         return tables[max(tables, key=lambda name: name.count("."))]
@@ -49,75 +48,70 @@ class Reader:
         return torch.tensor(rows, dtype=torch.long).reshape(-1, length)
 
 
-class Family(Protocol):
-    """A pipeline of one kind.
+class FamilyPipeline(ABC):
+    """A pipeline as one of its family.
 
     Attributes:
-        name: In words.
-        parts: Folders that the pipeline consists of.
-        image_components: Those of them that take no part in reading a prompt.
-        causal: Whether the encoder reads from left to right, so that the rows before a name are the
-            same whatever the name is.
-        apart: Beginnings of the names of parameters that treat time, sizes and output: methods that
-            train "all the others" leave them alone.
+        family: What is known of all of them.
     """
 
-    name: ClassVar[str]
-    parts: ClassVar[tuple[str, ...]]
-    image_components: ClassVar[tuple[str, ...]]
-    causal: ClassVar[bool]
-    apart: ClassVar[tuple[str, ...]]
+    family: ClassVar[Family]
 
-    def __init__(self, pipeline: DiffusionPipeline) -> None: ...
+    def __init__(self, pipeline: DiffusionPipeline) -> None:
+        self._pipeline = pipeline
 
     @classmethod
+    @abstractmethod
     def load(cls, folder: Path, **options: Any) -> DiffusionPipeline:
         """Loads the pipeline from its folder; options are diffusers'."""
-        ...
 
     @property
     def network(self) -> ModelMixin:
         """What denoises, and what shifts change; None if it was not loaded."""
-        ...
+        return getattr(self._pipeline, self.family.network)
 
     @property
-    def readers(self) -> tuple[Reader, ...]:
-        """Who reads a prompt; the first one's tokens are the positions of the embedding."""
-        ...
+    def text_encoders(self) -> tuple[TextEncoder, ...]:
+        """All of them; the first one's tokens are the positions of the embedding."""
+        return tuple(
+            TextEncoder(getattr(self._pipeline, e.tokenizer), getattr(self._pipeline, e.component))
+            for e in self.family.encoders
+        )
 
     @property
+    @abstractmethod
     def length(self) -> int:
         """``L``: tokens of a prompt, special ones included."""
-        ...
 
     @property
+    @abstractmethod
     def condition_width(self) -> int:
         """``d_in`` of what :meth:`encode` gives.
 
         Raises:
             IncompatibleError: The encoder and what reads it are of different widths.
         """
-        ...
 
-    def spelled(self, prompts: Sequence[str]) -> list[str]:
+    def normalised(self, prompts: Sequence[str]) -> list[str]:
         """The prompts as the tokenizer gets them."""
-        ...
+        return list(prompts)
 
+    @abstractmethod
     def encode(self, ids: Sequence[Tensor]) -> Tensor:
         """Encodes tokens as cross-attention receives them, differentiably.
 
         Args:
-            ids: One ``(n, L)`` a reader, padded.
+            ids: One ``(n, L)`` a text encoder, padded.
 
         Returns:
             ``e(p) (n, L, d_in)``; rows that nothing attends to are zero.
         """
-        ...
 
     def attended(self, prompt_embeds: Tensor) -> Tensor | None:
-        """Which rows are attended to, ``(n, L)`` bool; None if all are."""
-        ...
+        """Which rows are attended to, ``(n, L)`` bool; None if all are, padding like words."""
+        return None
 
+    @abstractmethod
     def inputs(self, prompt_embeds: Tensor, *, guided: bool = False) -> dict[str, Any]:
         """The network's conditions for embeddings ``(n, L, d_in)``.
 
@@ -127,8 +121,8 @@ class Family(Protocol):
             prompt_embeds: One an image.
             guided: Put those that guidance leads away from before them: ``2 n`` in all.
         """
-        ...
 
+    @abstractmethod
     def run(self, latents: Tensor, timesteps: Tensor, inputs: dict[str, Any]) -> Tensor:
         """What the network predicts, ``(B, C, h, w)``.
 
@@ -137,13 +131,28 @@ class Family(Protocol):
             timesteps: ``(B,)``, or one for all.
             inputs: As :meth:`inputs` gives them.
         """
-        ...
 
-    def painting(self, prompts: Sequence[str] | Tensor) -> AbstractContextManager[dict[str, Any]]:
+    @abstractmethod
+    def call_options(
+        self, prompts: Sequence[str] | Tensor
+    ) -> AbstractContextManager[dict[str, Any]]:
         """Context in which the pipeline generates prompts if called with what this yields.
 
         Args:
             prompts: As words, or as embeddings ``(n, L, d_in)``; then all else that the pipeline
                 takes from a prompt is that of the empty one.
         """
-        ...
+
+
+def joint_attention_error(network: str) -> IncompatibleError:
+    """Why models of one stream for text and image are refused (SD 3, FLUX and their like).
+
+    Args:
+        network: Name of its class.
+    """
+    return IncompatibleError(
+        f"{network} lets text and image attend to each other (joint attention): from the second "
+        "block on, the keys and values of a prompt depend on the image and the time, so no "
+        "change of them leaves a prompt exactly as it was. Use a base with cross-attention "
+        f"({SUPPORTED}); docs/families.md says what would be possible here."
+    )

@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from diffusers import DiffusionPipeline, ModelMixin, PixArtAlphaPipeline, PixArtSigmaPipeline
+from diffusers import DiffusionPipeline, PixArtAlphaPipeline, PixArtSigmaPipeline
 from torch import Tensor
 
 from shiftreg.errors import IncompatibleError
-from shiftreg.pipelines.families.base import Reader
+from shiftreg.families import PIXART, Family
+from shiftreg.pipelines.families.base import FamilyPipeline
 
 # They differ in how long a prompt may be, and in the sizes that the transformer is told.
 PIPELINES = {kind.__name__: kind for kind in (PixArtAlphaPipeline, PixArtSigmaPipeline)}
@@ -30,26 +31,14 @@ PIPELINES = {kind.__name__: kind for kind in (PixArtAlphaPipeline, PixArtSigmaPi
 _PLAIN = {"clean_caption": False, "use_resolution_binning": False}
 
 
-class PixArt:
-    """A pipeline of this kind; see ``Family``."""
+class PixArt(FamilyPipeline):
+    """A pipeline of this kind; see ``FamilyPipeline``."""
 
-    name: ClassVar[str] = "PixArt"
-    parts: ClassVar[tuple[str, ...]] = (
-        "transformer", "text_encoder", "tokenizer", "vae", "scheduler",
-    )  # fmt: skip
-    # The transformer holds the caption projection.
-    image_components: ClassVar[tuple[str, ...]] = ("vae",)
-    causal: ClassVar[bool] = False
-    apart: ClassVar[tuple[str, ...]] = (
-        "adaln_single.", "caption_projection.", "scale_shift_table", "proj_out",
-    )  # fmt: skip
-
-    def __init__(self, pipeline: DiffusionPipeline) -> None:
-        self._pipeline = pipeline
+    family: ClassVar[Family] = PIXART
 
     @classmethod
     def load(cls, folder: Path, **options: Any) -> DiffusionPipeline:
-        """See ``Family``."""
+        """See ``FamilyPipeline``."""
         index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
         kind = PIPELINES.get(index["_class_name"])
         if kind is None:
@@ -60,24 +49,14 @@ class PixArt:
         return kind.from_pretrained(folder, **options)
 
     @property
-    def network(self) -> ModelMixin:
-        """See ``Family``."""
-        return self._pipeline.transformer
-
-    @property
-    def readers(self) -> tuple[Reader, ...]:
-        """See ``Family``."""
-        return (Reader(self._pipeline.tokenizer, self._pipeline.text_encoder),)
-
-    @property
     def length(self) -> int:
-        """See ``Family``."""
+        """See ``FamilyPipeline``."""
         parameters = inspect.signature(type(self._pipeline).__call__).parameters
         return int(parameters["max_sequence_length"].default)
 
     @property
     def condition_width(self) -> int:
-        """See ``Family``."""
+        """See ``FamilyPipeline``."""
         read = self.network.config.caption_channels
         written = self._pipeline.text_encoder.config.d_model
         if read != written:
@@ -87,32 +66,32 @@ class PixArt:
             )
         return int(self.network.inner_dim)
 
-    def spelled(self, prompts: Sequence[str]) -> list[str]:
-        """See ``Family``."""
+    def normalised(self, prompts: Sequence[str]) -> list[str]:
+        """See ``FamilyPipeline``."""
         return [prompt.lower().strip() for prompt in prompts]
 
     def encode(self, ids: Sequence[Tensor]) -> Tensor:
-        """See ``Family``."""
-        (reader,) = self.readers
-        own = ids[0].to(reader.encoder.device)
-        mask = own != reader.tokenizer.pad_token_id
-        encoded = reader.encoder(own, attention_mask=mask.long())[0]
+        """See ``FamilyPipeline``."""
+        (encoder,) = self.text_encoders
+        own = ids[0].to(encoder.model.device)
+        mask = own != encoder.tokenizer.pad_token_id
+        encoded = encoder.model(own, attention_mask=mask.long())[0]
         embeds = self.network.caption_projection(encoded.to(self.network.dtype))
         return torch.where(mask[:, :, None], embeds, 0)
 
     def attended(self, prompt_embeds: Tensor) -> Tensor:
-        """See ``Family``."""
+        """See ``FamilyPipeline``."""
         return prompt_embeds.ne(0).any(dim=-1)
 
     @torch.no_grad()
     def _empty(self, like: Tensor) -> Tensor:
         """The empty prompt, as often as there are others."""
-        (reader,) = self.readers
-        ids = reader.padded([reader.special_ids()], like.shape[1])
+        (encoder,) = self.text_encoders
+        ids = encoder.padded([encoder.special_ids()], like.shape[1])
         return self.encode([ids]).to(like).expand(len(like), -1, -1)
 
     def inputs(self, prompt_embeds: Tensor, *, guided: bool = False) -> dict[str, Any]:
-        """See ``Family``."""
+        """See ``FamilyPipeline``."""
         if guided:
             prompt_embeds = torch.cat([self._empty(prompt_embeds), prompt_embeds])
         sizes: dict[str, Tensor | None] = {"resolution": None, "aspect_ratio": None}
@@ -130,7 +109,7 @@ class PixArt:
         }
 
     def run(self, latents: Tensor, timesteps: Tensor, inputs: dict[str, Any]) -> Tensor:
-        """See ``Family``; of a transformer that also learned the variance, the noise alone."""
+        """See ``FamilyPipeline``; of a transformer that learned the variance too, only the noise."""
         with self._projected():
             predicted = self.network(
                 latents, timestep=timesteps.expand(len(latents)), **inputs, return_dict=False
@@ -138,8 +117,8 @@ class PixArt:
         return predicted[:, : latents.shape[1]]
 
     @contextmanager
-    def painting(self, prompts: Sequence[str] | Tensor) -> Iterator[dict[str, Any]]:
-        """See ``Family``."""
+    def call_options(self, prompts: Sequence[str] | Tensor) -> Iterator[dict[str, Any]]:
+        """See ``FamilyPipeline``."""
         if not isinstance(prompts, Tensor):
             yield {"prompt": list(prompts), **_PLAIN}
             return

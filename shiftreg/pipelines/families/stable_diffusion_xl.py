@@ -17,38 +17,28 @@ import torch
 from diffusers import DiffusionPipeline, StableDiffusionXLPipeline
 from torch import Tensor
 
-from shiftreg.pipelines.families.base import Reader
+from shiftreg.families import STABLE_DIFFUSION_XL, Family
 from shiftreg.pipelines.families.stable_diffusion import StableDiffusion
 
 
 class StableDiffusionXL(StableDiffusion):
     """A pipeline of this kind; see ``Family``."""
 
-    name: ClassVar[str] = "Stable Diffusion XL"
-    parts: ClassVar[tuple[str, ...]] = (
-        *StableDiffusion.parts, "text_encoder_2", "tokenizer_2",
-    )  # fmt: skip
-    apart: ClassVar[tuple[str, ...]] = (*StableDiffusion.apart, "add_embedding.")
+    family: ClassVar[Family] = STABLE_DIFFUSION_XL
 
     @classmethod
     def load(cls, folder: Path, **options: Any) -> DiffusionPipeline:
-        """See ``Family``; without diffusers' watermark, which would change every image."""
+        """See ``FamilyPipeline``; without diffusers' watermark, which would change every image."""
         return StableDiffusionXLPipeline.from_pretrained(folder, add_watermarker=False, **options)
 
-    @property
-    def readers(self) -> tuple[Reader, ...]:
-        """See ``Family``."""
-        second = Reader(self._pipeline.tokenizer_2, self._pipeline.text_encoder_2)
-        return (*super().readers, second)
-
     def encode(self, ids: Sequence[Tensor]) -> Tensor:
-        """See ``Family``."""
+        """See ``FamilyPipeline``."""
         return torch.cat(
             [
-                reader.encoder(
-                    one.to(reader.encoder.device), output_hidden_states=True
+                encoder.model(
+                    one.to(encoder.model.device), output_hidden_states=True
                 ).hidden_states[-2]
-                for reader, one in zip(self.readers, ids, strict=True)
+                for encoder, one in zip(self.text_encoders, ids, strict=True)
             ],
             dim=-1,
         )
@@ -57,12 +47,12 @@ class StableDiffusionXL(StableDiffusion):
     @torch.no_grad()
     def _empty_pooled(self) -> Tensor:
         """The pooled embedding of the empty prompt, ``(1, d_pooled)``."""
-        reader = self.readers[-1]
-        ids = reader.padded([reader.special_ids()], self.length)
-        return reader.encoder(ids.to(reader.encoder.device))[0]
+        encoder = self.text_encoders[-1]
+        ids = encoder.padded([encoder.special_ids()], self.length)
+        return encoder.model(ids.to(encoder.model.device))[0]
 
     def inputs(self, prompt_embeds: Tensor, *, guided: bool = False) -> dict[str, Any]:
-        """See ``Family``."""
+        """See ``FamilyPipeline``."""
         pooled = self._empty_pooled.expand(len(prompt_embeds), -1)
         if guided:
             embeds, empty, pooled, empty_pooled = self._pipeline.encode_prompt(
@@ -82,9 +72,9 @@ class StableDiffusionXL(StableDiffusion):
         }
 
     @contextmanager
-    def painting(self, prompts: Sequence[str] | Tensor) -> Iterator[dict[str, Any]]:
-        """See ``Family``."""
-        with super().painting(prompts) as options:
+    def call_options(self, prompts: Sequence[str] | Tensor) -> Iterator[dict[str, Any]]:
+        """See ``FamilyPipeline``."""
+        with super().call_options(prompts) as options:
             if isinstance(prompts, Tensor):
                 options["pooled_prompt_embeds"] = self._empty_pooled.expand(len(prompts), -1)
             yield options

@@ -85,7 +85,7 @@ def test_a_base_without_its_tokenizer_s_files_is_refused(copied: Path, family: s
 
 
 def test_a_base_without_one_of_its_parts_is_refused(copied: Path, family: str) -> None:
-    parts = find_family(copied).parts
+    parts = find_family(copied).components
     assert len(parts) == (7 if family == "sdxl" else 5)
     shutil.rmtree(copied / parts[-1])
     with pytest.raises(IntegrityError, match=f"lacks {parts[-1]}"):
@@ -199,7 +199,7 @@ def test_a_joint_attention_model_with_its_configuration_is_refused(tmp_path: Pat
 )
 def test_pipelines_of_other_kinds_are_refused(parts: dict[str, list[str]], tmp_path: Path) -> None:
     folder = described(tmp_path / "base", "OtherPipeline", **parts)
-    with pytest.raises(IncompatibleError, match=r"OtherPipeline is no pipeline.*PixArt"):
+    with pytest.raises(IncompatibleError, match=r"OtherPipeline is not a pipeline.*PixArt"):
         pipelines.resolve_source(str(folder))
 
 

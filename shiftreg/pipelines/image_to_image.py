@@ -1,4 +1,4 @@
-"""Images that are generated on from others: noised and denoised again, or completed."""
+"""Images generated from others: noised and denoised again, or completed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from shiftreg.errors import InvalidInputError
 from shiftreg.pipelines.families import family_of
-from shiftreg.pipelines.noise import starting_noise
+from shiftreg.pipelines.generate import starting_noise
 
 _BATCH = 25  # as in generate: equal batches give equal bits
 

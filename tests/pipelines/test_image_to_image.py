@@ -13,7 +13,7 @@ from torch import Tensor
 
 from shiftreg.errors import InvalidInputError
 from shiftreg.pipelines import encode_prompts, generate, load_pipeline
-from shiftreg.pipelines.continuing import continue_images
+from shiftreg.pipelines.image_to_image import continue_images
 
 PROMPTS = ["a tree", "a house", "a cat"]
 SEEDS = [4, 5, 6]
