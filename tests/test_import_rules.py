@@ -275,6 +275,10 @@ BROKEN_RULES = {
     "checkpoints know neither pipelines nor registry": [
         ("shiftreg.checkpoints.export", "if TYPE_CHECKING:\n    import shiftreg.registry"),
     ],
+    "what is known of families needs no library": [
+        ("shiftreg.families", "import torch"),
+        ("shiftreg.families", "from shiftreg.pipelines.families import base"),
+    ],
     "only pipelines know diffusers and transformers": [
         ("shiftreg.checkpoints.export", "from diffusers.loaders import x"),
         ("shiftreg.evaluation.images", "importlib.import_module('transformers')"),

@@ -109,7 +109,7 @@ class PixArt(FamilyPipeline):
         }
 
     def run(self, latents: Tensor, timesteps: Tensor, inputs: dict[str, Any]) -> Tensor:
-        """See ``FamilyPipeline``; of a transformer that learned the variance too, only the noise."""
+        """See ``FamilyPipeline``; without the variance, which some transformers learned, too."""
         with self._projected():
             predicted = self.network(
                 latents, timestep=timesteps.expand(len(latents)), **inputs, return_dict=False
