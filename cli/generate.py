@@ -193,7 +193,7 @@ def _refuse(options: dict[str, object], why: str) -> None:
         typer.BadParameter: One is given.
     """
     for name, value in options.items():
-        if value not in (None, False, []):
+        if value is not None and value is not False and value != []:
             raise typer.BadParameter(f"{name} {why}")
 
 

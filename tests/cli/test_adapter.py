@@ -80,15 +80,15 @@ def test_concepts_come_first_and_the_file_last(made: list[Any]) -> None:
     done = start("Caravaggio", "Van Gogh", "c.safetensors", "--form", "kohya", "--rank", "4")
     assert done.exit_code == 0, done.output
     arguments, options = made[0]
-    assert arguments == ("workspace", Path("c.safetensors"), ["Caravaggio", "Van Gogh"])
-    assert options == {"without": None, "form": "kohya", "dtype": "float32", "rank": 4}
+    selection = api.Selection(["Caravaggio", "Van Gogh"])
+    assert arguments == ("workspace", Path("c.safetensors"), selection)
+    assert options == {"form": "kohya", "dtype": "float32", "rank": 4}
 
 
 def test_without_concepts_all_that_is_erased_is_in_it(made: list[Any]) -> None:
     assert start("all.safetensors", "--without", "Picasso,Cezanne").exit_code == 0
-    arguments, options = made[0]
-    assert list(arguments[2]) == []
-    assert options["without"] == ("Picasso", "Cezanne")
+    arguments, _ = made[0]
+    assert arguments[2] == api.Selection(without=["Picasso", "Cezanne"])
 
 
 def test_it_exports_the_plan_that_it_showed(made: list[Any], plan: api.AdapterPlan) -> None:

@@ -124,8 +124,7 @@ def test_everything_is_passed_on_to_the_plan_and_to_the_attack(calls: Calls) -> 
             "attacks": ("relearning", "noise-probe"),
             "options": {"relearning": {"iterations": 5, "learning_rate": 1e-4}},
             "against": ("esd",),
-            "only": None,
-            "without": ("Picasso",),
+            "selection": api.Selection(without=("Picasso",)),
             "images": 4,
             "seed": 3,
             "classifier": Path("other.file"),
@@ -141,7 +140,7 @@ def test_a_success_is_a_measurement_and_no_error(calls: Calls) -> None:
     result = start("Caravaggio")
     assert result.exit_code == 0
     assert "62% (31-86%)" in result.stdout
-    assert "found in 5 of 8 images" in result.stdout
+    assert "detected in 5 of 8 images" in result.stdout
 
 
 @pytest.mark.parametrize(("share", "code"), [("0.5", 1), ("0.625", 0), ("1", 0), ("0", 1)])
@@ -224,20 +223,20 @@ def test_each_target_has_its_column_and_each_attack_its_row(
 
 def test_a_success_is_held_against_what_the_start_alone_leads_to(report: AttackReport) -> None:
     plain, relearning, probe = attack.sentences(report)
-    assert plain == "Without an attack, Caravaggio is found in 0 of 8 images of its name."
-    assert relearning == "relearning: found in 5 of 8 images."
-    assert "5 of 8 images, which the start alone may explain: found in 8 of 8" in probe
+    assert plain == "Without an attack, Caravaggio is detected in 0 of 8 images of its name."
+    assert relearning == "relearning: detected in 5 of 8 images."
+    assert "5 of 8 images, which the start alone may explain: detected in 8 of 8" in probe
     better = replace(report, scores=(*report.scores[:4], score("noise-probe", CONTROL, NONE)))
     assert "5 of 8 images, against 0 of 8" in attack.sentences(better)[-1]
     zero = score("noise-probe", COMPOSITION, NONE)
     nothing = replace(better, scores=(*better.scores[:3], zero, better.scores[4]))
-    assert attack.sentences(nothing)[-1] == "noise-probe: found in 0 of 8 images."
+    assert attack.sentences(nothing)[-1] == "noise-probe: detected in 0 of 8 images."
 
 
 def test_an_attack_that_does_not_even_work_on_the_base_is_said_to(report: AttackReport) -> None:
     scores = (score("relearning", BASE, NONE), score("relearning", COMPOSITION, NONE))
     told = attack.sentences(replace(report, scores=scores))[-1]
-    assert "found in 0 of 8 images" in told
+    assert "detected in 0 of 8 images" in told
     assert "does not work here" in told
 
 

@@ -51,7 +51,7 @@ def test_the_timeline_is_a_table_or_json_or_csv(log: AuditLog) -> None:
 def test_options_of_the_timeline_do_not_go_with_a_subcommand(log: AuditLog) -> None:
     result = start("--json", "verify")
     assert result.exit_code == 2
-    assert "--json stands after 'verify'" in result.output
+    assert "--json goes after 'verify'" in result.output
 
 
 def test_a_trail_that_holds_exits_0_and_one_that_does_not_1(log: AuditLog, home: Path) -> None:

@@ -105,7 +105,7 @@ def test_by_default_the_base_and_the_active_shifts_are_generated(calls: Calls) -
         (ANY, Path("prompts.csv"), Path("images")),
     )
     assert options == {
-        "compositions": ("active",),
+        "compositions": (api.Selection(),),
         "with_base": True,
         "count": 1,
         "steps": None,
@@ -129,7 +129,7 @@ def test_compositions_and_settings_are_passed_on(calls: Calls) -> None:
     options.pop("observe")
     assert isinstance(options.pop("engine"), ProcessPool)
     assert options == {
-        "compositions": ["active", "without Picasso,Van Gogh"],
+        "compositions": (api.Selection(), api.Selection(without=("Picasso", "Van Gogh"))),
         "with_base": False,
         "count": 3,
         "steps": 12,

@@ -27,9 +27,9 @@ def calls(monkeypatch: pytest.MonkeyPatch, values: Any, home: Path) -> list[dict
             path=path,
             digest="d" * 64,
             file=options["file"],
-            passed=not options["without"],
+            passed=not options["selection"].without,
             checks=30,
-            failed=1 if options["without"] else 0,
+            failed=1 if options["selection"].without else 0,
             images=16,
             run_id="run",
         )
@@ -47,8 +47,7 @@ def test_a_report_is_written_where_it_is_asked_for(calls: list[dict[str, Any]]) 
         {
             "path": Path("page.html"),
             "file": None,
-            "only": None,
-            "without": None,
+            "selection": api.Selection(),
             "images": 2,
             "classifier": None,
             "overwrite": True,
