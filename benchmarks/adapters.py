@@ -19,7 +19,7 @@ from diffusers import StableDiffusionPipeline
 from torch import Tensor
 
 from shiftreg import api, miniature, pipelines
-from shiftreg.api.composition.composing import plan_shifts
+from shiftreg.api.composition.compose import plan_shifts
 from shiftreg.compose import merged_weights
 from shiftreg.settings import Settings
 from shiftreg.subspace import drifts

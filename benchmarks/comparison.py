@@ -26,7 +26,7 @@ from rich.console import Console
 from rich.table import Table
 
 from shiftreg import api, miniature, pipelines
-from shiftreg.api.composition.composing import plan_shifts
+from shiftreg.api.composition.compose import plan_shifts
 from shiftreg.compose import merged_weights
 from shiftreg.evaluation.frechet import alexnet_features, frechet_distance
 from shiftreg.evaluation.perceptual import lpips_distances

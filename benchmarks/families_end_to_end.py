@@ -34,7 +34,7 @@ from full_size_base import FAMILIES, write_base
 from rows.measure import machine
 
 from shiftreg import api, checkpoints
-from shiftreg.api.composition.exported import expected_weights, file_check, read_recipe
+from shiftreg.api.composition.contents import expected_weights, file_check, read_recipe
 from shiftreg.settings import Settings
 
 CONCEPT = "Caravaggio"

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from shiftreg import api, checkpoints, pipelines
-from shiftreg.api.composition.composing import exact_weights, plan_shifts
+from shiftreg.api.composition.compose import exact_weights, plan_shifts
 from shiftreg.api.composition.half_precision import (
     CompensatedRounding,
     RoundedWeights,

@@ -14,8 +14,7 @@ from .policy import Releasing, render_sidecars
 from .render import make_table, number, pairs, short, size, warnings
 
 if TYPE_CHECKING:
-    from shiftreg.api.composition.adapter_planning import AdapterPlan
-    from shiftreg.api.composition.adapting import AdapterResult
+    from shiftreg.api.composition.adapter import AdapterPlan, AdapterResult
 
 commands = typer.Typer()
 

@@ -14,7 +14,7 @@ from .options import Common, command
 from .render import make_table, pairs, short, verdict, warnings
 
 if TYPE_CHECKING:
-    from shiftreg.api.inspection.inspecting import Inspection
+    from shiftreg.api.inspection.inspect import Inspection
 
 commands = typer.Typer()
 

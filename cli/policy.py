@@ -16,7 +16,7 @@ from .parsing import choose
 from .render import checks, count, explained, pairs, plain, verdict, warnings
 
 if TYPE_CHECKING:
-    from shiftreg.api.composition.adapting import AdapterResult
+    from shiftreg.api.composition.adapter import AdapterResult
     from shiftreg.api.release.values import PolicyStanding, Refusal
     from shiftreg.api.values import ExportResult
 

@@ -20,7 +20,7 @@ from .parsing import choose
 from .render import failed_checks, pairs, size, verdict
 
 if TYPE_CHECKING:
-    from shiftreg.api.report.reporting import ReportResult
+    from shiftreg.api.report.report import ReportResult
 
 commands = typer.Typer()
 

@@ -16,15 +16,15 @@ if TYPE_CHECKING:
     from shiftreg.api.attacks.planning import plan_attack as plan_attack
     from shiftreg.api.bases.register import register_base as register_base
     from shiftreg.api.bases.single_files import convert_base as convert_base
-    from shiftreg.api.composition.adapter_planning import AdapterPlan as AdapterPlan
-    from shiftreg.api.composition.adapter_planning import plan_adapter as plan_adapter
-    from shiftreg.api.composition.adapting import AdapterResult as AdapterResult
-    from shiftreg.api.composition.adapting import export_adapter as export_adapter
-    from shiftreg.api.composition.composing import plan_composition as plan_composition
-    from shiftreg.api.composition.exporting import export_composition as export_composition
-    from shiftreg.api.composition.live import composition_weights as composition_weights
+    from shiftreg.api.composition.adapter import AdapterPlan as AdapterPlan
+    from shiftreg.api.composition.adapter import AdapterResult as AdapterResult
+    from shiftreg.api.composition.adapter import export_adapter as export_adapter
+    from shiftreg.api.composition.adapter import plan_adapter as plan_adapter
+    from shiftreg.api.composition.compose import composition_weights as composition_weights
+    from shiftreg.api.composition.compose import plan_composition as plan_composition
+    from shiftreg.api.composition.export import export_composition as export_composition
     from shiftreg.api.composition.samples import generate_grid as generate_grid
-    from shiftreg.api.composition.verifying import verify as verify
+    from shiftreg.api.composition.verify import verify as verify
     from shiftreg.api.deletion import Deletion as Deletion
     from shiftreg.api.deletion import delete as delete
     from shiftreg.api.deletion import plan_deletion as plan_deletion
@@ -47,14 +47,14 @@ if TYPE_CHECKING:
     from shiftreg.api.front_end import ui_command as ui_command
     from shiftreg.api.generation.generate import generate_images as generate_images
     from shiftreg.api.generation.generate import plan_generation as plan_generation
-    from shiftreg.api.inspection.inspecting import inspect_file as inspect_file
+    from shiftreg.api.inspection.inspect import inspect_file as inspect_file
     from shiftreg.api.measurement.measure import measure_folders as measure_folders
     from shiftreg.api.opening import open_workspace as open_workspace
-    from shiftreg.api.release.checking import check_signature as check_signature
     from shiftreg.api.release.policy import policy_standing as policy_standing
+    from shiftreg.api.release.signature import check_signature as check_signature
     from shiftreg.api.release.values import ReleaseRefusedError as ReleaseRefusedError
     from shiftreg.api.release.values import UntrustedFileError as UntrustedFileError
-    from shiftreg.api.report.reporting import write_report as write_report
+    from shiftreg.api.report.report import write_report as write_report
     from shiftreg.api.selection import Selection as Selection
     from shiftreg.api.states import list_concepts as list_concepts
     from shiftreg.api.states import plan_refresh as plan_refresh

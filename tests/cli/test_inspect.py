@@ -13,7 +13,8 @@ import torch
 from typer.testing import CliRunner, Result
 
 from shiftreg import api, miniature
-from shiftreg.api.inspection.inspecting import FoundShift, Inspection
+from shiftreg.api.inspection.describe import InspectedShift
+from shiftreg.api.inspection.inspect import Inspection
 from shiftreg_cli import inspect
 from shiftreg_cli.main import app
 
@@ -31,8 +32,8 @@ def result(tmp_path: Path) -> Inspection:
         base="miniature",
         dtype="float16",
         shifts=(
-            FoundShift("Caravaggio", 2, DIGEST, "closed-form", 1.0, 0.9999, 1.0001, ()),
-            FoundShift("Picasso", 1, DIGEST, "srs-me", 0.5, 0.49, 0.51, ("Picasso@2 at 0.51",)),
+            InspectedShift("Caravaggio", 2, DIGEST, "closed-form", 1.0, 0.9999, 1.0001, ()),
+            InspectedShift("Picasso", 1, DIGEST, "srs-me", 0.5, 0.49, 0.51, ("Picasso@2 at 0.51",)),
         ),
         states={"Caravaggio": "erased", "Cezanne": "unknown", "Picasso": "weakened"},
         explained=0.87,

@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from shiftreg import api
-from shiftreg.api.report.reporting import ReportResult
+from shiftreg.api.report.report import ReportResult
 from shiftreg.api.values import Progress
 from shiftreg_cli.main import app
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from shiftreg import api, miniature, pipelines
-from shiftreg.api.composition.composing import plan_shifts
+from shiftreg.api.composition.compose import plan_shifts
 from shiftreg.compose import merged_weights
 from shiftreg.concepts import fill
 from shiftreg.evaluation.classifier import load_classifier

@@ -16,7 +16,7 @@ from securesystemslib.signer import SSlibKey
 
 from shiftreg.errors import IntegrityError
 from shiftreg.release import Attestation, attestation_signer, read_attestation, write_attestation
-from shiftreg.release.envelope import seal, unseal
+from shiftreg.release.attestation import seal, unseal
 
 SAID = Attestation({"model.ckpt": "a" * 64}, {"states": {"Čapek": "erased"}, "value": 0.25})
 

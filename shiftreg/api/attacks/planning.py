@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from shiftreg.api.attacks.methods import build_attacks
-from shiftreg.api.composition.composing import plan_composition, plan_shifts
+from shiftreg.api.composition.compose import plan_composition, plan_shifts
 from shiftreg.api.evaluation.classifiers import require_classifier
 from shiftreg.api.selection import ACTIVE, Selection
 from shiftreg.api.values import CompositionPlan

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from shiftreg import pipelines
-from shiftreg.api.composition.composing import plan_composition, plan_shifts
+from shiftreg.api.composition.compose import plan_composition, plan_shifts
 from shiftreg.api.loaded_base import LoadedBase
 from shiftreg.api.selection import ACTIVE, Selection
 from shiftreg.api.values import CompositionPlan, GridResult, Observer, Progress, ignore_progress

@@ -13,7 +13,7 @@ import numpy as np
 
 from shiftreg import miniature
 from shiftreg.api.changes import change, report_with_image
-from shiftreg.api.composition.composing import plan_composition
+from shiftreg.api.composition.compose import plan_composition
 from shiftreg.api.evaluation.classifiers import require_classifier
 from shiftreg.api.evaluation.examining import Subject, examine
 from shiftreg.api.evaluation.gallery import Gallery, shots

@@ -10,7 +10,7 @@ import numpy as np
 from torch.nn.functional import normalize
 
 from shiftreg import pipelines
-from shiftreg.api.composition.composing import plan_shifts
+from shiftreg.api.composition.compose import plan_shifts
 from shiftreg.api.evaluation.gallery import Gallery, Shot, shots
 from shiftreg.api.values import CompositionPlan, Observer, Progress
 from shiftreg.api.workspace import Workspace

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from shiftreg import __version__
-from shiftreg.api.composition.composing import plan_composition
+from shiftreg.api.composition.compose import plan_composition
 from shiftreg.api.erasure.erasing import erase, refresh
 from shiftreg.api.opening import open_workspace
 from shiftreg.api.states import restore

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from shiftreg.api.composition.composing import plan_shifts
+from shiftreg.api.composition.compose import plan_shifts
 from shiftreg.api.generation.batches import Batch, Draw, generate_batches
 from shiftreg.api.generation.folder import (
     PlannedImage,

@@ -14,7 +14,7 @@ from typing import Any
 
 import shiftreg
 from shiftreg import pipelines
-from shiftreg.api.composition.composing import plan_composition
+from shiftreg.api.composition.compose import plan_composition
 from shiftreg.api.generation.folder import PlannedImage, images_of, is_whole
 from shiftreg.api.generation.manifest import FORMAT, LIBRARIES, NAME
 from shiftreg.api.selection import NONE, Selection

@@ -7,19 +7,18 @@ from collections.abc import Sequence
 from typing import Any
 
 from shiftreg import pipelines
-from shiftreg.api.composition.attack_gate import attack_checks
-from shiftreg.api.composition.composing import plan_composition
+from shiftreg.api.composition.compose import plan_composition
 from shiftreg.api.release.values import PolicyStanding
 from shiftreg.api.selection import ACTIVE, Selection
 from shiftreg.api.trail.measurements import doubt, on_record
-from shiftreg.api.values import CompositionPlan
+from shiftreg.api.values import CompositionPlan, Estimate
 from shiftreg.api.workspace import Workspace
-from shiftreg.checks import Check
+from shiftreg.attacks.results import COMPOSITION, CONTROL, above_control
 from shiftreg.errors import NotFoundError
 from shiftreg.profiles import Profile, profile_null_basis
 from shiftreg.settings import PROJECT_FILE, Settings
 from shiftreg.shift import ConceptShift
-from shiftreg.verification import Gates, Policy
+from shiftreg.verification import Check, Gates, Policy
 
 
 def policy_standing(workspace: Workspace, selection: Selection = ACTIVE) -> PolicyStanding:
@@ -201,3 +200,49 @@ def _worst_of_each(checks: Sequence[Check]) -> list[Check]:
     for check in checks:
         worst[check.name] = max(worst.get(check.name, check), check, key=badness)
     return list(worst.values())
+
+
+def attack_checks(workspace: Workspace, plan: CompositionPlan, limits: Gates) -> list[Check]:
+    """The strongest recorded attack on each erased concept, if a gate asks for it."""
+    if limits.attack is None:
+        return []
+    registry = workspace.registry
+    stored = on_record(workspace, plan.base, "attack")
+    recorded = {
+        measurement.concept: json.loads(
+            registry.measurements.download(measurement).read_text("utf-8")
+        )
+        for measurement in stored.known
+        if measurement.digest == plan.digest
+    }
+    lost = {
+        concept: event.sequence
+        for event in stored.lost
+        for concept in event.concepts
+        if event.digests.get("composition") == plan.digest
+    }
+    checks = []
+    for concept, _, _ in plan.shifts:
+        scores = {
+            (score["attack"], score["target"]): Estimate(**score["success"])
+            for score in recorded.get(concept, {}).get("scores", ())
+            if concept not in lost
+        }
+        reached = above_control({key: success.value for key, success in scores.items()})
+        name, value = max(reached.items(), key=lambda one: one[1], default=("", 1.0))
+        # What a control was taken off is a difference, and the rate's own interval not its.
+        alone = bool(reached) and (name, CONTROL) not in scores
+        measured = scores[name, COMPOSITION] if alone else value
+        explanation = f"{name} makes {concept} appear in {value:.0%} of images."
+        if not reached:
+            explanation = (
+                f"No attack on this composition is recorded. Run: shiftreg attack {concept!r}"
+            )
+        if concept in lost:
+            explanation += (
+                f" The registry has no true report of the last one, event {lost[concept]}."
+            )
+        if doubted := doubt(one for one in stored.doubted if one.concept in (concept, "")):
+            explanation += f" {doubted}"
+        checks.append(Check.at_most("attack", concept, measured, limits.attack, explanation))
+    return checks

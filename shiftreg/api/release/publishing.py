@@ -11,7 +11,7 @@ from typing import Any
 from shiftreg import checkpoints
 from shiftreg.api.changes import Change, change, placing
 from shiftreg.api.release.papers import paper_digests
-from shiftreg.api.release.releasing import Release, family_of
+from shiftreg.api.release.release import Release, family_of
 from shiftreg.api.values import CompositionPlan, ReleaseFiles
 from shiftreg.api.workspace import Workspace
 from shiftreg.checkpoints.atomic import Placement

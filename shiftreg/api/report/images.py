@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from shiftreg import pipelines
-from shiftreg.api.composition.composing import plan_shifts
+from shiftreg.api.composition.compose import plan_shifts
 from shiftreg.api.values import CompositionPlan, Observer, Progress
 from shiftreg.api.workspace import Workspace
 from shiftreg.concepts import fill

@@ -14,11 +14,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from shiftreg import api, checkpoints, miniature, pipelines
-from shiftreg.api.composition.composing import exact_weights, plan_shifts
-from shiftreg.api.composition.exported import read_recipe
+from shiftreg.api.composition.compose import exact_weights, plan_shifts
+from shiftreg.api.composition.contents import Held, held_by_file, read_recipe
 from shiftreg.api.composition.half_precision import CompensatedRounding
-from shiftreg.api.composition.held import Held, held_by_file
-from shiftreg.api.inspection.inspecting import inspect_file
+from shiftreg.api.inspection.inspect import inspect_file
 from shiftreg.api.values import Progress, ignore_progress
 from shiftreg.checkpoints.merged import single_file_state
 from shiftreg.errors import IntegrityError, InvalidInputError

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from shiftreg import api, pipelines
-from shiftreg.api.composition.composing import plan_shifts
+from shiftreg.api.composition.compose import plan_shifts
 from shiftreg.api.values import Progress
 from shiftreg.compose import merged_weights
 from shiftreg.errors import CapacityError, InvalidInputError, NotFoundError

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from shiftreg import api, pipelines
-from shiftreg.api.composition.composing import plan_shifts
+from shiftreg.api.composition.compose import plan_shifts
 from shiftreg.api.erasure.shift_measures import disturbance
 from shiftreg.api.values import Progress
 from shiftreg.checkpoints import Unfinished

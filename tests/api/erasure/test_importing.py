@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from shiftreg import api, miniature, pipelines
-from shiftreg.api.composition.composing import plan_shifts
+from shiftreg.api.composition.compose import plan_shifts
 from shiftreg.checkpoints import file_digest
 from shiftreg.compose import merged_weights
 from shiftreg.errors import CapacityError, IncompatibleError, InvalidInputError

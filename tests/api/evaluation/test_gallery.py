@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from shiftreg import api, pipelines
-from shiftreg.api.composition.composing import plan_shifts
+from shiftreg.api.composition.compose import plan_shifts
 from shiftreg.api.evaluation.gallery import BATCH, Gallery, Shot, shots
 
 

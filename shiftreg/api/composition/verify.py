@@ -10,14 +10,14 @@ from pathlib import Path
 
 from shiftreg import checkpoints, pipelines
 from shiftreg.api.changes import change
-from shiftreg.api.composition.attack_gate import attack_checks
-from shiftreg.api.composition.composing import plan_composition
-from shiftreg.api.composition.held import held_by_file, held_by_plan
+from shiftreg.api.composition.compose import plan_composition
+from shiftreg.api.composition.contents import held_by_file, held_by_plan
 from shiftreg.api.composition.image_checks import generated, noise
 from shiftreg.api.erasure.shift_measures import disturbance
 from shiftreg.api.evaluation.classifiers import find_classifier
 from shiftreg.api.front_end import to_json
-from shiftreg.api.release.checking import check_signature, is_to_be_signed
+from shiftreg.api.release.policy import attack_checks
+from shiftreg.api.release.signature import check_signature, is_to_be_signed
 from shiftreg.api.release.values import SignatureReport, UntrustedFileError
 from shiftreg.api.selection import ACTIVE, Selection
 from shiftreg.api.values import (

@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from shiftreg import release
-from shiftreg.api.composition.attack_gate import attack_checks
-from shiftreg.api.composition.verifying import examine, keep_verification
+from shiftreg.api.composition.verify import examine, keep_verification
 from shiftreg.api.release.documents import bill_parts, predicate
-from shiftreg.api.release.policy import read_policy, requirements
+from shiftreg.api.release.policy import attack_checks, read_policy, requirements
 from shiftreg.api.release.values import Refusal, ReleaseRefusedError
 from shiftreg.api.values import CompositionPlan, Observer, ReleaseFiles, Verification
 from shiftreg.api.workspace import Workspace

@@ -1,11 +1,10 @@
-"""Saying from its weights alone what a deployed file forgets: no metadata, no recipe."""
+"""What a deployed file forgets, from its weights alone: no metadata, no recipe."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 import torch
 
@@ -16,9 +15,11 @@ from shiftreg.api.inspection.base_matching import (
     Term,
     best_match,
     compare_with_bases,
+    rounded_anew,
 )
-from shiftreg.api.inspection.rounded import rounded_anew
-from shiftreg.api.inspection.words import (
+from shiftreg.api.inspection.describe import (
+    InspectedShift,
+    InspectedState,
     limits,
     statement,
     strange_strengths,
@@ -29,35 +30,9 @@ from shiftreg.api.values import Observer, Progress, ignore_progress
 from shiftreg.api.workspace import Workspace
 from shiftreg.inspection import NEAR_ONE
 
-InspectedState = Literal["erased", "weakened", "reversed", "generates", "unknown"]
 SURE = 2.0  # standard errors of an error bar
 ENOUGH = 0.95  # of the registered strength: still erased
 LEAST_EXPLAINED = 0.5  # where no tensor is untouched, the share that says whose shifts they are
-
-
-@dataclass(frozen=True)
-class FoundShift:
-    """A registered shift that is inside a file.
-
-    Attributes:
-        concept: What it erases.
-        version: Its number.
-        digest: Of the shift.
-        method: Name of its eraser.
-        strength: What its deltas are multiplied by: 1 as registered.
-        low: Lower end of the strength's error bar, two standard errors away.
-        high: Upper end.
-        alternatives: What cannot be told from it: "Caravaggio@2 at strength 0.98".
-    """
-
-    concept: str
-    version: int
-    digest: str
-    method: str
-    strength: float
-    low: float
-    high: float
-    alternatives: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -91,7 +66,7 @@ class Inspection:
     digest: str
     base: str | None
     dtype: str
-    shifts: tuple[FoundShift, ...]
+    shifts: tuple[InspectedShift, ...]
     states: Mapping[str, InspectedState]
     explained: float
     rounding: float
@@ -200,7 +175,7 @@ def _inspected(
 
 def _found(
     match: BaseMatch, file: Path, observe: Observer
-) -> tuple[tuple[FoundShift, ...], Recomposition | None]:
+) -> tuple[tuple[InspectedShift, ...], Recomposition | None]:
     """The shifts that are inside; exactly as registered, where that fits the file as well."""
     found = match.explanation.found
     # Added in the order of compositions, so that the sum is the same bit for bit.
@@ -222,7 +197,7 @@ def _found(
         if registered:
             strength, low, high = 1.0, min(low, 1.0), max(high, 1.0)
         shifts.append(
-            FoundShift(
+            InspectedShift(
                 concept=version.concept,
                 version=version.version,
                 digest=version.digest,
@@ -241,7 +216,7 @@ def _found(
 
 
 def _states(
-    match: BaseMatch, shifts: Sequence[FoundShift], *, whole: bool
+    match: BaseMatch, shifts: Sequence[InspectedShift], *, whole: bool
 ) -> dict[str, InspectedState]:
     """The state of every known concept, by name."""
     judged = {v.concept for v, shift in match.versions if match.known.issuperset(shift.layers)}

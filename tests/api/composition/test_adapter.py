@@ -16,10 +16,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from shiftreg import api, miniature, pipelines
-from shiftreg.api.composition.adapter_checks import adapter_check, adapter_recipe
-from shiftreg.api.composition.adapter_content import adapter_content, held_ranks
-from shiftreg.api.composition.composing import plan_shifts
-from shiftreg.api.composition.describing import base_facts
+from shiftreg.api.composition.adapter_content import (
+    adapter_check,
+    adapter_content,
+    adapter_recipe,
+    held_ranks,
+)
+from shiftreg.api.composition.compose import plan_shifts
+from shiftreg.api.composition.describe import base_facts
 from shiftreg.checkpoints import AdapterNames, file_digest, read_foreign
 from shiftreg.compose import Composition, merged_weights
 from shiftreg.errors import (

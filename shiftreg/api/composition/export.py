@@ -13,8 +13,8 @@ from torch import Tensor
 
 import shiftreg
 from shiftreg import checkpoints
-from shiftreg.api.composition.composing import DTYPES, exact_weights, plan_shifts
-from shiftreg.api.composition.describing import describe_model, export_date
+from shiftreg.api.composition.compose import DTYPES, exact_weights, plan_shifts
+from shiftreg.api.composition.describe import describe_model, export_date
 from shiftreg.api.composition.half_precision import (
     METHODS,
     CompensatedRounding,
@@ -24,7 +24,7 @@ from shiftreg.api.composition.half_precision import (
 )
 from shiftreg.api.erasure.methods import require_recoverable
 from shiftreg.api.release.publishing import publication
-from shiftreg.api.release.releasing import Release
+from shiftreg.api.release.release import Release
 from shiftreg.api.values import (
     CompositionPlan,
     ExportResult,

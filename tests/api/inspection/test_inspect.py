@@ -14,7 +14,7 @@ from torch import Tensor
 
 from shiftreg import api, checkpoints, miniature, pipelines
 from shiftreg.api.erasure.registering import register_shift
-from shiftreg.api.inspection.inspecting import Inspection, inspect_file
+from shiftreg.api.inspection.inspect import Inspection, inspect_file
 from shiftreg.checkpoints.merged import single_file_state
 from shiftreg.errors import IntegrityError, InvalidInputError, NotFoundError
 from shiftreg.shift import ConceptShift

@@ -1,19 +1,43 @@
-"""An inspection in words: what is known of a concept, what to beware of, the verdict."""
+"""Inspected shifts, and what is said of them and of the base."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import Literal
 
 from shiftreg.api.inspection.base_matching import BaseMatch
 
-if TYPE_CHECKING:
-    from shiftreg.api.inspection.inspecting import FoundShift, InspectedState
-
+InspectedState = Literal["erased", "weakened", "reversed", "generates", "unknown"]
 ALMOST = 0.01  # difference from strength 1 that is as registered
 
 
-def statement(name: str, state: InspectedState, shifts: Sequence[FoundShift]) -> str:
+@dataclass(frozen=True)
+class InspectedShift:
+    """A registered shift that is inside a file.
+
+    Attributes:
+        concept: What it erases.
+        version: Its number.
+        digest: Of the shift.
+        method: Name of its eraser.
+        strength: What its deltas are multiplied by: 1 as registered.
+        low: Lower end of the strength's error bar, two standard errors away.
+        high: Upper end.
+        alternatives: What cannot be told from it: "Caravaggio@2 at strength 0.98".
+    """
+
+    concept: str
+    version: int
+    digest: str
+    method: str
+    strength: float
+    low: float
+    high: float
+    alternatives: tuple[str, ...]
+
+
+def statement(name: str, state: InspectedState, shifts: Sequence[InspectedShift]) -> str:
     """What is known of a concept: "Caravaggio: erased (version 1, strength 1.00)"."""
     inside = [shift for shift in shifts if shift.concept == name]
     if state == "unknown" and not inside:
@@ -27,7 +51,7 @@ def statement(name: str, state: InspectedState, shifts: Sequence[FoundShift]) ->
     return f"{name}: {state} ({'; '.join(words)})"
 
 
-def strange_strengths(shifts: Sequence[FoundShift]) -> list[str]:
+def strange_strengths(shifts: Sequence[InspectedShift]) -> list[str]:
     """Sentences on what is not as it was registered, or cannot be told from something else."""
     sentences = []
     for shift in shifts:

@@ -14,13 +14,18 @@ from torch import Tensor
 
 from shiftreg import __version__, checkpoints, pipelines
 from shiftreg.api.changes import change
-from shiftreg.api.composition.composing import plan_shifts
-from shiftreg.api.composition.exported import deployed_weights, expected_weights, read_recipe
-from shiftreg.api.composition.verifying import verify
+from shiftreg.api.composition.compose import plan_shifts
+from shiftreg.api.composition.contents import deployed_weights, expected_weights, read_recipe
+from shiftreg.api.composition.verify import verify
 from shiftreg.api.front_end import to_json
 from shiftreg.api.report.images import Generated, generate_groups
-from shiftreg.api.report.records import event_lines, export_lines, shift_parts
-from shiftreg.api.report.stored_reports import stored_attacks, stored_evaluation
+from shiftreg.api.report.records import (
+    event_lines,
+    export_lines,
+    shift_parts,
+    stored_attacks,
+    stored_evaluation,
+)
 from shiftreg.api.selection import ACTIVE, Selection
 from shiftreg.api.values import CompositionPlan, Observer, Verification, ignore_progress
 from shiftreg.api.workspace import Workspace
