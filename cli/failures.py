@@ -11,8 +11,8 @@ from types import FrameType
 
 import typer
 
-from shiftreg.addresses import without_secret
 from shiftreg.errors import ShiftregError
+from shiftreg.settings import without_secret
 
 from .console import message_console, print_line
 

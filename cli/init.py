@@ -12,7 +12,7 @@ from .render import pairs, quoted, short
 
 if TYPE_CHECKING:
     from shiftreg.api import BaseRecord
-    from shiftreg.api.bases.single_files import Conversion
+    from shiftreg.api.bases import Conversion
 
 commands = typer.Typer()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,6 +15,12 @@ from shiftreg.errors import InvalidInputError
 PROJECT_FILE = Path("shiftreg.toml")
 _KEYS = ("home", "base", "tracking_uri", "signing_key", "verifying_key")
 _TABLES = {"gates": "names and limits", "policy": "requirements of a release"}
+
+# A password that nobody has encoded may hold any sign: it goes up to the last @ of a word, unless
+# what follows the colon is a port, so that the @ is one of a path.
+_SECRET = re.compile(
+    r"""(\w://) (?: [^/?#\s'"]*@ | [^/?#\s'":@]* : (?! \d+ (?:[/?#]|$) ) \S*@ )""", re.VERBOSE
+)
 
 
 @dataclass(frozen=True)
@@ -97,3 +104,8 @@ def _read_project_file() -> dict[str, Any]:
         if not isinstance(project.get(table, {}), dict):
             raise InvalidInputError(f"{PROJECT_FILE}: {table} is a table, [{table}], of {content}.")
     return project
+
+
+def without_secret(text: str) -> str:
+    """An address, or a text with addresses, without the user and password in them."""
+    return _SECRET.sub(r"\1", text)

@@ -142,7 +142,6 @@ RULES = (
         inside=("shiftreg_cli",),
         forbidden=("shiftreg",),
         allowed=(
-            "shiftreg.addresses",
             "shiftreg.api",
             "shiftreg.concepts",
             "shiftreg.errors",

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from shiftreg.api.attacks.attacking import attack as attack
     from shiftreg.api.attacks.methods import list_attacks as list_attacks
     from shiftreg.api.attacks.planning import plan_attack as plan_attack
-    from shiftreg.api.bases.register import register_base as register_base
-    from shiftreg.api.bases.single_files import convert_base as convert_base
+    from shiftreg.api.bases import convert_base as convert_base
+    from shiftreg.api.bases import register_base as register_base
     from shiftreg.api.composition.adapter import AdapterPlan as AdapterPlan
     from shiftreg.api.composition.adapter import AdapterResult as AdapterResult
     from shiftreg.api.composition.adapter import export_adapter as export_adapter
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from shiftreg.api.deletion import Deletion as Deletion
     from shiftreg.api.deletion import delete as delete
     from shiftreg.api.deletion import plan_deletion as plan_deletion
-    from shiftreg.api.doctor.examining import examine_registry as examine_registry
+    from shiftreg.api.doctor.examine import examine_registry as examine_registry
     from shiftreg.api.engine_choice import EngineName as EngineName
     from shiftreg.api.engine_choice import choose_engine as choose_engine
     from shiftreg.api.erasure.capacity import plan_capacity as plan_capacity
@@ -60,12 +60,12 @@ if TYPE_CHECKING:
     from shiftreg.api.states import plan_refresh as plan_refresh
     from shiftreg.api.states import restore as restore
     from shiftreg.api.states import show_concept as show_concept
-    from shiftreg.api.trail.checking import verify_trail as verify_trail
-    from shiftreg.api.trail.checking import write_checkpoint as write_checkpoint
+    from shiftreg.api.trail.events import events_csv as events_csv
+    from shiftreg.api.trail.events import list_events as list_events
+    from shiftreg.api.trail.events import verify_trail as verify_trail
+    from shiftreg.api.trail.events import write_checkpoint as write_checkpoint
     from shiftreg.api.trail.evidence import write_evidence as write_evidence
     from shiftreg.api.trail.exports import exports_of as exports_of
-    from shiftreg.api.trail.timeline import events_csv as events_csv
-    from shiftreg.api.trail.timeline import list_events as list_events
     from shiftreg.api.values import CompositionPlan as CompositionPlan
     from shiftreg.api.workspace import Workspace as Workspace
     from shiftreg.audit import AuditEvent as AuditEvent

@@ -9,9 +9,8 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from shiftreg.addresses import without_secret
 from shiftreg.errors import InvalidInputError
-from shiftreg.settings import Settings
+from shiftreg.settings import Settings, without_secret
 
 SCHEMA_VERSION = 1
 

@@ -56,6 +56,6 @@ def open_workspace(
 
 
 def _register_miniature(workspace: Workspace) -> BaseRecord:
-    from shiftreg.api.bases.register import register_base
+    from shiftreg.api.bases import register_base
 
     return register_base(workspace)

@@ -1,11 +1,10 @@
 """Append-only, tamper-evident events: who did what, when, to which digests, and why."""
 
 from shiftreg.audit.checkpoint import Checkpoint
-from shiftreg.audit.events import GENESIS, AuditEvent, Draft
+from shiftreg.audit.events import GENESIS, AuditEvent, Contents, Draft, Entry, EventStore
 from shiftreg.audit.file_events import FileEvents
 from shiftreg.audit.log import AuditLog, Cause, current_actor
 from shiftreg.audit.signatures import PublicKeys, Signer
-from shiftreg.audit.stores import Contents, Entry, EventStore
 from shiftreg.audit.verification import AuditReport
 from shiftreg.audit.write_ahead import WriteAheadLog, WriteAheadRecord
 

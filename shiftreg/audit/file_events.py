@@ -10,8 +10,7 @@ from typing import BinaryIO
 
 from filelock import FileLock, Timeout
 
-from shiftreg.audit.events import GENESIS, AuditEvent, Draft
-from shiftreg.audit.stores import Contents, Entry
+from shiftreg.audit.events import GENESIS, AuditEvent, Contents, Draft, Entry
 from shiftreg.errors import IntegrityError, ShiftregError, StorageError
 
 LOCK_SECONDS = 30

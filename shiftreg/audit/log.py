@@ -13,9 +13,8 @@ from typing import Any
 
 from shiftreg import __version__
 from shiftreg.audit.checkpoint import Checkpoint
-from shiftreg.audit.events import AuditEvent, Draft, Signs
+from shiftreg.audit.events import AuditEvent, Draft, EventStore, Signs
 from shiftreg.audit.signatures import PublicKeys
-from shiftreg.audit.stores import EventStore
 from shiftreg.audit.verification import AuditReport, Known, place_events, verify_chain
 from shiftreg.errors import IntegrityError, InvalidInputError
 

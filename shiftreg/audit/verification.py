@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from shiftreg.audit.events import GENESIS, AuditEvent
+from shiftreg.audit.events import GENESIS, AuditEvent, Contents
 from shiftreg.audit.signatures import PublicKeys, signature_findings
-from shiftreg.audit.stores import Contents
 from shiftreg.errors import IntegrityError
 
 

@@ -13,16 +13,16 @@ from shiftreg.errors import (
     NotFoundError,
     StorageError,
 )
-from shiftreg.registry.artifacts import (
+from shiftreg.registry.failures import is_missing, is_taken
+from shiftreg.registry.records import BaseRecord
+from shiftreg.registry.runs import (
     fetch,
     fetch_verified,
     local_folder,
     log_text,
     refuse_moved,
+    start_run,
 )
-from shiftreg.registry.failures import is_missing, is_taken
-from shiftreg.registry.records import BaseRecord
-from shiftreg.registry.runs import start_run
 from shiftreg.registry.server import require_proxied_artifacts
 from shiftreg.registry.store import Section, Store, translates_errors
 

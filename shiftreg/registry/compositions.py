@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from shiftreg.canonical import canonical_json
 from shiftreg.concepts import slug
 from shiftreg.errors import IntegrityError
-from shiftreg.registry.artifacts import from_tag, log_file, log_text, to_tag
 from shiftreg.registry.bases import find_experiment
 from shiftreg.registry.models import (
     COMPOSITIONS,
@@ -22,7 +21,7 @@ from shiftreg.registry.models import (
     utc,
 )
 from shiftreg.registry.records import CompositionVersion, ShiftVersion
-from shiftreg.registry.runs import start_run
+from shiftreg.registry.runs import from_tag, log_file, log_text, start_run, to_tag
 from shiftreg.registry.shifts import list_concepts
 from shiftreg.registry.store import Section, Store, translates_errors
 

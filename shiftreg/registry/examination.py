@@ -37,7 +37,7 @@ Record = TypeVar("Record", BaseRecord, ShiftVersion, CompositionVersion)
 
 
 @dataclass(frozen=True)
-class Entry(Generic[Record]):
+class Examined(Generic[Record]):
     """One version or base in MLflow, as far as it can be read.
 
     Attributes:
@@ -79,16 +79,16 @@ class Examination(Section):
     refuses, and :class:`~shiftreg.errors.NotFoundError` for an unknown base.
     """
 
-    def bases(self) -> tuple[Entry[BaseRecord], ...]:
+    def bases(self) -> tuple[Examined[BaseRecord], ...]:
         """Every base, by name."""
-        entries: list[Entry[BaseRecord]] = []
+        entries: list[Examined[BaseRecord]] = []
         with translated_errors(self.store.uri):
             for experiment in base_experiments(self.store):
                 try:
                     record = base_record(self.store, experiment)
-                    entries.append(Entry(experiment.name, 0, record, ""))
+                    entries.append(Examined(experiment.name, 0, record, ""))
                 except IntegrityError as error:
-                    entries.append(Entry(experiment.name, 0, None, str(error)))
+                    entries.append(Examined(experiment.name, 0, None, str(error)))
         return tuple(entries)
 
     def base_run(self, base: str) -> str:
@@ -96,7 +96,7 @@ class Examination(Section):
         with translated_errors(self.store.uri):
             return str(find_experiment(self.store, base).tags["shiftreg.base_run"])
 
-    def shifts(self, base: str) -> tuple[Entry[ShiftVersion], ...]:
+    def shifts(self, base: str) -> tuple[Examined[ShiftVersion], ...]:
         """Every version of every shift of a base, oldest first."""
         store = self.store
         with translated_errors(store.uri):
@@ -108,7 +108,7 @@ class Examination(Section):
 
             return _examined(search_versions(store, tag_filter(base, "shift")), read)
 
-    def compositions(self, base: str) -> tuple[Entry[CompositionVersion], ...]:
+    def compositions(self, base: str) -> tuple[Examined[CompositionVersion], ...]:
         """Every composition of a base, oldest first."""
         store = self.store
         with translated_errors(store.uri):
@@ -162,7 +162,7 @@ class Examination(Section):
         with translated_errors(self.store.uri):
             self.store.client.set_terminated(run_id)
 
-    def remove_version(self, entry: Entry[Any]) -> None:
+    def remove_version(self, entry: Examined[Any]) -> None:
         """Deletes a version in MLflow."""
         with translated_errors(self.store.uri):
             self.store.client.delete_model_version(entry.name, str(entry.number))
@@ -181,7 +181,7 @@ class Examination(Section):
 
 def _examined(
     entries: Iterable[ModelVersion], read: Callable[[ModelVersion], Record]
-) -> tuple[Entry[Record], ...]:
+) -> tuple[Examined[Record], ...]:
     examined = []
     for entry in entries:
         record, problem = None, ""
@@ -190,7 +190,7 @@ def _examined(
         except ShiftregError as error:
             problem = str(error)
         attempt = entry.tags.get(ATTEMPT, "")
-        examined.append(Entry(entry.name, int(entry.version), record, problem, attempt))
+        examined.append(Examined(entry.name, int(entry.version), record, problem, attempt))
     return tuple(examined)
 
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from shiftreg.addresses import without_secret
 from shiftreg.errors import ShiftregError, StorageError
+from shiftreg.settings import without_secret
 
 
 @dataclass(frozen=True)

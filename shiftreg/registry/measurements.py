@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from shiftreg.canonical import canonical_json
 from shiftreg.concepts import slug
-from shiftreg.registry.artifacts import fetch_verified, file_digest, log_file
 from shiftreg.registry.bases import find_experiment
 from shiftreg.registry.compositions import Compositions
 from shiftreg.registry.models import COMPOSITIONS, utc
 from shiftreg.registry.records import Measurement
-from shiftreg.registry.runs import start_run
+from shiftreg.registry.runs import fetch_verified, file_digest, log_file, start_run
 from shiftreg.registry.store import Section, translates_errors
 from shiftreg.registry.training import log_metrics
 

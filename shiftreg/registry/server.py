@@ -6,8 +6,8 @@ import os
 import re
 from urllib.parse import unquote, urlsplit
 
-from shiftreg.addresses import without_secret
 from shiftreg.errors import InvalidInputError, StorageError
+from shiftreg.settings import without_secret
 
 GREETING_SECONDS = 10
 USERNAME = "MLFLOW_TRACKING_USERNAME"

@@ -23,12 +23,11 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
-from shiftreg.audit.events import GENESIS, AuditEvent, Draft
-from shiftreg.audit.stores import Contents, Entry
+from shiftreg.audit.events import GENESIS, AuditEvent, Contents, Draft, Entry
 from shiftreg.errors import IntegrityError, StorageError
-from shiftreg.registry.artifacts import TAG_BYTES, fetch_verified, log_text
 from shiftreg.registry.failures import is_denied, is_missing, is_taken, translated_errors
 from shiftreg.registry.models import create_model, search_versions
+from shiftreg.registry.runs import TAG_BYTES, fetch_verified, log_text
 from shiftreg.registry.store import Section
 
 if TYPE_CHECKING:

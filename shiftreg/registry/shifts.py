@@ -14,14 +14,6 @@ from shiftreg.errors import (
     InvalidInputError,
     NotFoundError,
 )
-from shiftreg.registry.artifacts import (
-    fetch,
-    fetch_verified,
-    file_digest,
-    from_tag,
-    log_file,
-    to_tag,
-)
 from shiftreg.registry.bases import find_experiment
 from shiftreg.registry.models import (
     base_tags,
@@ -35,6 +27,14 @@ from shiftreg.registry.models import (
     utc,
 )
 from shiftreg.registry.records import ShiftVersion
+from shiftreg.registry.runs import (
+    fetch,
+    fetch_verified,
+    file_digest,
+    from_tag,
+    log_file,
+    to_tag,
+)
 from shiftreg.registry.store import Section, Store, translates_errors
 from shiftreg.registry.training import TrainingLog, log_metrics
 

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 from filelock import FileLock, Timeout
 
-from shiftreg.addresses import without_secret
 from shiftreg.errors import InvalidInputError, StorageError
 from shiftreg.registry.failures import translated_errors
 from shiftreg.registry.server import (
@@ -25,6 +24,7 @@ from shiftreg.registry.server import (
     is_server,
     separate_credentials,
 )
+from shiftreg.settings import without_secret
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shiftreg.canonical import canonical_json
-from shiftreg.registry.artifacts import log_file, log_text
 from shiftreg.registry.bases import find_experiment
 from shiftreg.registry.failures import translated_errors
 from shiftreg.registry.records import ShiftVersion
-from shiftreg.registry.runs import start_run
+from shiftreg.registry.runs import log_file, log_text, start_run
 from shiftreg.registry.store import Section, Store, translates_errors
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from shiftreg import api
-from shiftreg.api.bases.single_files import Conversion
+from shiftreg.api.bases import Conversion
 from shiftreg.api.erasure.capacity import CapacityRow
 from shiftreg.api.erasure.importing import ForeignShift
 from shiftreg.api.values import Progress

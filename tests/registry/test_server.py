@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from shiftreg.addresses import without_secret
 from shiftreg.errors import InvalidInputError, StorageError
 from shiftreg.registry import BaseRecord, open_registry, server
 from shiftreg.registry.server import separate_credentials
+from shiftreg.settings import without_secret
 from tests.servers import mlflow_server
 
 

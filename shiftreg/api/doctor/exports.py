@@ -12,13 +12,13 @@ from shiftreg.audit import AuditEvent
 from shiftreg.checkpoints import checkpoint_digest, file_digest, recipe_path_of
 from shiftreg.errors import ShiftregError
 from shiftreg.registry import CompositionVersion, Registry, ShiftVersion
-from shiftreg.registry.examination import Entry
+from shiftreg.registry.examination import Examined
 
 
 def export_findings(
     registry: Registry,
-    entries: Sequence[Entry[CompositionVersion]],
-    versions: Sequence[Entry[ShiftVersion]],
+    entries: Sequence[Examined[CompositionVersion]],
+    versions: Sequence[Examined[ShiftVersion]],
     own: Sequence[AuditEvent],
 ) -> Iterator[Finding]:
     """Examines every composition of a base, and the files on this machine.
@@ -112,7 +112,7 @@ def match_exports(
 
 def _parts(
     composition: CompositionVersion,
-    shifts: dict[tuple[str, int], Entry[ShiftVersion]],
+    shifts: dict[tuple[str, int], Examined[ShiftVersion]],
     own: Sequence[AuditEvent],
 ) -> Iterator[Finding]:
     deleted = deleted_versions(own, composition.base)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from shiftreg.registry.examination import Entry
+from shiftreg.registry.examination import Examined
 
 Severity = Literal["damage", "leftover", "note"]
 
@@ -28,7 +28,7 @@ class Finding:
     remedy: str
 
 
-def unreadable(entry: Entry[Any]) -> Finding:
+def unreadable(entry: Examined[Any]) -> Finding:
     """Says that a version in MLflow cannot be read."""
     return Finding(
         "damage",

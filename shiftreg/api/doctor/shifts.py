@@ -10,14 +10,14 @@ from shiftreg.audit import AuditEvent
 from shiftreg.checkpoints import load_shift
 from shiftreg.errors import ShiftregError
 from shiftreg.registry import Registry, ShiftVersion
-from shiftreg.registry.examination import Entry
+from shiftreg.registry.examination import Examined
 
 MADE = ("erase", "refresh", "import", "decouple")
 """Actions whose event says that a version was made."""
 
 
 def shift_findings(
-    registry: Registry, entries: Sequence[Entry[ShiftVersion]], own: Sequence[AuditEvent]
+    registry: Registry, entries: Sequence[Examined[ShiftVersion]], own: Sequence[AuditEvent]
 ) -> Iterator[Finding]:
     """Examines every version of every shift of a base.
 
@@ -60,8 +60,8 @@ def shift_findings(
 
 
 def copies(
-    entries: Sequence[Entry[ShiftVersion]], own: Sequence[AuditEvent]
-) -> list[Entry[ShiftVersion]]:
+    entries: Sequence[Examined[ShiftVersion]], own: Sequence[AuditEvent]
+) -> list[Examined[ShiftVersion]]:
     """Inactive versions that one request made twice, and of which the audit trail knows another.
 
     Args:
@@ -72,7 +72,7 @@ def copies(
         (event.concepts[0], event.details.get("version")) for event in own if event.action in MADE
     }
 
-    def is_told(entry: Entry[ShiftVersion]) -> bool:
+    def is_told(entry: Examined[ShiftVersion]) -> bool:
         version = entry.record
         return version is not None and (version.concept, version.version) in told
 
@@ -146,7 +146,7 @@ def _story(version: ShiftVersion, event: AuditEvent | None) -> Iterator[Finding]
 
 
 def _missing(
-    entries: Sequence[Entry[ShiftVersion]], made: dict[tuple[str, object], AuditEvent]
+    entries: Sequence[Examined[ShiftVersion]], made: dict[tuple[str, object], AuditEvent]
 ) -> Iterator[Finding]:
     known = {(e.record.concept, e.record.version) for e in entries if e.record}
     unreadable = any(entry.record is None for entry in entries)

@@ -10,10 +10,9 @@ from pathlib import Path
 
 from shiftreg import __version__
 from shiftreg.api.changes import appearing, change
-from shiftreg.api.trail.checking import verify_trail
+from shiftreg.api.trail.events import is_about, verify_trail
 from shiftreg.api.trail.exports import ConceptExports, Export, exports_of
 from shiftreg.api.trail.stored_checks import attack_parts, verification_lines
-from shiftreg.api.trail.timeline import is_about
 from shiftreg.api.values import Observer, ignore_progress
 from shiftreg.api.workspace import Workspace
 from shiftreg.audit import AuditEvent, AuditReport

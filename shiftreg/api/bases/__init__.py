@@ -1,1 +1,0 @@
-"""Bases of other forms than diffusers folders, made into such folders."""
