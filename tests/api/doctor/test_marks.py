@@ -10,7 +10,7 @@ from mlflow import MlflowClient
 
 from shiftreg import api
 from shiftreg.audit import AuditLog
-from shiftreg.registry import measurements
+from shiftreg.registry import Measurements
 
 COMPOSITIONS, TAG = "miniature.compositions", "shiftreg.verification"
 
@@ -77,7 +77,7 @@ def test_what_was_verified_before_it_was_exported_again_lacks_nothing(
 
 
 @pytest.mark.parametrize(
-    ("owner", "name"), [(measurements, "mark_exports"), (AuditLog, "append")], ids=["mark", "event"]
+    ("owner", "name"), [(Measurements, "mark_exports"), (AuditLog, "append")], ids=["mark", "event"]
 )
 def test_a_verification_that_was_killed_is_completed_with_its_mark(
     workspace: api.Workspace,
