@@ -6,6 +6,6 @@ Modules that declare commands annotate with types and not with their names (no `
 
 import gc
 
-# Before anything else is imported: nearly all that a command makes are modules, which stay. To look
-# for garbage as often as Python does takes a tenth of the time until the help is there.
+# Before anything else is imported: what a command allocates at first are modules, which stay.
+# Python's own threshold for collecting garbage takes a tenth of the time until the help is shown.
 gc.set_threshold(50_000, 20)

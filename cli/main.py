@@ -100,5 +100,6 @@ def run() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    atexit.register(gc.freeze)  # modules are not worth a search for garbage when all of it ends
+    gc.disable()  # until there is long work, see Common: until then, it would find modules only
+    atexit.register(gc.freeze)  # nor are they worth a search at the end
     app()

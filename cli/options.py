@@ -1,6 +1,7 @@
 """What commands share: options that all of them take, and what those decide."""
 
 import functools
+import gc
 import inspect
 import json
 import sys
@@ -97,6 +98,10 @@ class Common:
     def progress(self) -> "AbstractContextManager[Observer]":
         """An observer for long work, silent if a machine is listening."""
         from .progress import watched
+
+        if not gc.isenabled():
+            gc.freeze()  # modules need not be searched
+            gc.enable()
 
         return watched(quiet=self.quiet or self.as_json)
 
