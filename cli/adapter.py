@@ -26,7 +26,7 @@ commands = typer.Typer()
     "shiftreg adapter Caravaggio Picasso both.safetensors --form kohya",
     "shiftreg adapter --without Picasso others.safetensors --dtype float16",
     "shiftreg adapter Caravaggio caravaggio.safetensors --form diff --dry-run",
-    "shiftreg adapter Caravaggio caravaggio.safetensors --sign --signing-key key.pem",
+    "shiftreg adapter Caravaggio c.safetensors --sign --signing-key key.pem",
 )
 def adapter(
     common: Releasing,

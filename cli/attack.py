@@ -39,7 +39,7 @@ CAUTION = (
     commands,
     "Measure",
     "shiftreg attack Caravaggio",
-    "shiftreg attack Caravaggio --attack concept-inversion --set concept-inversion.iterations=500",
+    "shiftreg attack Picasso --attack relearning --set relearning.iterations=10",
     "shiftreg attack Caravaggio --against esd --against @1 --images 20",
     "shiftreg attack Caravaggio --at-most 0.1 --json",
     "shiftreg attack --list",

@@ -38,8 +38,8 @@ commands.add_typer(
     group,
     None,
     "shiftreg classifier train",
-    'shiftreg classifier train --base sd15 --concept "Van Gogh,Picasso" --images 200',
-    "shiftreg classifier train --network resnet18 --weights resnet18-f37072fd.pth --force",
+    'shiftreg classifier train --concept "Van Gogh,Picasso" --images 200',
+    "shiftreg classifier train --network resnet18 --weights resnet18.pth --force",
     "shiftreg classifier train ./images --out styles.safetensors",
 )
 def train(

@@ -33,7 +33,7 @@ STYLES = {"forgotten": "red", "recovered": "green", "regular": ""}
     "Measure",
     "shiftreg evaluate",
     "shiftreg evaluate examples/scenes/scene1.yaml",
-    "shiftreg evaluate examples/scenes/scene4.yaml --method srs-me --images 20 --json",
+    "shiftreg evaluate examples/scenes/scene4.yaml --method srs-me --json",
     "shiftreg evaluate --without Picasso --classifier styles.safetensors",
 )
 def evaluate(

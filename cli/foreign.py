@@ -30,7 +30,7 @@ RefitOption = Annotated[
     "Concepts",
     "shiftreg import esd-caravaggio.safetensors --concept Caravaggio",
     "shiftreg import lora.safetensors --concept Picasso --decouple",
-    "shiftreg import style-lora.safetensors --concept Picasso --strength -1 --dry-run",
+    "shiftreg import style.safetensors --concept Picasso --strength -1 --dry-run",
     name="import",
 )
 def import_shift(

@@ -10,12 +10,9 @@ from rich.text import Text
 from .console import safe
 from .options import (
     Common,
-    DryRunOption,
     EngineOption,
     GuidanceOption,
-    OnlyOption,
     StepsOption,
-    WithoutOption,
     WorkersOption,
     command,
     option,
@@ -35,12 +32,12 @@ _GRID, _FILE = "A grid of prompts", "A file of prompts (--csv)"
     commands,
     "Models",
     "shiftreg generate Caravaggio Picasso",
-    'shiftreg generate "a painting of a church by Caravaggio" --seeds 1,2,3 --out church.png',
+    'shiftreg generate "a church by Caravaggio" --seeds 1,2,3 --out church.png',
     "shiftreg generate Picasso --without Picasso --seed 7 --count 2",
     "shiftreg generate --csv prompts.csv --out images",
-    'shiftreg generate --csv prompts.csv --out images --composition "without Picasso" --count 5',
-    "shiftreg generate --csv prompts.csv --out classes --composition none --by-prompt --steps 12",
-    "shiftreg generate --csv prompts.csv --out images --engine processes --workers 4",
+    'shiftreg generate --csv prompts.csv --out images --composition "only Picasso"',
+    "shiftreg generate --csv classes.csv --out classes --composition none --by-prompt",
+    "shiftreg generate --csv prompts.csv --out images --engine ray --workers 4",
 )
 def generate(
     common: Common,
@@ -72,8 +69,13 @@ def generate(
     seed: Annotated[
         int | None, option(_GRID, min=0, metavar="N", help="First of --count seeds.")
     ] = None,
-    only: OnlyOption = None,
-    without: WithoutOption = None,
+    only: Annotated[
+        list[str] | None, option(_GRID, metavar="A,B", help="Erase only these concepts. Repeat.")
+    ] = None,
+    without: Annotated[
+        list[str] | None,
+        option(_GRID, metavar="A,B", help="Exclude these concepts' shifts. Repeat."),
+    ] = None,
     csv: Annotated[
         Path | None,
         option(
@@ -108,7 +110,9 @@ def generate(
     ] = None,
     engine: EngineOption = "auto",
     workers: WorkersOption = None,
-    dry_run: DryRunOption = False,
+    dry_run: Annotated[
+        bool, option(_FILE, "--dry-run", help="Show what would be generated, and stop.")
+    ] = False,
 ) -> None:
     """Generate images with the base and with the composition, side by side, from the same seeds.
 

@@ -22,8 +22,8 @@ commands = typer.Typer()
     "Measure",
     "shiftreg measure images",
     "shiftreg measure images/base images/active images/without-picasso",
-    "shiftreg measure images --clip clip-vit-large-patch14 --classifier styles.safetensors",
-    "shiftreg measure originals mine theirs --inception inception.pth --nudity --json",
+    "shiftreg measure images --clip clip-vit-large-patch14",
+    "shiftreg measure originals mine theirs --inception inception.pth --nudity",
 )
 def measure(
     common: Common,

@@ -76,7 +76,7 @@ def capacity(
     """Predict how many more concepts a base has room for; nothing is changed.
 
     A shift that leaves others exactly alone uses up dimensions of the text embedding; a profile
-    with a tolerance uses fewer, and allows a bounded leak.
+    with a tolerance uses fewer, and allows a bounded drift.
     """
     workspace = common.workspace()
     from shiftreg import api

@@ -56,7 +56,7 @@ def verify(
         list[str] | None,
         typer.Option(
             metavar="NAME=LIMIT",
-            help="Limit for a kind of check; or [gates] in shiftreg.toml. Repeat.",
+            help="Limit for a kind of check; or the table gates of shiftreg.toml. Repeat.",
         ),
     ] = None,
     classifier: ClassifierOption = None,

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from shiftreg import __version__, api
 from shiftreg_cli.main import app
+from tests.commands import every_command
 
 MODELS = ("torch", "torchvision", "diffusers", "transformers", "lpips", "safetensors", "matplotlib")
 HEAVY = (*MODELS, "mlflow", "pandas", "numpy")
@@ -65,6 +66,27 @@ def test_the_help_of_every_command_has_an_example_and_the_shared_options(command
     assert f"shiftreg {command}" in result.output.partition("Examples")[2]
     for option in ("--home", "--base", "--tracking-uri", "--json", "--quiet", "--traceback"):
         assert option in result.output
+
+
+def test_examples_fit_lines_of_a_terminal_so_that_they_can_be_copied() -> None:
+    lines = [line for command in every_command().values() for line in command.epilog.splitlines()]
+    assert len(lines) > 50
+    assert [line for line in lines if len(line.strip()) > 78] == []
+
+
+def test_the_help_lists_commands_in_panels_and_loses_no_text_to_markup() -> None:
+    result = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "80"})
+    titles = ("Concepts", "Models", "Measure", "Evidence", "Setup")
+    positions = [result.output.index(f"─ {title} ─") for title in titles]
+    assert positions == sorted(positions)
+    assert "─ Commands ─" not in result.output
+    texts = [
+        option.help
+        for command in every_command().values()
+        for option in command.params
+        if getattr(option, "help", None)
+    ]
+    assert [text for text in texts if "[" in text] == []  # brackets would be read as markup
 
 
 @pytest.mark.parametrize(
