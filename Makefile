@@ -21,8 +21,21 @@ demo: $(INSTALLED)  ## erase nine artists, restore Picasso, export and verify a 
 	PATH="$(CURDIR)/$(BIN):$$PATH" bash examples/demo.sh
 
 # The tests' models are too small for threads: a process a core takes half as long as one that uses all.
-test: lint browser services  ## lint, then run all tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile
+# What goes to which process, and in which order, is said in tests/conftest.py.
+PYTEST := pytest --numprocesses=auto --maxprocesses=4 --dist=loadgroup --no-loadscope-reorder
+FIRST_TIER := -m "not second_tier"
+
+test: lint browser services  ## lint, then run the tests of every change
+	OMP_NUM_THREADS=1 $(BIN)/python -m $(PYTEST) $(FIRST_TIER)
+
+test-all: lint browser services  ## lint, then run all tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m $(PYTEST)
+
+coverage: $(INSTALLED) browser services  ## lines and branches that the tests of every change run
+	$(BIN)/coverage erase
+	OMP_NUM_THREADS=1 $(BIN)/coverage run -m $(PYTEST) $(FIRST_TIER)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
 
 lint: $(INSTALLED)  ## ruff, codespell and mypy
 	$(BIN)/ruff check .
@@ -74,7 +87,7 @@ licences: $(INSTALLED)  ## list the licences of what is installed, docs/licences
 	mv docs/licences.md.new docs/licences.md
 
 clean:  ## remove what make has made; the registry in .shiftreg stays
-	rm -rf $(VENV) build dist demo *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist demo *.egg-info .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 # The stamp is written last, so that an installation that failed half-way is done again.
 $(INSTALLED): pyproject.toml

@@ -37,6 +37,35 @@ WIDTH = 8
 POSITIONS = 64
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Says which tests a parallel run gives to one process, and begins with what takes longest."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return
+    ranks = {}
+    for item in items:
+        rank, group = _place(item)
+        ranks[item] = rank
+        if group:
+            item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=ranks.__getitem__)
+
+
+def _place(item: pytest.Item) -> tuple[int, str]:
+    """How late a test is begun, and the name of those that share a process with it."""
+    assert isinstance(item, pytest.Function)
+    params = item.callspec.params.values() if hasattr(item, "callspec") else ()
+    for fixture, name in (("running_server", "server"), ("cluster", "ray")):
+        if fixture in item.fixturenames or name in params:
+            return 0, name  # each is started once
+    definitions = [one for found in item._fixtureinfo.name2fixturedefs.values() for one in found]
+    file = item.nodeid.split("::")[0]
+    if any(one.scope == "module" and one.baseid == file for one in definitions):
+        return 1, file
+    # What works in a home takes a while: whoever is free may have it.
+    return (3, "") if "home" in item.fixturenames else (2, file)
+
+
 def miniature_unet() -> UNet2DConditionModel:
     """The miniature's structure: three blocks, one layer each, no attention in the first."""
     return UNet2DConditionModel(
