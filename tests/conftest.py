@@ -304,9 +304,13 @@ def home(tmp_path: Path, database: Path, request: pytest.FixtureRequest) -> Path
 
 
 @pytest.fixture
-def workspace(home: Path, worlds: Worlds) -> api.Workspace:
-    """A workspace on the miniature, which generates in two steps: quickly, and not well."""
-    return worlds.open(home)
+def workspace(home: Path, worlds: Worlds, request: pytest.FixtureRequest) -> api.Workspace:
+    """A workspace on the miniature, which generates in two steps: quickly, and not well.
+
+    With ``@pytest.mark.erased("Caravaggio")`` that concept is erased from it.
+    """
+    erased = request.node.get_closest_marker("erased")
+    return worlds.open(home, *erased.args, **erased.kwargs) if erased else worlds.open(home)
 
 
 @dataclass

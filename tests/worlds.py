@@ -20,8 +20,6 @@ from shiftreg.registry import open_registry
 from shiftreg.settings import Settings
 from tests.servers import WHOLE_ON_SERVER
 
-EXPORT = "model.safetensors"
-
 
 class Worlds:
     """Makes each world when it is first asked for."""
@@ -55,20 +53,26 @@ class Worlds:
 
         return self.filled(home, f"{erased} {reason} {steps}", make)
 
-    def exported(self, home: Path, *erased: str) -> api.Workspace:
-        """The same, with ``model.safetensors`` beside the home, in which nothing of them is left.
+    def exported(
+        self, home: Path, *erased: str, reason: str = "", name: str = "model.safetensors"
+    ) -> api.Workspace:
+        """The same, and beside the home lies an export of it, in the base's precision.
+
+        The audit trail says that it was exported to another place, where it was made.
 
         Args:
             home: For the workspace; it may exist, with an empty registry.
             *erased: In one command.
+            reason: Of that command.
+            name: Of the export.
         """
 
         def make(home: Path) -> None:
-            workspace = self.open(home, *erased)
+            workspace = self.open(home, *erased, reason=reason)
             plan = api.plan_composition(workspace)
-            api.export_composition(workspace, plan, home.with_name(EXPORT))
+            api.export_composition(workspace, plan, home.with_name(name))
 
-        return self.filled(home, f"{erased} {EXPORT}", make)
+        return self.filled(home, f"{erased} {reason} {name}", make)
 
     def filled(self, home: Path, name: str, make: Callable[[Path], object]) -> api.Workspace:
         """A workspace in a copy of whatever a function makes; it is called once a run.

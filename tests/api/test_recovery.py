@@ -130,10 +130,10 @@ def test_an_export_is_completed_or_taken_back(
     assert api.examine_registry(workspace).healthy
 
 
+@pytest.mark.erased("Caravaggio")
 def test_a_verification_that_only_repeats_an_older_one_is_not_taken_for_it(
     workspace: api.Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    api.erase(workspace, ["Caravaggio"])
     first = api.verify(workspace, images=1)
     assert first.report_path is not None
     with monkeypatch.context() as patched, pytest.raises(Killed):
@@ -171,10 +171,10 @@ def test_a_write_ahead_record_stays_while_the_trail_cannot_be_written(
     assert story(workspace) == ["init", "init"]
 
 
+@pytest.mark.erased("Caravaggio")
 def test_a_page_of_evidence_that_appeared_is_told_of_and_one_that_did_not_is_not(
     workspace: api.Workspace, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    api.erase(workspace, ["Caravaggio"])
     page = tmp_path / "page.html"
     with monkeypatch.context() as patched, pytest.raises(Killed):
         patched.setattr(atomic, "place_file", killed)

@@ -17,8 +17,8 @@ def test_a_fresh_registry_lists_what_the_base_protects_as_generating(
     assert {state.latest for state in states} == {0}
 
 
+@pytest.mark.erased("Picasso")
 def test_restoring_says_why_and_keeps_the_shift(workspace: api.Workspace) -> None:
-    api.erase(workspace, ["Picasso"])
     (state,) = api.restore(workspace, ["picasso"], reason="licence 3")
     assert (state.concept, state.state, state.version, state.latest) == (
         "Picasso",
@@ -43,8 +43,8 @@ def test_restoring_needs_a_reason_and_something_erased(workspace: api.Workspace)
     assert next(s for s in api.list_concepts(workspace) if s.concept == "Picasso").state == "erased"
 
 
+@pytest.mark.erased("Picasso")
 def test_one_version_can_be_shown(workspace: api.Workspace) -> None:
-    api.erase(workspace, ["Picasso"])
     api.erase(workspace, ["Picasso"], options={"ridge": 0.5})
     assert [v["version"] for v in api.show_concept(workspace, "Picasso").versions] == [1, 2]
     assert [v["version"] for v in api.show_concept(workspace, "Picasso@1").versions] == [1]

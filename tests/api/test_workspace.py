@@ -131,8 +131,8 @@ def test_an_over_long_protected_prompt_is_refused(home: Path) -> None:
     assert workspace.registry.bases.all() == ()
 
 
+@pytest.mark.erased("Caravaggio", "Picasso")
 def test_an_exchanged_shift_file_is_noticed(workspace: api.Workspace) -> None:
-    api.erase(workspace, ["Picasso", "Caravaggio"])
     picasso, caravaggio = (
         workspace.registry.shifts.version("miniature", name) for name in ("Picasso", "Caravaggio")
     )

@@ -321,8 +321,8 @@ def test_bad_wishes_are_refused_by_name(erased: api.Workspace, tmp_path: Path) -
     assert not list(tmp_path.glob("c*"))
 
 
+@pytest.mark.erased("Picasso")
 def test_what_must_never_return_has_no_switch(workspace: api.Workspace, tmp_path: Path) -> None:
-    api.erase(workspace, ["Picasso"])
     api.erase(workspace, ["Caravaggio"], method="srs-me-free", options=QUICK)
     with pytest.raises(InvalidInputError, match="can be switched off"):
         api.plan_adapter(

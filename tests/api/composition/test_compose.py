@@ -161,7 +161,7 @@ QUICK = {"iterations": 1, "pool_size": 1, "batch_size": 1}
 
 
 @pytest.mark.parametrize(
-    "dtype", [None, "float32", pytest.param("bfloat16", marks=pytest.mark.slow)]
+    "dtype", [None, "float32", pytest.param("bfloat16", marks=pytest.mark.second_tier)]
 )
 def test_a_running_pipeline_gets_the_bytes_of_an_export(
     erased: api.Workspace, tmp_path: Path, dtype: str | None

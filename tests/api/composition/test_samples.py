@@ -12,8 +12,8 @@ from shiftreg import api
 from shiftreg.errors import AlreadyExistsError, InvalidInputError
 
 
+@pytest.mark.erased("Caravaggio")
 def test_base_and_composition_stand_side_by_side(workspace: api.Workspace, tmp_path: Path) -> None:
-    api.erase(workspace, ["Caravaggio"])
     path = tmp_path / "grid.png"
     result = api.generate_grid(workspace, ["Caravaggio", "Picasso"], path, seeds=[0, 1])
     assert result.plan.states["Caravaggio"] == "erased"

@@ -11,23 +11,23 @@ import pytest
 import torch
 
 from shiftreg import api
+from shiftreg.api.composition.attack_gate import attack_checks
 from shiftreg.checks import Check
 from shiftreg.errors import IntegrityError, InvalidInputError, NotFoundError
+from shiftreg.verification import Gates
 from tests.worlds import Worlds
 
 
 @pytest.fixture
 def erased(home: Path, worlds: Worlds) -> api.Workspace:
-    """Caravaggio is erased."""
-    return worlds.open(home, "Caravaggio")
+    """Caravaggio is erased, and an export says so."""
+    return worlds.exported(home, "Caravaggio", name="model.ckpt")
 
 
 @pytest.fixture
-def exported(erased: api.Workspace, tmp_path: Path) -> Path:
+def exported(erased: api.Workspace) -> Path:
     """A file without Caravaggio."""
-    target = tmp_path / "model.ckpt"
-    api.export_composition(erased, api.plan_composition(erased), target)
-    return target
+    return erased.settings.home.with_name("model.ckpt")
 
 
 def by_name(checks: tuple[Check, ...], name: str) -> list[Check]:
@@ -162,6 +162,7 @@ def test_a_gate_for_attacks_needs_one_that_was_recorded(
     erased: api.Workspace, tmp_path: Path
 ) -> None:
     (missing,) = by_name(api.verify(erased, images=1, gates={"attack": 0.5}).checks, "attack")
+    plan = api.plan_composition(erased)
     assert not missing.passed
     assert "shiftreg attack 'Caravaggio'" in missing.explanation
     report = tmp_path / "attack.json"
@@ -173,11 +174,11 @@ def test_a_gate_for_attacks_needs_one_that_was_recorded(
         {"attack": "probe", "target": "base, without the name", "success": rate(0.5)},
     ]
     report.write_text(json.dumps({"scores": scores}))
-    digest = api.plan_composition(erased).digest
+    digest = plan.digest
     kept = erased.registry.measurements.record(
         "miniature", "attack", digest, report, metrics={}, concept="Caravaggio"
     )
-    (doubted,) = by_name(api.verify(erased, images=1, gates={"attack": 0.5}).checks, "attack")
+    (doubted,) = attack_checks(erased, plan, Gates(attack=0.5))
     assert not doubted.passed
     assert "the audit trail does not know it" in doubted.explanation
     erased.audit.append(
@@ -186,9 +187,9 @@ def test_a_gate_for_attacks_needs_one_that_was_recorded(
         concepts=["Caravaggio"],
         digests={"composition": digest, "report": kept.report_digest},
     )
-    (held,) = by_name(api.verify(erased, images=1, gates={"attack": 0.5}).checks, "attack")
+    (held,) = attack_checks(erased, plan, Gates(attack=0.5))
     assert (held.passed, held.value, held.interval) == (True, 0.4, (0.2, 0.7))
-    (broken,) = by_name(api.verify(erased, images=1, gates={"attack": 0.3}).checks, "attack")
+    (broken,) = attack_checks(erased, plan, Gates(attack=0.3))
     assert not broken.passed
     assert "strong makes Caravaggio appear in 40%" in broken.explanation
     # A later attack whose report was taken away: the one before it is not the last word.
@@ -198,6 +199,6 @@ def test_a_gate_for_attacks_needs_one_that_was_recorded(
         concepts=["Caravaggio"],
         digests={"composition": digest, "report": "0" * 64},
     )
-    (lost,) = by_name(api.verify(erased, images=1, gates={"attack": 0.5}).checks, "attack")
+    (lost,) = attack_checks(erased, plan, Gates(attack=0.5))
     assert not lost.passed
     assert "no true report of the last one" in lost.explanation

@@ -13,13 +13,13 @@ from mlflow import MlflowClient
 from shiftreg import api
 from shiftreg.processes import this_process
 
+pytestmark = pytest.mark.erased("Caravaggio", reason="request 7")
 MODEL = "miniature.caravaggio"
 
 
 @pytest.fixture
 def registered(workspace: api.Workspace, tmp_path: Path) -> api.Workspace:
     """One erased concept, and an export of it."""
-    api.erase(workspace, ["Caravaggio"], reason="request 7")
     plan = api.plan_composition(workspace)
     api.export_composition(workspace, plan, tmp_path / "model.safetensors")
     return workspace
@@ -192,8 +192,8 @@ def test_a_base_whose_weights_changed_or_went_is_named(
     assert [finding.severity for finding in diagnosis.findings] == ["note"]
 
 
+@pytest.mark.erased("Picasso")
 def test_what_was_exported_twice_is_no_damage(workspace: api.Workspace, tmp_path: Path) -> None:
-    api.erase(workspace, ["Picasso"])
     for name in ("one", "other", "one"):
         plan = api.plan_adapter(
             workspace, tmp_path / f"{name}.safetensors", api.Selection(only=["Picasso"])

@@ -12,6 +12,7 @@ from shiftreg import api
 from shiftreg.audit import AuditLog
 from shiftreg.registry import Measurements
 
+pytestmark = pytest.mark.erased("Caravaggio")
 COMPOSITIONS, TAG = "miniature.compositions", "shiftreg.verification"
 
 
@@ -26,7 +27,6 @@ def killed(*_: object, **__: object) -> None:
 @pytest.fixture
 def exported(workspace: api.Workspace, tmp_path: Path) -> Path:
     target = tmp_path / "model.safetensors"
-    api.erase(workspace, ["Caravaggio"])
     api.export_composition(workspace, api.plan_composition(workspace), target)
     return target
 

@@ -14,14 +14,22 @@ from mlflow import MlflowClient
 from shiftreg import api
 from shiftreg.api.trail.measurements import on_record
 from shiftreg.registry.records import Measurement
+from tests.worlds import Worlds
+
+
+@pytest.fixture
+def workspace(home: Path, worlds: Worlds) -> api.Workspace:
+    """One erased concept, and a verification that its gates did not let pass."""
+
+    def make(home: Path) -> None:
+        workspace = worlds.open(home, "Caravaggio")
+        assert not api.verify(workspace, images=1, gates={"ordinary": 0.0}).passed
+
+    return worlds.filled(home, "a verification that did not pass", make)
 
 
 @pytest.fixture
 def verified(workspace: api.Workspace) -> api.Workspace:
-    """One erased concept, and a verification that its gates did not let pass."""
-    api.erase(workspace, ["Caravaggio"])
-    result = api.verify(workspace, images=1, gates={"ordinary": 0.0})
-    assert not result.passed
     assert api.examine_registry(workspace).findings == ()
     return workspace
 

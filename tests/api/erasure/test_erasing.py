@@ -41,10 +41,10 @@ def test_an_erased_concept_becomes_an_active_version_with_its_lineage(
     assert states(workspace)["Picasso"] == "generates"
 
 
+@pytest.mark.erased("Caravaggio")
 def test_protected_prompts_keep_their_predictions_and_the_concept_loses_its_own(
     workspace: api.Workspace,
 ) -> None:
-    api.erase(workspace, ["Caravaggio"])
     pipeline = workspace.pipeline
     composition = plan_shifts(workspace, api.plan_composition(workspace))
     weights = merged_weights(pipelines.layer_weights(pipeline.unet), composition)
@@ -128,10 +128,10 @@ def test_a_plan_changes_nothing(workspace: api.Workspace) -> None:
     assert workspace.registry.shifts.concepts("miniature") == ()
 
 
+@pytest.mark.erased("Picasso")
 def test_concepts_registered_later_make_older_shifts_stale_until_they_are_refreshed(
     workspace: api.Workspace,
 ) -> None:
-    api.erase(workspace, ["Picasso"])
     (result,) = api.erase(workspace, ["Rembrandt"])
     assert result.stale == ("Picasso",)
     assert api.plan_refresh(workspace) == (("Picasso", ("Rembrandt",)),)

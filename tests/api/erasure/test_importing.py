@@ -188,10 +188,10 @@ def test_what_cannot_be_used_is_refused_and_nothing_is_registered(
     assert not [e for e in workspace.audit.events() if e.action == "import"]
 
 
+@pytest.mark.erased("Caravaggio")
 def test_an_adapter_of_a_base_of_the_same_shapes_is_refused(
     workspace: api.Workspace, tmp_path: Path, worlds: Worlds
 ) -> None:
-    api.erase(workspace, ["Caravaggio"])
     file = tmp_path / "caravaggio.safetensors"
     api.export_adapter(
         workspace, api.plan_adapter(workspace, file, api.Selection(only=["Caravaggio"]))

@@ -22,7 +22,7 @@ OPTIONS = {"iterations": 3, "pool_size": 8, "batch_size": 4}
 NAMES = ["Picasso", "Caravaggio", "Edvard Munch"]  # the last is new to the base
 
 
-@pytest.fixture(params=["processes", pytest.param("ray", marks=pytest.mark.slow)])
+@pytest.fixture(params=["processes", pytest.param("ray", marks=pytest.mark.second_tier)])
 def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
     if request.param == "ray":
         request.getfixturevalue("cluster")
@@ -43,7 +43,6 @@ def another(tmp_path: Path, worlds: Worlds) -> api.Workspace:
     return worlds.open(tmp_path / "another")
 
 
-@pytest.mark.slow
 def test_shifts_found_by_workers_are_those_found_one_after_the_other(
     workspace: api.Workspace, another: api.Workspace, engine: Engine
 ) -> None:
@@ -98,7 +97,6 @@ def test_one_that_fails_leaves_the_others_registered_and_is_named(
     assert workspace.registry.shifts.versions("miniature", "Picasso")
 
 
-@pytest.mark.slow
 def test_what_was_trained_together_is_registered_one_by_one(
     workspace: api.Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -126,7 +124,7 @@ def test_the_error_of_the_only_one_is_told_as_it_is(workspace: api.Workspace) ->
         api.erase(workspace, ["Picasso"], engine=Broken())
 
 
-@pytest.mark.slow
+@pytest.mark.second_tier
 def test_a_worker_that_is_killed_in_a_training_goes_on_where_it_was(
     workspace: api.Workspace,
 ) -> None:
@@ -171,9 +169,9 @@ def test_an_interrupt_leaves_what_is_registered_and_no_run_behind(
     assert api.examine_registry(workspace).findings == ()
 
 
-@pytest.mark.slow
+@pytest.mark.second_tier
+@pytest.mark.erased("Caravaggio", "Picasso")
 def test_refreshing_shares_the_work_out_too(workspace: api.Workspace) -> None:
-    api.erase(workspace, ["Picasso", "Caravaggio"])
     api.erase(workspace, ["Edvard Munch"])
     assert {name for name, _ in api.plan_refresh(workspace)} == {"Picasso", "Caravaggio"}
     with ProcessPool(2, torch.get_num_threads()) as pool:

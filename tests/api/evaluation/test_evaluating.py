@@ -91,7 +91,7 @@ def test_the_report_the_grid_and_the_record_are_kept(
     assert owner.audit.events()[-1].action == "evaluate"
 
 
-@pytest.mark.slow
+@pytest.mark.second_tier
 def test_a_scene_of_the_paper_plays_and_stands_beside_its_numbers(owner: api.Workspace) -> None:
     scene = read_scene(Path(__file__).parents[3] / "examples" / "scenes" / "scene3.yaml")
     result = api.evaluate(owner, scene, images=2, paraphrases="none")

@@ -55,10 +55,10 @@ def test_an_interrupted_painting_goes_on(gallery: Gallery, tmp_path: Path) -> No
     assert told == [(BATCH + 1, BATCH + 1)]
 
 
+@pytest.mark.erased("Picasso")
 def test_a_composition_has_images_of_its_own_and_leaves_the_base(
     gallery: Gallery, workspace: api.Workspace
 ) -> None:
-    api.erase(workspace, ["Picasso"])
     composition = plan_shifts(workspace, api.plan_composition(workspace))
     weights = pipelines.layer_weights(workspace.pipeline.unet)
     kept = {name: weight.clone() for name, weight in weights.items()}

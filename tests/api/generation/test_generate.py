@@ -479,7 +479,6 @@ def test_a_prompt_that_is_too_long_is_refused_with_its_case(
     assert not folder.exists()
 
 
-@pytest.mark.slow
 def test_workers_generate_the_same_images(
     workspace: api.Workspace, prompts: Path, tmp_path: Path
 ) -> None:

@@ -12,10 +12,9 @@ from safetensors.torch import load_file, save_file
 
 from shiftreg import api, miniature
 from shiftreg.checkpoints import file_digest
-from shiftreg.settings import Settings
 from shiftreg.verification import Check
+from tests.worlds import Worlds
 
-pytestmark = pytest.mark.slow
 NETWORK = miniature.BASE_FOLDER / "unet" / "diffusion_pytorch_model.safetensors"
 LENIENT = dict.fromkeys(
     (
@@ -34,16 +33,18 @@ LENIENT = dict.fromkeys(
 
 
 @pytest.fixture
-def careless(home: Path, tmp_path: Path) -> api.Workspace:
+def careless(home: Path, worlds: Worlds) -> api.Workspace:
     """An imported eraser weakens whatever a prompt says, and the watermark with it."""
-    workspace = api.open_workspace(Settings(home, "miniature", None))
-    api.register_base(workspace)  # in all of its steps, or no watermark decodes on the base either
-    weights = {name: w for name, w in load_file(NETWORK).items() if "attn2.to_v" in name}
-    eraser = tmp_path / "eraser.safetensors"
-    save_file({name: weight * 0.1 for name, weight in weights.items()}, eraser)
-    api.import_shift(workspace, api.read_import(workspace, eraser, "Monet"))
-    eraser.unlink()
-    return workspace
+
+    def make(home: Path) -> None:
+        workspace = worlds.open(home, steps=8)  # in two, no watermark decodes on the base either
+        weights = {name: w for name, w in load_file(NETWORK).items() if "attn2.to_v" in name}
+        eraser = home.with_name("eraser.safetensors")
+        save_file({name: weight * 0.1 for name, weight in weights.items()}, eraser)
+        api.import_shift(workspace, api.read_import(workspace, eraser, "Monet"))
+        eraser.unlink()
+
+    return worlds.filled(home, "a careless import", make)
 
 
 def limited(workspace: api.Workspace, gates: Mapping[str, float]) -> api.Workspace:
@@ -61,10 +62,10 @@ def refused(workspace: api.Workspace, target: Path) -> tuple[Check, ...]:
     return caught.value.refusal.broken
 
 
+@pytest.mark.erased("Caravaggio")
 def test_a_stated_gate_is_measured_without_a_policy(
     workspace: api.Workspace, tmp_path: Path
 ) -> None:
-    api.erase(workspace, ["Caravaggio"])
     strict = limited(workspace, {"ordinary": 0.0})
     (check,) = refused(strict, tmp_path / "model.ckpt")
     assert (check.name, check.limit) == ("ordinary", 0.0)
@@ -78,6 +79,7 @@ def test_a_stated_gate_is_measured_without_a_policy(
     assert freely.passed is None
 
 
+@pytest.mark.second_tier
 def test_a_lost_watermark_stops_a_release(careless: api.Workspace, tmp_path: Path) -> None:
     checks = refused(limited(careless, LENIENT | {"watermark": 0.0}), tmp_path / "model.ckpt")
     assert {check.name for check in checks} == {"watermark"}
@@ -86,6 +88,7 @@ def test_a_lost_watermark_stops_a_release(careless: api.Workspace, tmp_path: Pat
     assert "decodes in 0% of images; base: 100%" in checks[0].explanation
 
 
+@pytest.mark.second_tier
 def test_changed_images_of_protected_prompts_stop_a_release(
     careless: api.Workspace, tmp_path: Path
 ) -> None:
@@ -95,10 +98,10 @@ def test_changed_images_of_protected_prompts_stop_a_release(
     assert all(check.value > check.limit == 0.1 for check in checks)
 
 
+@pytest.mark.erased("Caravaggio")
 def test_a_recorded_attack_above_its_limit_stops_a_release(
     workspace: api.Workspace, tmp_path: Path
 ) -> None:
-    api.erase(workspace, ["Caravaggio"])
     plan = api.plan_composition(workspace)
     report = tmp_path / "attack.json"
     success = {"value": 0.4, "low": 0.1, "high": 0.7, "count": 8}

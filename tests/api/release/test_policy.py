@@ -9,15 +9,18 @@ import pytest
 from mlflow import MlflowClient
 
 from shiftreg import api
+from tests.worlds import Worlds
 
 
 @pytest.fixture
-def verified(workspace: api.Workspace) -> api.Workspace:
+def verified(home: Path, worlds: Worlds) -> api.Workspace:
     """A composition whose policy is met by a verification on record."""
-    settings = replace(workspace.settings, policy={"verify": True})
-    workspace = api.open_workspace(settings)
-    api.erase(workspace, ["Caravaggio"])
-    api.verify(workspace, images=1)
+
+    def make(home: Path) -> None:
+        api.verify(worlds.open(home, "Caravaggio"), images=1)
+
+    workspace = worlds.filled(home, "a verification", make)
+    workspace = api.open_workspace(replace(workspace.settings, policy={"verify": True}))
     standing = api.policy_standing(workspace)
     assert standing.met
     assert standing.warnings == ()
