@@ -8,6 +8,7 @@ the change or takes it back.
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -116,19 +117,24 @@ def change(
         made.record()
 
 
+def unique_name(name: str) -> str:
+    """A name that no other report takes: several processes may write one at the same moment."""
+    return f"{name}-{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(6)}"
+
+
 @contextmanager
 def report_with_image(folder: Path, name: str) -> Iterator[tuple[Path, Path]]:
-    """Names a report and its image after the time; what fails leaves neither.
+    """Names a report and its image; what fails leaves neither.
 
     Args:
         folder: Made if it is not there.
-        name: What both are called, before the time.
+        name: What the names of both begin with.
 
     Yields:
         The report's path and the image's; the block writes and registers them.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    stem = f"{name}-{datetime.now(UTC):%Y%m%dT%H%M%S%f}"
+    stem = unique_name(name)
     report, image = folder / f"{stem}.json", folder / f"{stem}.png"
     try:
         yield report, image

@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 from shiftreg import checkpoints, pipelines
-from shiftreg.api.changes import change
+from shiftreg.api.changes import change, unique_name
 from shiftreg.api.composition.compose import plan_composition
 from shiftreg.api.composition.contents import held_by_file, held_by_plan
 from shiftreg.api.composition.image_checks import generated, noise
@@ -232,8 +231,7 @@ def _worst(checks: Sequence[Check]) -> dict[str, float]:
 def _write_report(workspace: Workspace, verification: Verification) -> Path:
     folder = workspace.settings.home / "reports"
     folder.mkdir(parents=True, exist_ok=True)
-    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
-    path = folder / f"verify-{verification.plan.digest[:12]}-{stamp}.json"
-    with checkpoints.atomic_file(path, overwrite=True) as partial:
+    path = folder / f"{unique_name(f'verify-{verification.plan.digest[:12]}')}.json"
+    with checkpoints.atomic_file(path) as partial:
         partial.write_text(json.dumps(to_json(verification), indent=2), encoding="utf-8")
     return path

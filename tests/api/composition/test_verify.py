@@ -12,6 +12,7 @@ import torch
 
 from shiftreg import api
 from shiftreg.api.composition.attack_gate import attack_checks
+from shiftreg.api.composition.verify import keep_verification
 from shiftreg.checks import Check
 from shiftreg.errors import IntegrityError, InvalidInputError, NotFoundError
 from shiftreg.verification import Gates
@@ -47,6 +48,14 @@ def test_every_part_of_a_composition_is_checked(erased: api.Workspace) -> None:
     report = json.loads(result.report_path.read_text())
     assert report["schema_version"] == 1
     assert report["passed"] == result.passed == all(check.passed for check in result.checks)
+
+
+def test_verifications_of_one_moment_keep_a_report_each(erased: api.Workspace) -> None:
+    result = api.verify(erased, images=1)
+    kept = [keep_verification(erased, replace(result, classifier=name)) for name in "abcd"]
+    paths = [one.report_path for one in kept if one.report_path]
+    assert [json.loads(path.read_text())["classifier"] for path in paths] == list("abcd")
+    assert result.report_path not in paths
 
 
 def test_a_shift_that_touches_a_later_concept_fails_separability(erased: api.Workspace) -> None:

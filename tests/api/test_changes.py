@@ -1,4 +1,4 @@
-"""A report and its image: both are kept, or none."""
+"""Reports get names of their own, and a report and its image are both kept, or none."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from shiftreg.api.changes import report_with_image
+from shiftreg.api.changes import report_with_image, unique_name
 
 
 def test_both_are_named_alike_and_kept(tmp_path: Path) -> None:
@@ -30,3 +30,7 @@ def test_what_fails_leaves_neither(tmp_path: Path, error: BaseException) -> None
         report.write_text("{}")
         raise error
     assert [path.name for path in tmp_path.iterdir()] == ["older.json"]
+
+
+def test_reports_of_one_moment_get_different_names() -> None:
+    assert len({unique_name("verify-c0ffee") for _ in range(1000)}) == 1000
