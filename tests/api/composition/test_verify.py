@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from shiftreg import api
-from shiftreg.api.composition.attack_gate import attack_checks
 from shiftreg.api.composition.verify import keep_verification
+from shiftreg.api.release.policy import attack_checks
 from shiftreg.checks import Check
 from shiftreg.errors import IntegrityError, InvalidInputError, NotFoundError
 from shiftreg.verification import Gates
