@@ -1,4 +1,4 @@
-"""The command line as people use it: separate processes, one registry, real signals."""
+"""The command line as people use it: one registry, files, and real signals to real processes."""
 
 from __future__ import annotations
 
@@ -13,25 +13,32 @@ from pathlib import Path
 
 import pytest
 import torch
+from typer.testing import Result
 
 from shiftreg import api
 from shiftreg.settings import Settings
+from tests.commands import START, run_command
 
-pytestmark = pytest.mark.slow
 QUICK = ("--set", "iterations=2", "--set", "pool_size=4", "--set", "batch_size=2")
 
 
 @pytest.fixture
-def command(home: Path, tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
-    """Starts ``shiftreg`` in an empty folder, on a registry that generates quickly."""
+def environment(home: Path) -> dict[str, str | None]:
+    """Of commands on a registry that generates quickly."""
     api.register_base(api.open_workspace(Settings(home, "miniature", None)), steps=2)
+    return {"SHIFTREG_HOME": str(home), "NO_COLOR": "1", "COLUMNS": "200"}
 
-    def start(*arguments: str, home: Path = home) -> subprocess.Popen[str]:
-        environment = os.environ | {"SHIFTREG_HOME": str(home), "NO_COLOR": "1", "COLUMNS": "200"}
+
+@pytest.fixture
+def command(environment: dict[str, str], tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
+    """Starts ``shiftreg`` in an empty folder, as a process of its own."""
+
+    def start(*arguments: str, home: Path | None = None) -> subprocess.Popen[str]:
+        elsewhere = {"SHIFTREG_HOME": str(home)} if home else {}
         return subprocess.Popen(
-            [sys.executable, "-c", "from shiftreg_cli.main import run; run()", *arguments],
+            [sys.executable, "-c", START, *arguments],
             cwd=tmp_path,
-            env=environment,
+            env=os.environ | environment | elsewhere,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -41,30 +48,27 @@ def command(home: Path, tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
 
 
 @pytest.fixture
-def shiftreg(
-    command: Callable[..., subprocess.Popen[str]],
-) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Runs ``shiftreg`` to its end."""
+def shiftreg(environment: dict[str, str | None], tmp_path: Path) -> Callable[..., Result]:
+    """Runs ``shiftreg`` to its end in an empty folder, in this process."""
 
-    def run(*arguments: str, **options: Path) -> subprocess.CompletedProcess[str]:
-        process = command(*arguments, **options)
-        out, err = process.communicate(timeout=300)
-        return subprocess.CompletedProcess(arguments, process.returncode, out, err)
+    def run(*arguments: str, home: Path | None = None) -> Result:
+        elsewhere = {"SHIFTREG_HOME": str(home)} if home else {}
+        return run_command(*arguments, folder=tmp_path, environment=environment | elsewhere)
 
     return run
 
 
-Run = Callable[..., subprocess.CompletedProcess[str]]
+Run = Callable[..., Result]
 
 
 def test_the_two_commands_of_the_mission_work_with_no_configuration(
     shiftreg: Run, tmp_path: Path
 ) -> None:
     erased = shiftreg("erase", "Caravaggio", "Picasso", "--reason", "request 17")
-    assert erased.returncode == 0, erased.stderr
+    assert erased.exit_code == 0, erased.stderr
     assert "Caravaggio: erased (version 1)" in erased.stdout
     composed = shiftreg("compose", "--without", "Picasso", "--export", "model.ckpt")
-    assert composed.returncode == 0, composed.stderr
+    assert composed.exit_code == 0, composed.stderr
     lines = [" ".join(line.split()) for line in composed.stdout.splitlines()]
     assert any(line.startswith("Caravaggio erased (version 1)") for line in lines)
     assert any(line.startswith("Picasso generates (restored") for line in lines)
@@ -79,10 +83,10 @@ def test_the_two_commands_of_the_mission_work_with_no_configuration(
 def test_a_concept_comes_back_and_its_history_says_why(shiftreg: Run) -> None:
     shiftreg("erase", "Picasso", "--reason", "request 17")
     silent = shiftreg("restore", "Picasso", "--reason", "licence 3")
-    assert silent.returncode == 2
+    assert silent.exit_code == 2
     assert "--yes" in silent.stderr
     restored = shiftreg("restore", "Picasso", "--reason", "licence 3", "--yes")
-    assert restored.returncode == 0, restored.stderr
+    assert restored.exit_code == 0, restored.stderr
     assert "generates" in restored.stdout
     history = json.loads(shiftreg("show", "Picasso", "--json").stdout)["history"]
     assert [(event["action"], event["reason"]) for event in history] == [
@@ -93,7 +97,7 @@ def test_a_concept_comes_back_and_its_history_says_why(shiftreg: Run) -> None:
 
 def test_a_misspelled_concept_is_answered_with_the_right_one(shiftreg: Run) -> None:
     result = shiftreg("compose", "--without", "Picaso")
-    assert result.returncode == 2
+    assert result.exit_code == 2
     assert result.stderr.strip() == (
         "Error: Concept 'Picaso' is not registered for base 'miniature'. "
         "Did you mean 'Picasso'? See: shiftreg list"
@@ -110,7 +114,7 @@ def test_verify_says_by_its_exit_code_that_a_file_was_changed(
     content["state_dict"][key][0, 0] += 1
     torch.save(content, file)
     result = shiftreg("verify", "model.ckpt", "--images", "1", "--json")
-    assert result.returncode == 1, result.stderr
+    assert result.exit_code == 1, result.stderr
     (check,) = [c for c in json.loads(result.stdout)["checks"] if c["name"] == "file"]
     assert not check["passed"]
 
@@ -172,7 +176,7 @@ def test_an_interrupted_export_leaves_no_file_without_its_record(
 
 def test_a_full_disk_leaves_neither_file_nor_record(shiftreg: Run, small_disk: Path) -> None:
     result = shiftreg("compose", "--export", str(small_disk / "model.safetensors"))
-    assert result.returncode == 2
+    assert result.exit_code == 2
     assert "space" in result.stderr.lower()
     assert list(small_disk.iterdir()) == []
 
@@ -186,7 +190,7 @@ def test_a_release_is_signed_checked_elsewhere_and_held_to_the_policy(
     subprocess.run(["openssl", *public], cwd=tmp_path, check=True, capture_output=True)
     shiftreg("erase", "Picasso", "--reason", "request 17")
     made = shiftreg("compose", "--export", "model.ckpt", "--sign", "--signing-key", "key.pem")
-    assert made.returncode == 0, made.stderr
+    assert made.exit_code == 0, made.stderr
     check = ("verify", "model.ckpt", "--key", "key.pub", "--signature-only", "--json")
     report = json.loads(shiftreg(*check, home=tmp_path / "nowhere").stdout)
     assert report["passed"] is True
@@ -194,13 +198,13 @@ def test_a_release_is_signed_checked_elsewhere_and_held_to_the_policy(
     assert not (tmp_path / "nowhere").exists()
     with (tmp_path / "model.ckpt").open("ab") as file:
         file.write(b"\0")
-    assert shiftreg(*check).returncode == 1
+    assert shiftreg(*check).exit_code == 1
     (tmp_path / "shiftreg.toml").write_text('[policy]\nmust_erase = ["Caravaggio"]\n')
     refused = shiftreg("compose", "--export", "other.ckpt")
-    assert refused.returncode == 1
+    assert refused.exit_code == 1
     assert 'Run: shiftreg erase "Caravaggio"' in refused.stdout
     assert list(tmp_path.glob("*other*")) == []
-    assert shiftreg("policy").returncode == 1
+    assert shiftreg("policy").exit_code == 1
     forced = shiftreg("compose", "--export", "other.ckpt", "--override", "--reason", "a demo")
-    assert forced.returncode == 0, forced.stderr
+    assert forced.exit_code == 0, forced.stderr
     assert json.loads((tmp_path / "other.ckpt.recipe.json").read_text())["override"]["broken"]

@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -17,6 +17,7 @@ from tests.commands import every_command
 
 MODELS = ("torch", "torchvision", "diffusers", "transformers", "lpips", "safetensors", "matplotlib")
 HEAVY = (*MODELS, "mlflow", "pandas", "numpy")
+ENDED = "ended:"
 
 
 def leaves(group: Any, path: tuple[str, ...] = ()) -> Iterator[str]:
@@ -31,27 +32,32 @@ def leaves(group: Any, path: tuple[str, ...] = ()) -> Iterator[str]:
 COMMANDS = sorted(leaves(get_command(app)))
 
 
-def start(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Starts ``shiftreg`` in a process of its own, which says at its end what it imported."""
+def start(*commands: Sequence[str], **environment: str) -> subprocess.CompletedProcess[str]:
+    """Runs commands in one new process, which says how each ended and what is imported by then."""
     program = (
-        "import atexit, json, sys\n"
-        f"sys.argv = {['shiftreg', *arguments]}\n"
-        f"loaded = lambda: json.dumps([name for name in {HEAVY} if name in sys.modules])\n"
-        "atexit.register(lambda: print(loaded(), file=sys.stderr))\n"
+        "import json, sys\n"
         "from shiftreg_cli.main import run\n"
-        "run()\n"
+        f"for arguments in {[list(command) for command in commands]}:\n"
+        "    sys.argv = ['shiftreg', *arguments]\n"
+        "    try:\n"
+        "        run()\n"
+        "    except SystemExit as ended:\n"
+        f"        loaded = [name for name in {HEAVY} if name in sys.modules]\n"
+        f"        print({ENDED!r}, json.dumps([ended.code, loaded]), file=sys.stderr)\n"
     )
     return subprocess.run(
         [sys.executable, "-c", program],
         capture_output=True,
         text=True,
-        check=False,
+        check=True,
         env={**os.environ, **environment},
     )
 
 
-def loaded(process: subprocess.CompletedProcess[str]) -> list[str]:
-    return json.loads(process.stderr.splitlines()[-1])
+def endings(process: subprocess.CompletedProcess[str]) -> list[list[Any]]:
+    """The exit code of each command, and what was imported then."""
+    lines = process.stderr.splitlines()
+    return [json.loads(line.removeprefix(ENDED)) for line in lines if line.startswith(ENDED)]
 
 
 def test_the_commands_of_the_main_job_exist() -> None:
@@ -113,25 +119,29 @@ def test_what_leaves_an_event_takes_reason_request_and_licence(command: str) -> 
     assert all(option in shown for option in ("--reason", "--request", "--licence"))
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["erase", "--help"], ["--version"], ["erase"]])
-def test_help_and_usage_errors_import_nothing_heavy(arguments: list[str]) -> None:
-    assert loaded(start(*arguments)) == []
+def test_help_and_usage_errors_import_nothing_heavy() -> None:
+    process = start(["--help"], ["erase", "--help"], ["--version"], ["erase"])
+    assert endings(process) == [[0, []], [0, []], [0, []], [2, []]]
 
 
-@pytest.mark.parametrize("arguments", [["list"], ["list", "--json"], ["show", "Picasso"]])
-def test_reading_the_registry_imports_no_library_of_models(
-    workspace: api.Workspace, arguments: list[str]
-) -> None:
-    process = start(*arguments, SHIFTREG_HOME=str(workspace.settings.home))
-    assert "Picasso" in process.stdout
-    assert "mlflow" in loaded(process)
-    assert not set(loaded(process)) & set(MODELS)
+def test_reading_the_registry_imports_no_library_of_models(workspace: api.Workspace) -> None:
+    commands = (["list"], ["list", "--json"], ["show", "Picasso"])
+    process = start(*commands, SHIFTREG_HOME=str(workspace.settings.home))
+    for command, (_, names) in zip(commands, endings(process), strict=True):
+        assert "mlflow" in names, command
+        assert not set(names) & set(MODELS), command
+    table, rest = process.stdout.split("{", 1)
+    document, shown = json.JSONDecoder().raw_decode("{" + rest)[0], rest.rpartition("}")[2]
+    assert "Picasso" in table
+    assert "Picasso" in json.dumps(document)
+    assert "Picasso" in shown
 
 
 def test_completion_knows_the_commands_and_imports_nothing_heavy() -> None:
-    process = start(_SHIFTREG_COMPLETE="complete_bash", COMP_WORDS="shiftreg er", COMP_CWORD="1")
+    words = {"COMP_WORDS": "shiftreg er", "COMP_CWORD": "1"}
+    process = start([], _SHIFTREG_COMPLETE="complete_bash", **words)
     assert process.stdout.split() == ["erase"]
-    assert loaded(process) == []
+    assert endings(process) == [[0, []]]
 
 
 def test_version_is_that_of_the_package() -> None:
@@ -147,12 +157,12 @@ def test_an_unknown_command_is_a_usage_error_with_a_suggestion() -> None:
 
 
 def test_no_color_is_respected() -> None:
-    process = start("--help", NO_COLOR="1", FORCE_COLOR="1", COLUMNS="100")
-    assert process.returncode == 0
+    process = start(["--help"], NO_COLOR="1", FORCE_COLOR="1", COLUMNS="100")
+    assert "Usage" in process.stdout
     assert "\x1b[3" not in process.stdout
 
 
 def test_output_that_the_encoding_lacks_is_escaped_instead_of_failing() -> None:
-    process = start("erase", "Cézanne", "--set", "Cézanne", PYTHONIOENCODING="ascii")
-    assert process.returncode == 2
+    process = start(["erase", "Cézanne", "--set", "Cézanne"], PYTHONIOENCODING="ascii")
+    assert [code for code, _ in endings(process)] == [2]
     assert "C\\xe9zanne" in process.stderr

@@ -2,8 +2,6 @@ import inspect
 import json
 import os
 import pty
-import subprocess
-import sys
 from dataclasses import fields
 from typing import Any
 
@@ -12,6 +10,7 @@ import typer
 from typer.testing import CliRunner
 
 from shiftreg.errors import InvalidInputError
+from shiftreg_cli.failures import reported
 from shiftreg_cli.options import Common, with_common
 
 
@@ -80,30 +79,25 @@ def test_yes_is_not_asked() -> None:
 
 
 @pytest.mark.parametrize(("answer", "code"), [("y\n", 0), ("n\n", 2), ("\n", 2), ("\x04", 2)])
-def test_a_terminal_is_asked_and_only_yes_is_yes(answer: str, code: int) -> None:
-    program = (
-        "from shiftreg_cli.failures import reported\n"
-        "from shiftreg_cli.options import Common\n"
-        "import typer\n"
-        "try:\n"
-        "    with reported():\n"
-        "        Common().confirm('Restore?', yes=False)\n"
-        "except typer.Exit as ended:\n"
-        "    raise SystemExit(ended.exit_code)\n"
-    )
+def test_a_terminal_is_asked_and_only_yes_is_yes(
+    answer: str,
+    code: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     ours, theirs = pty.openpty()
-    with subprocess.Popen(
-        [sys.executable, "-c", program],
-        stdin=theirs,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        os.write(ours, answer.encode())
-        out, err = process.communicate(timeout=60)
+    os.write(ours, answer.encode())
+    ended = 0
+    with os.fdopen(theirs) as terminal:
+        monkeypatch.setattr("sys.stdin", terminal)
+        try:
+            with reported():
+                Common().confirm("Restore?", yes=False)
+        except typer.Exit as refused:
+            ended = refused.exit_code
     os.close(ours)
-    os.close(theirs)
-    assert process.returncode == code
+    out, err = capsys.readouterr()
+    assert ended == code
     assert "Restore?" in err
     assert ("Nothing was changed." in err) == (code != 0)
     assert out == ""
