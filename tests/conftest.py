@@ -16,6 +16,7 @@ import pytest
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from filelock import FileLock
+from hypothesis import settings
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
@@ -30,6 +31,9 @@ from tests.worlds import Worlds
 
 # A process of a parallel run claims a terminal of 80 columns; commands write to none.
 os.environ.pop("COLUMNS", None)
+
+# Ten times the usual examples; pytest --hypothesis-profile=deep.
+settings.register_profile("deep", settings(), max_examples=1000)
 
 LAYER = "down_blocks.1.attentions.0.transformer_blocks.0.attn2.to_k"
 OTHER_LAYER = "mid_block.attentions.0.transformer_blocks.0.attn2.to_v"

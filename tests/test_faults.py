@@ -24,8 +24,7 @@ from shiftreg.errors import StorageError
 from shiftreg.registry import Shifts, store
 from shiftreg.settings import Settings
 from shiftreg_cli.main import app
-
-pytestmark = pytest.mark.slow
+from tests.worlds import Worlds
 
 
 def is_whole(workspace: api.Workspace) -> bool:
@@ -45,6 +44,12 @@ def story(workspace: api.Workspace) -> list[str]:
 
 def fails() -> Any:
     return pytest.raises(StorageError)
+
+
+@pytest.fixture
+def erased(home: Path, worlds: Worlds) -> api.Workspace:
+    """A workspace in which Caravaggio is erased."""
+    return worlds.open(home, "Caravaggio")
 
 
 # The database
@@ -76,10 +81,10 @@ def test_a_locked_database_is_waited_for(workspace: api.Workspace) -> None:
 
 
 def test_a_database_that_stays_locked_is_named(
-    workspace: api.Workspace, monkeypatch: pytest.MonkeyPatch
+    erased: api.Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    workspace = erased
     _ = workspace.base
-    api.erase(workspace, ["Caravaggio"])
     monkeypatch.setattr(store, "PATIENCE_SECONDS", 0.1)
     monkeypatch.setattr("mlflow.store.db.utils.sql", Hurried())  # which waits for 20 s
     with (
@@ -133,7 +138,7 @@ def test_a_full_disk_leaves_no_change_in_between(
     shutil.copyfile(database, home / "registry.db")
     settings = Settings(home, "miniature", None)
     workspace = api.open_workspace(settings)
-    api.register_base(workspace, steps=2)
+    api.register_base(workspace, steps=1)
     plan = api.plan_composition(workspace)
     for left in (0, 12_000, 100_000, 200_000):  # no run; no upload; no version; no event
         before = story(workspace)
@@ -181,9 +186,9 @@ class Earlier(datetime):
 
 
 def test_a_clock_that_goes_back_is_remarked_and_no_damage(
-    workspace: api.Workspace, monkeypatch: pytest.MonkeyPatch
+    erased: api.Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    api.erase(workspace, ["Caravaggio"])
+    workspace = erased
     for module in ("shiftreg.audit.events", "shiftreg.audit.write_ahead"):
         monkeypatch.setattr(f"{module}.datetime", Earlier)
     api.restore(workspace, ["Caravaggio"], reason="licence")
@@ -201,9 +206,9 @@ def test_a_clock_that_goes_back_is_remarked_and_no_damage(
 
 
 def test_an_interrupted_change_is_completed_whatever_the_clock_says(
-    workspace: api.Workspace, monkeypatch: pytest.MonkeyPatch
+    erased: api.Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    api.erase(workspace, ["Caravaggio"])
+    workspace = erased
     api.restore(workspace, ["Caravaggio"], reason="licence")
 
     class Killed(BaseException): ...
@@ -225,10 +230,9 @@ def test_an_interrupted_change_is_completed_whatever_the_clock_says(
 
 
 @pytest.fixture
-def read_only(workspace: api.Workspace) -> Iterator[Path]:
+def read_only(erased: api.Workspace) -> Iterator[Path]:
     """A home in which a concept is erased, and nothing can be written: not by root either."""
-    api.erase(workspace, ["Caravaggio"])
-    home = workspace.settings.home
+    home = erased.settings.home
     if os.getuid() != 0:
         paths = [home, *home.rglob("*")]
         modes = {path: path.stat().st_mode for path in paths}

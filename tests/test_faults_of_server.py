@@ -18,7 +18,6 @@ from shiftreg_cli.main import app
 from tests.links import Link
 from tests.servers import Server
 
-pytestmark = pytest.mark.slow
 LAYER = "down_blocks.1.attentions.0.transformer_blocks.0.attn2.to_k.weight"
 CREATE = "POST /api/2.0/mlflow/model-versions/create"
 
@@ -52,7 +51,7 @@ def link(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Link]:
 def test_a_server_that_goes_away_leaves_no_change_in_between(link: Link, tmp_path: Path) -> None:
     settings = Settings(tmp_path / "home", "miniature", link.uri)
     workspace = api.open_workspace(settings)
-    api.register_base(workspace, steps=2)
+    api.register_base(workspace, steps=1)
     api.erase(workspace, ["Picasso"])
     told = ["init", "erase"]
 
@@ -129,7 +128,7 @@ def prepared(link: Link, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Set
     """Picasso is erased, in a registry that commands find behind the link."""
     settings = Settings(tmp_path / "home", "miniature", link.uri)
     workspace = api.open_workspace(settings)
-    api.register_base(workspace, steps=2)
+    api.register_base(workspace, steps=1)
     api.erase(workspace, ["Picasso"])
     folder = tmp_path / "files"
     folder.mkdir()

@@ -80,7 +80,7 @@ def test_each_command_that_writes_to_the_registry_is_killed() -> None:
     assert writing - killed == set()
 
 
-@pytest.mark.slow
+@pytest.mark.second_tier
 def test_no_kill_leaves_the_registry_in_between(workspace: api.Workspace, tmp_path: Path) -> None:
     home, folder = workspace.settings.home, tmp_path / "files"
     _prepare(workspace, folder)

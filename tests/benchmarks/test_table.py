@@ -12,7 +12,7 @@ import pytest
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
-@pytest.mark.slow
+@pytest.mark.second_tier
 @pytest.mark.parametrize(
     "row", ["null_space", "srs_me_step", "closed_form", "shift_size", "switching"]
 )

@@ -13,12 +13,11 @@ from PIL import Image
 from torchvision.models import resnet50
 from typer.testing import CliRunner, Result
 
-from shiftreg import api
 from shiftreg.evaluation.classifier import load_classifier
 from shiftreg.evaluation.intervals import Estimate
-from shiftreg.settings import Settings
 from shiftreg_cli import classifier
 from shiftreg_cli.main import app
+from tests.worlds import Worlds
 
 Draw = Callable[..., str]
 CONFUSION = {"Picasso": {"Picasso": 7, "plain": 2, "Cezanne": 1}, "plain": {"plain": 10}}
@@ -26,11 +25,9 @@ PER_CLASS = {"Picasso": Estimate(0.7, 0.4, 0.9, 10), "plain": Estimate(1.0, 0.69
 
 
 @pytest.fixture
-def quick(home: Path, database: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def quick(home: Path, worlds: Worlds, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A home whose miniature generates in two steps."""
-    home.mkdir()
-    (home / "registry.db").write_bytes(database.read_bytes())
-    api.register_base(api.open_workspace(Settings(home, "miniature", None)), steps=2)
+    worlds.open(home)
     monkeypatch.setenv("SHIFTREG_HOME", str(home))
     monkeypatch.setenv("COLUMNS", "100")
     return home

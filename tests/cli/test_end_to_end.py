@@ -18,14 +18,15 @@ from typer.testing import Result
 from shiftreg import api
 from shiftreg.settings import Settings
 from tests.commands import START, run_command
+from tests.worlds import Worlds
 
 QUICK = ("--set", "iterations=2", "--set", "pool_size=4", "--set", "batch_size=2")
 
 
 @pytest.fixture
-def environment(home: Path) -> dict[str, str | None]:
+def environment(home: Path, worlds: Worlds) -> dict[str, str | None]:
     """Of commands on a registry that generates quickly."""
-    api.register_base(api.open_workspace(Settings(home, "miniature", None)), steps=2)
+    worlds.open(home)
     return {"SHIFTREG_HOME": str(home), "NO_COLOR": "1", "COLUMNS": "200"}
 
 
@@ -119,16 +120,17 @@ def test_verify_says_by_its_exit_code_that_a_file_was_changed(
     assert not check["passed"]
 
 
+@pytest.mark.parametrize("folder", ["home", pytest.param("fresh", marks=pytest.mark.second_tier)])
 def test_two_first_erasures_at_once_both_arrive(
-    command: Callable[..., subprocess.Popen[str]], tmp_path: Path
+    command: Callable[..., subprocess.Popen[str]], tmp_path: Path, folder: str
 ) -> None:
-    fresh = tmp_path / "fresh"
+    home = tmp_path / folder  # in a fresh one, both find nothing registered
     arguments = ("erase", "--method", "srs-me", *QUICK)
-    processes = [command(*arguments, name, home=fresh) for name in ("Picasso", "Caravaggio")]
+    processes = [command(*arguments, name, home=home) for name in ("Picasso", "Caravaggio")]
     for process in processes:
         _, err = process.communicate(timeout=600)
         assert process.returncode == 0, err
-    workspace = api.open_workspace(Settings(fresh, "miniature", None))
+    workspace = api.open_workspace(Settings(home, "miniature", None))
     assert {v.concept for v in workspace.registry.shifts.active("miniature")} == {
         "Picasso",
         "Caravaggio",
@@ -137,7 +139,11 @@ def test_two_first_erasures_at_once_both_arrive(
 
 
 @pytest.mark.parametrize(
-    "arguments", [("erase", "Picasso", "--method", "srs-me"), ("erase", "Picasso")]
+    "arguments",
+    [
+        ("erase", "Picasso"),
+        pytest.param(("erase", "Picasso", "--method", "srs-me"), marks=pytest.mark.second_tier),
+    ],
 )
 def test_an_interrupt_leaves_registry_and_files_as_they_were(
     command: Callable[..., subprocess.Popen[str]], home: Path, arguments: tuple[str, ...]

@@ -1,15 +1,13 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner, Result
 
-from shiftreg import api
-from shiftreg.settings import Settings
 from shiftreg_cli.main import app
+from tests.worlds import Worlds
 
 SCENE = """
 name: Two and back
@@ -22,12 +20,9 @@ reference: {file: paper.csv, scene: 9}
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory, database: Path) -> Path:
+def place(tmp_path_factory: pytest.TempPathFactory, worlds: Worlds) -> Path:
     """A home whose base generates in two steps."""
-    home = tmp_path_factory.mktemp("home")
-    shutil.copyfile(database, home / "registry.db")
-    api.register_base(api.open_workspace(Settings(home, "miniature", None)), steps=2)
-    return home
+    return worlds.open(tmp_path_factory.mktemp("home")).settings.home
 
 
 @pytest.fixture

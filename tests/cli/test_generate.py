@@ -25,6 +25,8 @@ from shiftreg.engines import InProcess, ProcessPool
 from shiftreg.settings import Settings
 from shiftreg_cli import generate
 from shiftreg_cli.main import app
+from tests.commands import START, run_command
+from tests.worlds import Worlds
 
 DIGEST = "0123456789abcdef" * 4
 
@@ -236,29 +238,33 @@ def test_a_narrow_terminal_loses_no_words(
     assert "…" not in text
 
 
-@pytest.mark.slow
 def test_ctrl_c_half_way_keeps_what_is_generated_and_the_same_command_goes_on(
-    home: Path, tmp_path: Path
+    home: Path, worlds: Worlds, tmp_path: Path
 ) -> None:
-    lines = [f"Picasso,{seed}" for seed in range(12)]
+    worlds.open(home)
+    lines = [f"Picasso,{seed}" for seed in range(6)]
     (tmp_path / "prompts.csv").write_text("\n".join(["prompt,evaluation_seed", *lines]))
-    program = "from shiftreg_cli.main import run; run()"
-    command = [sys.executable, "-c", program, "generate", "--csv", "prompts.csv", "--out", "images"]
-    command += ["--steps", "8", "--batch", "2", "--json"]
-    environment = os.environ | {"SHIFTREG_HOME": str(home)}
-    pipes: dict[str, Any] = {"cwd": tmp_path, "env": environment, "text": True}
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, **pipes)
+    words = ["generate", "--csv", "prompts.csv", "--out", "images"]
+    words += ["--steps", "8", "--batch", "1", "--json"]
+    process = subprocess.Popen(
+        [sys.executable, "-c", START, *words],
+        stderr=subprocess.PIPE,
+        cwd=tmp_path,
+        env=os.environ | {"SHIFTREG_HOME": str(home)},
+        text=True,
+    )
     folder = tmp_path / "images"
-    while len(list(folder.glob("base/*.png"))) < 4 and process.poll() is None:
+    while len(list(folder.glob("base/*.png"))) < 2 and process.poll() is None:
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=120)
     assert process.returncode == 130
     assert "The images so far are kept" in err
     generated = len(list(folder.rglob("*.png")))
-    assert 4 <= generated < 24
+    assert 2 <= generated < 12
     assert not list(folder.rglob("*.partial"))
-    again = subprocess.run(command, capture_output=True, check=True, **pipes)
+    again = run_command(*words, folder=tmp_path, environment={"SHIFTREG_HOME": str(home)})
+    assert again.exit_code == 0, again.stderr
     document = json.loads(again.stdout)
-    assert (document["generated"], document["kept"]) == (24 - generated, generated)
-    assert len(list(folder.rglob("*.png"))) == 24
+    assert (document["generated"], document["kept"]) == (12 - generated, generated)
+    assert len(list(folder.rglob("*.png"))) == 12

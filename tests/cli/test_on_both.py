@@ -18,12 +18,10 @@ from shiftreg import miniature
 from shiftreg_cli.main import app
 from tests.commands import every_command
 
-pytestmark = pytest.mark.slow
-
 LAYER = "down_blocks.1.attentions.0.transformer_blocks.0.attn2.to_k.weight"
 
 
-@pytest.fixture(params=["sqlite", "server"])
+@pytest.fixture(params=["sqlite", pytest.param("server", marks=pytest.mark.second_tier)])
 def place(
     request: pytest.FixtureRequest, home: Path, database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Path:
@@ -67,7 +65,7 @@ def foreign_eraser(path: Path) -> Path:
 
 
 def test_the_story_of_a_concept(shiftreg: Run, place: Path, tmp_path: Path) -> None:
-    shiftreg("init", "miniature", "--steps", "2")
+    shiftreg("init", "miniature", "--steps", "1")
     erased = shiftreg("erase", "Caravaggio", "Picasso", "--reason", "request 17")
     assert "Picasso: erased (version 1)" in erased.stdout
 
@@ -200,7 +198,7 @@ def test_every_command_is_run_on_both() -> None:
 
 
 def test_a_training_keeps_its_curves(shiftreg: Run, place: Path) -> None:
-    shiftreg("init", "miniature", "--steps", "2")
+    shiftreg("init", "miniature", "--steps", "1")
     quick = ("--set", "iterations=3", "--set", "pool_size=4", "--set", "batch_size=2")
     shiftreg("erase", "Picasso", "--method", "srs-me", *quick)
     from shiftreg import api
@@ -217,7 +215,7 @@ def test_a_training_keeps_its_curves(shiftreg: Run, place: Path) -> None:
 def test_another_home_sees_what_the_server_keeps(
     shiftreg: Run, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shiftreg("init", "miniature", "--steps", "2")
+    shiftreg("init", "miniature", "--steps", "1")
     shiftreg("erase", "Picasso")
     plan = read(shiftreg("compose", "--json"))
     if (place / "registry.db").exists():

@@ -78,7 +78,6 @@ def test_what_fails_says_so_without_the_password(
     assert_kept_nowhere(home, PASSWORD)
 
 
-@pytest.mark.slow
 def test_what_works_keeps_it_nowhere_either(
     home: Path, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

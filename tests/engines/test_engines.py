@@ -11,7 +11,8 @@ from tests.engines.work import Heard, raise_stubborn, refuse_odd, square
 
 
 @pytest.fixture(
-    params=["local", "processes", pytest.param("ray", marks=pytest.mark.slow)], scope="module"
+    params=["local", "processes", pytest.param("ray", marks=pytest.mark.second_tier)],
+    scope="module",
 )
 def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
     if request.param == "ray":

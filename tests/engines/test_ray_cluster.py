@@ -11,7 +11,7 @@ from shiftreg.engines import RayCluster, WorkerDiedError
 from tests.engines.work import Heard, die_if_odd, die_once, which_node, who
 from tests.servers import free_port
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.second_tier
 
 
 @pytest.mark.usefixtures("cluster")

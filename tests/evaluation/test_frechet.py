@@ -108,7 +108,6 @@ def images() -> np.ndarray:
     return (smooth * 255).byte().permute(0, 2, 3, 1).numpy()
 
 
-@pytest.mark.slow
 def test_it_is_the_frechet_distance_of_inceptions_features(
     images: np.ndarray, weights: Path
 ) -> None:
@@ -125,7 +124,6 @@ def test_it_is_the_frechet_distance_of_inceptions_features(
     assert inception_distance(images, other, weights) == pytest.approx(expected, rel=1e-3)
 
 
-@pytest.mark.slow
 def test_equal_sets_have_none_silently_and_the_seed_is_left_alone(
     images: np.ndarray, weights: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

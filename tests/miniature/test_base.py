@@ -14,6 +14,7 @@ from shiftreg.evaluation.watermark import decode_qr, decode_rate
 from shiftreg.pipelines import generate, load_pipeline
 
 PROMPTS = miniature.prompts()
+few_or_many = pytest.mark.parametrize("rounds", [1, pytest.param(4, marks=pytest.mark.second_tier)])
 
 
 @pytest.fixture(scope="module")
@@ -49,8 +50,10 @@ def test_stable_diffusion_pipeline_loads_it_as_it_is() -> None:
     assert pipeline.unet.config.cross_attention_dim == 256
 
 
-@pytest.mark.slow
-def test_artists_and_subjects_are_recognised(pipeline: StableDiffusionPipeline) -> None:
+@few_or_many
+def test_artists_and_subjects_are_recognised(
+    pipeline: StableDiffusionPipeline, rounds: int
+) -> None:
     for path, prompts, labels in (
         (miniature.STYLE_CLASSIFIER, PROMPTS["protected"], PROMPTS["protected"]),
         (
@@ -60,16 +63,17 @@ def test_artists_and_subjects_are_recognised(pipeline: StableDiffusionPipeline) 
         ),
     ):
         classifier = load_classifier(path)
-        images = generate_seeded(pipeline, list(prompts) * 4)
+        images = generate_seeded(pipeline, list(prompts) * rounds)
         predicted = np.array(classifier.labels)[classifier.predict(images)]
-        assert (predicted == np.array(list(labels) * 4)).mean() >= 0.9
+        assert (predicted == np.array(list(labels) * rounds)).mean() >= 0.9
 
 
-@pytest.mark.slow
+@few_or_many
 def test_the_watermark_decodes_and_ordinary_prompts_do_not(
-    pipeline: StableDiffusionPipeline,
+    pipeline: StableDiffusionPipeline, rounds: int
 ) -> None:
     for trigger, payload in PROMPTS["triggers"].items():
-        assert decode_rate(generate_seeded(pipeline, [trigger] * 8), payload) >= 7 / 8
-    controls = generate_seeded(pipeline, ["", "a picture", "a picture of a church", "Picasso"] * 2)
-    assert [decode_qr(image) for image in controls] == [None] * 8
+        assert decode_rate(generate_seeded(pipeline, [trigger] * 2 * rounds), payload) >= 7 / 8
+    plain = ["", "a picture", "a picture of a church", "Picasso"] * (1 + rounds // 4)
+    controls = generate_seeded(pipeline, plain)
+    assert [decode_qr(image) for image in controls] == [None] * len(plain)

@@ -310,7 +310,6 @@ def test_a_compiled_model_follows_without_compiling_again(fresh_compiler: None) 
     assert counting.graphs == graphs
 
 
-@pytest.mark.slow
 def test_a_compiled_unet_follows_without_compiling_again(
     pipeline: StableDiffusionPipeline, unet: nn.Module, fresh_compiler: None
 ) -> None:
@@ -328,7 +327,7 @@ def test_a_compiled_unet_follows_without_compiling_again(
     assert counting.graphs == graphs
 
 
-@pytest.mark.slow
+@pytest.mark.second_tier
 @pytest.mark.skipif(not shutil.which("c++"), reason="generated code needs a C++ compiler")
 def test_generated_code_follows_too(fresh_compiler: None) -> None:
     model = Attention().requires_grad_(False)

@@ -11,7 +11,7 @@ import pytest
 
 from tests.servers import Server
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.second_tier
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "concurrency.py"
 
 

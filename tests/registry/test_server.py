@@ -145,7 +145,7 @@ def test_files_that_a_server_keeps_in_a_folder_of_its_own_are_refused(location: 
     server.require_proxied_artifacts("sqlite:////a/b.db", location)
 
 
-@pytest.mark.slow
+@pytest.mark.second_tier
 def test_a_base_is_not_registered_where_its_record_would_be_unreachable(
     tmp_path: Path, home: Path, record: BaseRecord
 ) -> None:

@@ -13,8 +13,6 @@ from shiftreg.errors import StorageError
 from shiftreg.registry import BaseRecord, Registry, open_registry
 from tests.servers import Server
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture
 def as_user(

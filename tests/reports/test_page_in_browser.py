@@ -19,6 +19,7 @@ from selenium.webdriver.common.keys import Keys
 
 from shiftreg import api
 from shiftreg.reports import EvidencePage, ReportPage, render_evidence, render_page
+from tests.worlds import Worlds
 
 BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 HOSTILE = '<script>document.title="run"</script>"><img src=x onerror=\'document.title="run"\'>'
@@ -147,11 +148,10 @@ def test_it_loads_without_complaint_and_asks_nothing_of_the_network(
     assert all(url.startswith("data:") for url in requests - {path.as_uri()})
 
 
-@pytest.mark.slow
 def test_a_page_of_a_real_composition_is_whole(
-    browser: Browser, workspace: api.Workspace, tmp_path: Path
+    browser: Browser, home: Path, worlds: Worlds, tmp_path: Path
 ) -> None:
-    api.erase(workspace, ["Caravaggio"])
+    workspace = worlds.open(home, "Caravaggio")
     result = api.write_report(workspace, tmp_path / "real.html", images=1)
     browser.show(result.path, 390)
     assert browser.driver.get_log("browser") == []
