@@ -29,7 +29,7 @@ test: lint browser services  ## lint, then run the tests of every change
 	OMP_NUM_THREADS=1 $(BIN)/python -m $(PYTEST) $(FIRST_TIER)
 
 test-all: lint browser services  ## lint, then run all tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m $(PYTEST)
+	OMP_NUM_THREADS=1 $(BIN)/python -m $(PYTEST) --hypothesis-profile=deep
 
 coverage: $(INSTALLED) browser services  ## lines and branches that the tests of every change run
 	$(BIN)/coverage erase

@@ -32,7 +32,7 @@ from tests.worlds import Worlds
 # A process of a parallel run claims a terminal of 80 columns; commands write to none.
 os.environ.pop("COLUMNS", None)
 
-# Ten times the usual examples; pytest --hypothesis-profile=deep.
+# Ten times the usual examples, for `make test-all`.
 settings.register_profile("deep", settings(), max_examples=1000)
 
 LAYER = "down_blocks.1.attentions.0.transformer_blocks.0.attn2.to_k"
