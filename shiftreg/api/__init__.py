@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from shiftreg.api.evaluation.classifying import imagenet_classifier as imagenet_classifier
     from shiftreg.api.evaluation.classifying import test_classifier as test_classifier
     from shiftreg.api.evaluation.classifying import train_classifier as train_classifier
-    from shiftreg.api.evaluation.evaluating import evaluate as evaluate
+    from shiftreg.api.evaluation.evaluate import evaluate as evaluate
     from shiftreg.api.front_end import to_json as to_json
     from shiftreg.api.front_end import ui_command as ui_command
     from shiftreg.api.generation.generate import generate_images as generate_images

@@ -7,17 +7,25 @@ the change or takes it back.
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from shiftreg.api.workspace import Workspace
 
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from shiftreg.attacks.results import AttackReport
+    from shiftreg.evaluation.results import Evaluation
+
+Report = TypeVar("Report", "AttackReport", "Evaluation")
 WRITE_AHEAD = "write_ahead"
 """The detail of an event that names the write-ahead record that it completes."""
 
@@ -123,22 +131,36 @@ def unique_name(name: str) -> str:
 
 
 @contextmanager
-def report_with_image(folder: Path, name: str) -> Iterator[tuple[Path, Path]]:
-    """Names a report and its image; what fails leaves neither.
+def kept_report(folder: Path, name: str, report: Report, grid: Image) -> Iterator[Report]:
+    """Writes a report and its image; what fails leaves neither.
 
     Args:
-        folder: Made if it is not there.
+        folder: Made if it is missing.
         name: What the names of both begin with.
+        report: As JSON; it holds the paths of both files.
+        grid: Its image.
 
     Yields:
-        The report's path and the image's; the block writes and registers them.
+        The report with the paths of both files; the block registers them.
+
+    Raises:
+        StorageError: The disk is full or read-only.
     """
+    from shiftreg.api.front_end import to_json
+    from shiftreg.checkpoints import atomic_file
+    from shiftreg.reports import save_image
+
     folder.mkdir(parents=True, exist_ok=True)
     stem = unique_name(name)
-    report, image = folder / f"{stem}.json", folder / f"{stem}.png"
+    path, image = folder / f"{stem}.json", folder / f"{stem}.png"
+    report = replace(report, report_path=path, image=image)
     try:
-        yield report, image
+        with atomic_file(image) as partial:
+            save_image(grid, partial)
+        with atomic_file(path) as partial:
+            partial.write_text(json.dumps(to_json(report), indent=2), encoding="utf-8")
+        yield report
     except BaseException:
         image.unlink(missing_ok=True)
-        report.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
         raise

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,15 +11,14 @@ from shiftreg.api.attacks.campaign import Campaign
 from shiftreg.api.attacks.images import generate_evidence
 from shiftreg.api.attacks.planning import ALL, IMAGES, PreparedAttacks, prepare_attacks
 from shiftreg.api.attacks.searching import unfinished_attacks
-from shiftreg.api.changes import change, report_with_image
-from shiftreg.api.front_end import to_json
+from shiftreg.api.changes import change, kept_report
 from shiftreg.api.selection import ACTIVE, Selection
 from shiftreg.api.values import Observer, ignore_progress
 from shiftreg.api.workspace import Workspace
 from shiftreg.attacks.results import BASE, COMPOSITION, AttackReport, AttackScore
-from shiftreg.checkpoints import atomic_file, file_digest
+from shiftreg.checkpoints import file_digest
 from shiftreg.concepts import slug
-from shiftreg.reports import GridRow, image_grid, save_image
+from shiftreg.reports import image_grid
 
 __all__ = ["AttackReport", "AttackScore", "attack"]
 
@@ -100,57 +97,51 @@ def attack(
         report_path=None,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-    report = _keep(workspace, prepared, report, campaign.grid(report.scores))
+    name = f"{slug(plan.concept)}-{plan.digest[:12]}"
+    grid = image_grid(campaign.grid(report.scores))
+    with kept_report(workspace.settings.home / "attacks", name, report, grid) as report:
+        _register(workspace, prepared, report)
     unfinished.discard()
     return report
 
 
-def _keep(
-    workspace: Workspace, prepared: PreparedAttacks, report: AttackReport, rows: list[GridRow]
-) -> AttackReport:
-    """Writes the grid and the report, and registers both; all of it, or nothing."""
-    plan, classifier = prepared.plan, prepared.classifier
+def _register(workspace: Workspace, prepared: PreparedAttacks, report: AttackReport) -> None:
+    plan = prepared.plan
+    assert report.report_path is not None
+    assert report.image is not None
     at_last = {s.attack: s.success.value for s in report.scores if s.target == COMPOSITION}
     success: dict[str, dict[str, float]] = {}
     for score in report.scores:
         success.setdefault(score.attack, {})[score.target] = score.success.value
-    name = f"{slug(plan.concept)}-{plan.digest[:12]}"
-    with report_with_image(workspace.settings.home / "attacks", name) as (path, image):
-        report = replace(report, image=image, report_path=path)
-        with atomic_file(image) as partial:
-            save_image(image_grid(rows), partial)
-        with atomic_file(path) as partial:
-            partial.write_text(json.dumps(to_json(report), indent=2), encoding="utf-8")
-        with change(
-            workspace,
+    with change(
+        workspace,
+        "attack",
+        base=plan.base,
+        concepts=(plan.concept,),
+        digests={
+            "base": prepared.composed.base_digest,
+            "composition": plan.digest,
+            "classifier": prepared.classifier.digest,
+            "report": file_digest(report.report_path),
+        },
+        recovery={"kind": "attack"},
+        details={
+            "success": success,
+            "budgets": dict(plan.budgets),
+            "images": plan.images,
+            "seed": plan.seed,
+        },
+    ):
+        workspace.registry.measurements.record(
+            plan.base,
             "attack",
-            base=plan.base,
-            concepts=(plan.concept,),
-            digests={
-                "base": prepared.composed.base_digest,
-                "composition": plan.digest,
-                "classifier": classifier.digest,
-                "report": file_digest(path),
+            plan.digest,
+            report.report_path,
+            metrics={
+                "unattacked": report.unattacked[COMPOSITION].value,
+                "unattacked.base": report.unattacked[BASE].value,
+                **{f"success.{name}": value for name, value in at_last.items()},
             },
-            recovery={"kind": "attack"},
-            details={
-                "success": success,
-                "budgets": dict(plan.budgets),
-                "images": plan.images,
-                "seed": plan.seed,
-            },
-        ):
-            workspace.registry.measurements.record(
-                plan.base,
-                "attack",
-                plan.digest,
-                path,
-                metrics={
-                    "unattacked": report.unattacked[COMPOSITION].value,
-                    "unattacked.base": report.unattacked[BASE].value,
-                    **{f"success.{name}": value for name, value in at_last.items()},
-                },
-                concept=plan.concept,
-                files=[image],
-            )
-    return report
+            concept=plan.concept,
+            files=[report.image],
+        )

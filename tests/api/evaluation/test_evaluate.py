@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from shiftreg import api
-from shiftreg.api.evaluation.evaluating import UNNAMED
+from shiftreg.api.evaluation.evaluate import UNNAMED
 from shiftreg.api.values import Evaluation, Progress
 from shiftreg.errors import InvalidInputError, NotFoundError
 from shiftreg.evaluation.scenes import Scene, SceneStep, read_scene

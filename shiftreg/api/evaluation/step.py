@@ -1,4 +1,4 @@
-"""Looking at one composition from all sides: names, paraphrases, what is ordinary."""
+"""Measures one composition: names, paraphrases, neighbours, ordinary prompts, watermark."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ from shiftreg.evaluation.frechet import alexnet_features, frechet_distance
 from shiftreg.evaluation.intervals import Estimate
 from shiftreg.evaluation.perceptual import lpips_distances
 from shiftreg.evaluation.results import ConceptScore, ParaphraseScore, Role, StepResult
+from shiftreg.evaluation.scenes import SceneStep
 from shiftreg.evaluation.style import style_distances
-from shiftreg.evaluation.watermark import decode_qr
+from shiftreg.evaluation.watermark import decodes
 from shiftreg.paraphrases import aliases, held_out_prompts, misspellings
 
 NEIGHBOURS = 3
@@ -31,7 +32,7 @@ Images = Mapping[Shot, np.ndarray]
 
 @dataclass(frozen=True)
 class Subject:
-    """What is looked at, and by whom.
+    """What is measured, and how.
 
     Attributes:
         workspace: Of the shifts.
@@ -58,32 +59,37 @@ class Subject:
     neighbours: tuple[str, ...] = ()
 
 
-def examine(
-    subject: Subject,
-    plan: CompositionPlan,
-    *,
-    number: int,
-    label: str,
-    action: str,
-    erased_before: frozenset[str],
-    paraphrases: bool,
-    observe: Observer,
+@dataclass(frozen=True)
+class PlayedStep:
+    """A step, and what is composed after it.
+
+    Attributes:
+        step: What was erased and restored.
+        plan: The composition.
+        erased_before: All concepts that were erased at some time: those of them that generate now
+            are the recovered ones.
+    """
+
+    step: SceneStep
+    plan: CompositionPlan
+    erased_before: frozenset[str]
+
+
+def measure_step(
+    subject: Subject, number: int, played: PlayedStep, *, paraphrases: bool, observe: Observer
 ) -> StepResult:
     """Generates with base and composition, and compares.
 
     Args:
-        subject: What is looked at.
-        plan: The composition.
-        number: Of the step.
-        label: Of the step.
-        action: What the step did, in words.
-        erased_before: Concepts that were erased at some time: those of them that generate now are
-            the recovered ones.
-        paraphrases: Look at paraphrases and neighbours, too.
-        observe: Told of the progress.
+        subject: What is measured.
+        number: Of the step, from 1.
+        played: The step.
+        paraphrases: Measure paraphrases and neighbours, too.
+        observe: Notified of the progress.
     """
+    plan, step = played.plan, played.step
     workspace = subject.workspace
-    roles = {name: _role(plan, name, erased_before) for name in subject.concepts}
+    roles = {name: _role(plan, name, played.erased_before) for name in subject.concepts}
     asked = {
         (name, form): prompts
         for name in subject.concepts
@@ -98,10 +104,11 @@ def examine(
     }
     marks = {t: shots([t] * subject.images, subject.seed) for t in triggers}
     wanted = [shot for cell in (*cells.values(), *marks.values(), ordinary) for shot in cell]
-    stage = action or "the composition"
     before = subject.gallery.generate(wanted, observe=_watch(observe, "generating the base"))
     after = subject.gallery.generate(
-        wanted, plan_shifts(workspace, plan), _watch(observe, f"generating: {stage}")
+        wanted,
+        plan_shifts(workspace, plan),
+        _watch(observe, f"generating: {step.action or 'the composition'}"),
     )
 
     def pair(cell: Sequence[Shot]) -> tuple[np.ndarray, np.ndarray]:
@@ -109,16 +116,14 @@ def examine(
 
     def decoded(images: Images) -> dict[str, Estimate]:
         return {
-            trigger: intervals.rate(
-                np.array([decode_qr(images[s]) == triggers[trigger] for s in cell])
-            )
+            trigger: intervals.rate(decodes(np.stack([images[s] for s in cell]), triggers[trigger]))
             for trigger, cell in marks.items()
         }
 
     return StepResult(
         number=number,
-        label=label,
-        action=action,
+        label=step.label,
+        action=step.action,
         digest=plan.digest,
         states={name: plan.states.get(name, "generates") for name in subject.concepts},
         scores=tuple(
@@ -197,8 +202,8 @@ def _concept_score(
         concept=name,
         role=role,
         frechet=_frechet(before, after),
-        accuracy=intervals.rate(_finds(classifier, after, [name] * len(after))),
-        base_accuracy=intervals.rate(_finds(classifier, before, [name] * len(before))),
+        accuracy=intervals.rate(_detected(classifier, after, [name] * len(after))),
+        base_accuracy=intervals.rate(_detected(classifier, before, [name] * len(before))),
         lpips=intervals.mean(lpips_distances(before, after)),
         style=intervals.mean(style_distances(before, after)),
     )
@@ -221,13 +226,13 @@ def _paraphrase_score(
         role=role,
         form=form,
         prompts=prompts,
-        base=intervals.rate(_finds(classifier, before, labels)),
-        after=intervals.rate(_finds(classifier, after, labels)),
+        base=intervals.rate(_detected(classifier, before, labels)),
+        after=intervals.rate(_detected(classifier, after, labels)),
         lpips=intervals.mean(lpips_distances(before, after)),
     )
 
 
-def _finds(classifier: Classifier, images: np.ndarray, labels: Sequence[str]) -> np.ndarray:
+def _detected(classifier: Classifier, images: np.ndarray, labels: Sequence[str]) -> np.ndarray:
     """Whether each image is taken for its label, ``(n,)`` bool."""
     wanted = [classifier.labels.index(label) for label in labels]
     return classifier.predict(images) == np.array(wanted)
