@@ -28,7 +28,7 @@ import tenacity
 import torch
 
 from shiftreg import api, miniature
-from shiftreg.api.erasure.registering import register_shift
+from shiftreg.api.erasure.register import register_shift
 from shiftreg.errors import NotFoundError
 from shiftreg.registry import lock
 from shiftreg.settings import Settings

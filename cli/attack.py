@@ -21,9 +21,9 @@ from .parsing import choose, read_value, split_pair
 from .render import make_panel, make_table, number, pairs, plain, share, short, warnings
 
 if TYPE_CHECKING:
-    from shiftreg.api.attacks.attacking import AttackReport, AttackScore
+    from shiftreg.api.attacks.attack import AttackReport, AttackScore
     from shiftreg.api.attacks.methods import AttackMethod
-    from shiftreg.api.attacks.planning import AttackPlan
+    from shiftreg.api.attacks.plan import AttackPlan
     from shiftreg.api.values import Estimate
 
 commands = typer.Typer()
@@ -115,11 +115,12 @@ def attack(
         "classifier": classifier,
     }
     workspace = common.workspace(dry_run=dry_run)
-    plan = api.plan_attack(workspace, concept, **request)
-    if common.plan(plan, render_plan(plan), dry_run=dry_run, note="nothing was attacked."):
+    planned = api.plan_attack(workspace, concept, **request)
+    shown = render_plan(planned.plan)
+    if common.plan(planned.plan, shown, dry_run=dry_run, note="nothing was attacked."):
         return
     with common.progress() as observe:
-        report = api.attack(workspace, concept, **request, observe=observe)
+        report = api.attack(workspace, planned, observe=observe)
     common.show(report, render_report(report))
     if at_most is not None:
         over = [

@@ -1,7 +1,7 @@
 """Commands that change what generates: ``erase``, ``restore``, ``refresh``."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import RenderableType
@@ -84,27 +84,22 @@ def erase(
     workspace = common.workspace(dry_run=dry_run)
     from shiftreg import api
 
-    request: dict[str, Any] = {
-        "aliases": alias or (),
-        "kind": kind,
-        "method": method,
-        "options": hyperparameters,
-        "protect": protect or (),
-        "profile": profile,
-    }
-    plans = api.plan_erasures(workspace, concept, **request)
-    if common.plan(plans, *map(render_plan, plans), dry_run=dry_run):
+    planned = api.plan_erasures(
+        workspace,
+        concept,
+        aliases=alias or (),
+        kind=kind,
+        method=method,
+        options=hyperparameters,
+        protect=protect or (),
+        profile=profile,
+    )
+    if common.plan(planned.plans, *map(render_plan, planned.plans), dry_run=dry_run):
         return
-    runs_on = _engine(workspace, engine, workers, [plan.method for plan in plans])
+    runs_on = _engine(workspace, engine, workers, [plan.method for plan in planned.plans])
     with common.progress() as observe, runs_on:
         results = api.erase(
-            workspace,
-            concept,
-            **request,
-            reason=common.reason,
-            seed=seed,
-            engine=runs_on,
-            observe=observe,
+            workspace, planned, reason=common.reason, seed=seed, engine=runs_on, observe=observe
         )
     common.show(results, erasures(results))
 

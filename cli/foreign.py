@@ -12,7 +12,7 @@ from .options import AliasOption, DryRunOption, Writing, command
 from .render import erasures, make_panel, pairs, warnings
 
 if TYPE_CHECKING:
-    from shiftreg.api.erasure.importing import ForeignShift
+    from shiftreg.api.erasure.foreign import ForeignShift
 
 commands = typer.Typer()
 RefitOption = Annotated[

@@ -282,13 +282,13 @@ BROKEN_RULES = {
         ("shiftreg.checkpoints.export", "from diffusers.loaders import x"),
         ("shiftreg.evaluation.images", "importlib.import_module('transformers')"),
     ],
-    "only the registry knows MLflow": [("shiftreg.api.erasure.erasing", "import mlflow.tracking")],
+    "only the registry knows MLflow": [("shiftreg.api.erasure.erase", "import mlflow.tracking")],
     "engines know nothing of what they do": [
         ("shiftreg.engines.ray_cluster", "import torch"),
         ("shiftreg.engines.base", "from shiftreg.api import erase"),
     ],
     "the library knows no terminal": [
-        ("shiftreg.api.erasure.erasing", "from rich.progress import track"),
+        ("shiftreg.api.erasure.erase", "from rich.progress import track"),
         ("shiftreg", "__import__('typer')"),
     ],
     "nothing below the api imports it": [

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from shiftreg.api.attacks.attacking import attack as attack
+    from shiftreg.api.attacks.attack import attack as attack
     from shiftreg.api.attacks.methods import list_attacks as list_attacks
-    from shiftreg.api.attacks.planning import plan_attack as plan_attack
+    from shiftreg.api.attacks.plan import plan_attack as plan_attack
     from shiftreg.api.bases import convert_base as convert_base
     from shiftreg.api.bases import register_base as register_base
     from shiftreg.api.composition.adapter import AdapterPlan as AdapterPlan
@@ -32,13 +32,13 @@ if TYPE_CHECKING:
     from shiftreg.api.engine_choice import EngineName as EngineName
     from shiftreg.api.engine_choice import choose_engine as choose_engine
     from shiftreg.api.erasure.capacity import plan_capacity as plan_capacity
-    from shiftreg.api.erasure.decoupling import decouple as decouple
-    from shiftreg.api.erasure.erasing import erase as erase
-    from shiftreg.api.erasure.erasing import refresh as refresh
-    from shiftreg.api.erasure.importing import import_shift as import_shift
-    from shiftreg.api.erasure.importing import read_import as read_import
+    from shiftreg.api.erasure.decouple import decouple as decouple
+    from shiftreg.api.erasure.erase import erase as erase
+    from shiftreg.api.erasure.erase import refresh as refresh
+    from shiftreg.api.erasure.foreign import import_shift as import_shift
+    from shiftreg.api.erasure.foreign import read_import as read_import
     from shiftreg.api.erasure.methods import list_methods as list_methods
-    from shiftreg.api.erasure.planning import plan_erasures as plan_erasures
+    from shiftreg.api.erasure.plan import plan_erasures as plan_erasures
     from shiftreg.api.evaluation.classifying import imagenet_classifier as imagenet_classifier
     from shiftreg.api.evaluation.classifying import test_classifier as test_classifier
     from shiftreg.api.evaluation.classifying import train_classifier as train_classifier

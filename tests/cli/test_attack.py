@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 
 from shiftreg import api
 from shiftreg.api.attacks.methods import AttackMethod
-from shiftreg.api.attacks.planning import AttackPlan
+from shiftreg.api.attacks.plan import AttackPlan
 from shiftreg.api.erasure.methods import MethodOption
 from shiftreg.api.values import Progress
 from shiftreg.attacks.results import BASE, COMPOSITION, CONTROL, AttackReport, AttackScore

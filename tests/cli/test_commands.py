@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,8 +15,8 @@ from typer.testing import CliRunner, Result
 from shiftreg import api
 from shiftreg.api.bases import Conversion
 from shiftreg.api.erasure.capacity import CapacityRow
-from shiftreg.api.erasure.importing import ForeignShift
-from shiftreg.api.values import Progress
+from shiftreg.api.erasure.foreign import ForeignShift
+from shiftreg.api.values import ErasurePlan, Progress
 from shiftreg.concepts import Concept
 from shiftreg.engines import Engine, InProcess
 from shiftreg_cli.main import app
@@ -54,36 +55,46 @@ def calls(monkeypatch: pytest.MonkeyPatch, home: Path) -> Calls:
     return Calls(monkeypatch)
 
 
+def planned(*plans: ErasurePlan) -> SimpleNamespace:
+    """What planning erasures gives to the command."""
+    return SimpleNamespace(plans=plans)
+
+
 def start(*arguments: str) -> Result:
     return CliRunner().invoke(app, arguments)
 
 
 def test_erase_shows_the_plan_then_erases_then_says_so(calls: Calls, values: Any) -> None:
-    calls.answer(plan_erasures=(values.erasure_plan,), erase=(values.erasure,))
+    calls.answer(plan_erasures=planned(values.erasure_plan), erase=(values.erasure,))
     result = start(
         *("erase", "Caravaggio", "--alias", "Merisi", "--set", "ridge=0.5", "--seed", "3"),
         *("--protect", "a church", "--reason", "request 17"),
     )
     assert result.exit_code == 0
     assert result.stdout.index("Erase Caravaggio") < result.stdout.index("erased (version 2)")
+    (request,) = (made[1:] for made in calls.made if made[0] == "plan_erasures")
+    assert request == (
+        ("workspace", ["Caravaggio"]),
+        {
+            "aliases": ["Merisi"],
+            "kind": "style",
+            "method": "closed-form",
+            "options": {"ridge": 0.5},
+            "protect": ["a church"],
+            "profile": "exact",
+        },
+    )
     name, arguments, options = calls.made[-1]
-    assert (name, arguments) == ("erase", ("workspace", ["Caravaggio"]))
+    assert (name, arguments) == ("erase", ("workspace", planned(values.erasure_plan)))
     options.pop("observe")
     assert isinstance(options.pop("engine"), Engine)
-    assert options == {
-        "aliases": ["Merisi"],
-        "kind": "style",
-        "method": "closed-form",
-        "options": {"ridge": 0.5},
-        "protect": ["a church"],
-        "profile": "exact",
-        "reason": "request 17",
-        "seed": 3,
-    }
+    assert options == {"reason": "request 17", "seed": 3}
 
 
 def test_where_concepts_are_erased_can_be_chosen(calls: Calls, values: Any) -> None:
-    calls.answer(plan_erasures=(values.erasure_plan,), erase=(values.erasure,), choose_engine=HERE)
+    calls.answer(
+        plan_erasures=planned(values.erasure_plan), erase=(values.erasure,), choose_engine=HERE
+    )
     result = start("erase", "Caravaggio", "Picasso", "--engine", "processes", "--workers", "3")
     assert result.exit_code == 0
     (choice,) = (options for name, _, options in calls.made if name == "choose_engine")
@@ -93,7 +104,7 @@ def test_where_concepts_are_erased_can_be_chosen(calls: Calls, values: Any) -> N
 
 
 def test_a_dry_run_plans_and_does_not_erase(calls: Calls, values: Any) -> None:
-    calls.answer(plan_erasures=(values.erasure_plan,), erase=None)
+    calls.answer(plan_erasures=planned(values.erasure_plan), erase=None)
     result = start("erase", "Caravaggio", "--dry-run")
     assert result.exit_code == 0
     assert calls.names() == ["open_workspace", "plan_erasures"]
@@ -102,14 +113,14 @@ def test_a_dry_run_plans_and_does_not_erase(calls: Calls, values: Any) -> None:
 
 
 def test_a_stored_version_is_erased_again_without_a_plan(calls: Calls, values: Any) -> None:
-    calls.answer(plan_erasures=(), erase=(values.erasure,))
+    calls.answer(plan_erasures=planned(), erase=(values.erasure,))
     assert start("erase", "Caravaggio@2").exit_code == 0
     assert calls.names() == ["open_workspace", "plan_erasures", "erase"]
 
 
 @pytest.mark.parametrize("flags", [["--json"], ["--json", "--dry-run"]])
 def test_erase_prints_one_json_document(calls: Calls, values: Any, flags: list[str]) -> None:
-    calls.answer(plan_erasures=(values.erasure_plan,), erase=(values.erasure,))
+    calls.answer(plan_erasures=planned(values.erasure_plan), erase=(values.erasure,))
     document = json.loads(start("erase", "Caravaggio", *flags).stdout)
     assert document["schema_version"] == 1
     assert len(document["items"]) == 1
@@ -420,7 +431,7 @@ def test_an_interrupt_in_a_use_case_ends_with_130(
     def interrupted(*_arguments: Any, **_options: Any) -> None:
         raise KeyboardInterrupt
 
-    calls.answer(plan_erasures=(values.erasure_plan,))
+    calls.answer(plan_erasures=planned(values.erasure_plan))
     monkeypatch.setattr(api, "erase", interrupted)
     result = start("erase", "Caravaggio")
     assert result.exit_code == 130

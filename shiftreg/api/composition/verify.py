@@ -12,7 +12,7 @@ from shiftreg.api.changes import change, unique_name
 from shiftreg.api.composition.compose import plan_composition
 from shiftreg.api.composition.contents import held_by_file, held_by_plan
 from shiftreg.api.composition.image_checks import generated, noise
-from shiftreg.api.erasure.shift_measures import disturbance
+from shiftreg.api.erasure.measures import disturbance
 from shiftreg.api.evaluation.classifiers import find_classifier
 from shiftreg.api.front_end import to_json
 from shiftreg.api.release.policy import attack_checks

@@ -7,8 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shiftreg import pipelines
-from shiftreg.api.erasure.preparing import HOPELESS_RESIDUAL, LARGE_RATIO, prepare_erasure
-from shiftreg.api.erasure.surroundings import Surroundings
+from shiftreg.api.erasure.plan import (
+    HOPELESS_RESIDUAL,
+    LARGE_RATIO,
+    ErasureContext,
+    ErasureTerms,
+    prepare_erasure,
+)
 from shiftreg.api.values import ErasurePlan, Observer, Progress, ignore_progress
 from shiftreg.api.workspace import Workspace
 from shiftreg.checkpoints import atomic_file
@@ -96,14 +101,10 @@ def plan_capacity(
     for profile in parsed:
         for i, name in enumerate(names):
             observe(Progress(f"predicting {profile}", len(rows), len(parsed) * len(names)))
-            prepared = prepare_erasure(
-                workspace,
-                Concept(name, kind=kind),
-                eraser,
-                Surroundings.of(workspace, names[:i]),
-                protect=protect,
-                profile=profile,
+            terms = ErasureTerms(
+                eraser, ErasureContext.of(workspace, names[:i]), tuple(protect), profile
             )
+            prepared = prepare_erasure(workspace, Concept(name, kind=kind), terms)
             erasure = eraser.erase(prepared.problem, weights)
             support = erasure.support.double()
             drift = max(

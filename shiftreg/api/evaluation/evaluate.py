@@ -14,7 +14,7 @@ import numpy as np
 from shiftreg import __version__, miniature
 from shiftreg.api.changes import change, kept_report
 from shiftreg.api.composition.compose import plan_composition
-from shiftreg.api.erasure.erasing import erase, refresh
+from shiftreg.api.erasure.erase import erase, refresh
 from shiftreg.api.evaluation.classifiers import require_classifier
 from shiftreg.api.evaluation.gallery import Gallery, shots
 from shiftreg.api.evaluation.step import PlayedStep, Subject, measure_step

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from shiftreg import api, checkpoints, miniature, pipelines
-from shiftreg.api.erasure.registering import register_shift
+from shiftreg.api.erasure.register import register_shift
 from shiftreg.api.inspection.inspect import Inspection, inspect_file
 from shiftreg.checkpoints.merged import single_file_state
 from shiftreg.errors import IntegrityError, InvalidInputError, NotFoundError

@@ -9,7 +9,7 @@ import torch
 
 from shiftreg import api, pipelines
 from shiftreg.api.composition.compose import plan_shifts
-from shiftreg.api.erasure.shift_measures import disturbance
+from shiftreg.api.erasure.measures import disturbance
 from shiftreg.api.values import Progress
 from shiftreg.checkpoints import Unfinished
 from shiftreg.compose import merged_weights
@@ -78,7 +78,7 @@ def test_parameters_that_are_zero_in_the_base_may_change(
 def test_a_method_that_is_not_separable_is_never_stale_and_says_so_in_its_plan(
     workspace: api.Workspace,
 ) -> None:
-    (plan,) = api.plan_erasures(workspace, ["Caravaggio"], method="uce")
+    (plan,) = api.plan_erasures(workspace, ["Caravaggio"], method="uce").plans
     assert plan.protected == ()
     assert any("uce is not separable" in warning for warning in plan.warnings)
     api.erase(workspace, ["Caravaggio"], method="uce")

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any
+from typing import Unpack
 
-from shiftreg.api.attacks.campaign import Campaign
+from shiftreg.api.attacks.campaign import Campaign, unfinished_attacks
 from shiftreg.api.attacks.images import generate_evidence
-from shiftreg.api.attacks.planning import ALL, IMAGES, PreparedAttacks, prepare_attacks
-from shiftreg.api.attacks.searching import unfinished_attacks
+from shiftreg.api.attacks.plan import AttackRequest, PreparedAttacks, plan_attack
 from shiftreg.api.changes import change, kept_report
-from shiftreg.api.selection import ACTIVE, Selection
 from shiftreg.api.values import Observer, ignore_progress
 from shiftreg.api.workspace import Workspace
 from shiftreg.attacks.results import BASE, COMPOSITION, AttackReport, AttackScore
@@ -25,61 +21,39 @@ __all__ = ["AttackReport", "AttackScore", "attack"]
 
 def attack(
     workspace: Workspace,
-    concept: str,
+    concept: PreparedAttacks | str,
     *,
-    attacks: Sequence[str] = ALL,
-    options: Mapping[str, Mapping[str, Any]] | None = None,
-    against: Sequence[str] = (),
-    selection: Selection = ACTIVE,
-    images: int = IMAGES,
-    seed: int = 0,
-    classifier: Path | None = None,
     observe: Observer = ignore_progress,
+    **request: Unpack[AttackRequest],
 ) -> AttackReport:
     """Attacks an erasure, and lets a classifier say how often the concept appears again.
 
-    The base is attacked, too: an attack that does not find the concept where it generates says
+    The base is attacked, too: an attack that does not reach the concept where it generates says
     nothing about an erasure. What starts from images of the concept is compared with the base
-    that generates on from them without the name. Attacks that were interrupted go on with what they
-    had found.
+    that generates on from them without the name. Attacks that were interrupted go on with the
+    results that they had.
 
     Args:
-        workspace: Where.
-        concept: Its name; it must be erased in the composition.
-        attacks: Names; see :func:`~shiftreg.api.attacks.methods.list_attacks`. "all" for all.
-        options: Attack -> option -> value.
-        against: Versions of the concept's shift to attack, too, each alone: "NAME@VERSION",
-            "@VERSION", or a method's name for the newest version that it made.
-        selection: The composition to attack.
-        images: Images an attack and target.
-        seed: Of the attacks, and the first of the images.
-        classifier: A classifier's file; by default as in ``classifiers.find_classifier``.
-        observe: Told of the progress.
+        workspace: Where the concept is erased.
+        concept: What :func:`plan_attack` gave; or a name, to be planned here.
+        observe: Notified of the progress.
+        **request: How a named concept is attacked.
 
     Returns:
         The report; it is also in the home's ``attacks`` folder and in the registry, with a grid of
         the images.
 
     Raises:
-        NotFoundError: An unknown concept, attack, version or method, no classifier, or one that
-            does not know the concept.
-        InvalidInputError: The concept is not erased in the composition, no image asked for, or an
-            option that an attack does not take.
+        NotFoundError: As :func:`plan_attack`, as all that follows.
+        InvalidInputError: Likewise.
     """
-    prepared = prepare_attacks(
-        workspace,
-        concept,
-        attacks=attacks,
-        options=options,
-        against=against,
-        selection=selection,
-        images=images,
-        seed=seed,
-        classifier=classifier,
-    )
+    if isinstance(concept, PreparedAttacks):
+        prepared = concept
+    else:
+        prepared = plan_attack(workspace, concept, **request)
     plan = prepared.plan
-    unfinished = unfinished_attacks(workspace, prepared.concept, seed)
-    evidence = generate_evidence(workspace, prepared.concept, seed, unfinished, observe)
+    unfinished = unfinished_attacks(workspace, prepared.concept, plan.seed)
+    evidence = generate_evidence(workspace, prepared.concept, plan.seed, unfinished, observe)
     campaign = Campaign(workspace, prepared, evidence, unfinished, observe)
     for target in prepared.targets:
         campaign.attack(target)
@@ -89,8 +63,8 @@ def attack(
         concept=plan.concept,
         digest=plan.digest,
         classifier=plan.classifier,
-        seed=seed,
-        images=images,
+        seed=plan.seed,
+        images=plan.images,
         unattacked=campaign.unattacked,
         scores=campaign.in_order(),
         image=None,

@@ -12,7 +12,7 @@ import torch
 
 from shiftreg import api
 from shiftreg.api.erasure import running
-from shiftreg.api.erasure.registering import register_shift
+from shiftreg.api.erasure.register import register_shift
 from shiftreg.api.values import Progress
 from shiftreg.engines import Engine, InProcess, ProcessPool, RayCluster
 from shiftreg.errors import IncompleteError, StorageError

@@ -98,14 +98,14 @@ def test_an_interrupted_training_leaves_the_registry_as_it_was(workspace: api.Wo
 
 
 def test_aliases_lose_the_concept_too(workspace: api.Workspace) -> None:
-    (plan,) = api.plan_erasures(workspace, ["Picasso"], aliases=["Pablo Picasso"])
+    (plan,) = api.plan_erasures(workspace, ["Picasso"], aliases=["Pablo Picasso"]).plans
     assert "a painting of a church by Pablo Picasso" in plan.prompts
     assert not any("Picasso" in prompt for prompt in (*plan.protected, *plan.preserved))
 
 
 def test_aliases_of_other_concepts_are_kept_softly(workspace: api.Workspace) -> None:
     api.erase(workspace, ["Picasso"], aliases=["Pablo Picasso"])
-    (plan,) = api.plan_erasures(workspace, ["Caravaggio"])
+    (plan,) = api.plan_erasures(workspace, ["Caravaggio"]).plans
     assert "Picasso" in plan.protected
     assert "Pablo Picasso" not in plan.protected
     assert "a painting of a church by Pablo Picasso" in plan.preserved
@@ -114,7 +114,7 @@ def test_aliases_of_other_concepts_are_kept_softly(workspace: api.Workspace) -> 
 def test_protecting_a_prompt_that_names_the_concept_is_pointed_out(
     workspace: api.Workspace,
 ) -> None:
-    (plan,) = api.plan_erasures(workspace, ["Picasso"], protect=["a Picasso church"])
+    (plan,) = api.plan_erasures(workspace, ["Picasso"], protect=["a Picasso church"]).plans
     assert "a Picasso church" not in plan.protected
     assert plan.warnings == (
         "'a Picasso church' names Picasso, so it loses it too and is not protected.",
@@ -122,7 +122,7 @@ def test_protecting_a_prompt_that_names_the_concept_is_pointed_out(
 
 
 def test_a_plan_changes_nothing(workspace: api.Workspace) -> None:
-    (plan,) = api.plan_erasures(workspace, ["Picasso"])
+    (plan,) = api.plan_erasures(workspace, ["Picasso"]).plans
     assert plan.capacity["free"] == 256 - plan.capacity["rank"]
     assert plan.capacity["predicted_residual"] < 0.01
     assert workspace.registry.shifts.concepts("miniature") == ()

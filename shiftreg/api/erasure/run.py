@@ -1,4 +1,4 @@
-"""Running erasures on an engine, and registering each shift as soon as it is found."""
+"""Running erasures on an engine, and registering each shift as soon as it is there."""
 
 from __future__ import annotations
 
@@ -11,14 +11,9 @@ from typing import Any
 
 from shiftreg import checkpoints
 from shiftreg.api.composition.samples import save_samples
-from shiftreg.api.erasure.finding import (
-    ErasureTask,
-    FoundShift,
-    Planned,
-    find_shifts,
-    find_shifts_anywhere,
-)
-from shiftreg.api.erasure.registering import register_shift
+from shiftreg.api.erasure.plan import PreparedErasure
+from shiftreg.api.erasure.register import register_shift
+from shiftreg.api.erasure.task import ErasureTask, Planned, ShiftResult, run_anywhere, run_task
 from shiftreg.api.states import plan_refresh
 from shiftreg.api.values import ErasurePlan, ErasureResult, Observer, Progress
 from shiftreg.api.workspace import Workspace
@@ -34,6 +29,7 @@ def run_erasures(
     reason: str,
     engine: Engine,
     observe: Observer,
+    prepared: Sequence[PreparedErasure] = (),
 ) -> list[ErasureResult]:
     """Erases, and registers each concept's shift: one that fails does not stop the others.
 
@@ -41,8 +37,9 @@ def run_erasures(
         workspace: Where the shifts are registered, always by this process.
         tasks: What to erase.
         reason: For the audit trail.
-        engine: Where the shifts are found.
-        observe: Told of the progress.
+        engine: Where the tasks run.
+        observe: Notified of the progress.
+        prepared: The erasures of the only task, if they are ready to run.
 
     Returns:
         The results, in the order of the tasks.
@@ -51,10 +48,10 @@ def run_erasures(
         IncompleteError: Some of several erasures failed; the others are registered.
         ShiftregError: The only one failed.
     """
-    work = partial(find_shifts, workspace) if isinstance(engine, InProcess) else None
+    work = partial(run_task, workspace, prepared) if isinstance(engine, InProcess) else None
     with _Registrar(workspace, tasks, reason, observe) as registrar:
         try:
-            engine.run(tasks, work or find_shifts_anywhere, registrar)
+            engine.run(tasks, work or run_anywhere, registrar)
         except ShiftregError as error:  # of the registry, or of the engine itself
             registrar.give_up(error)
     if registrar.errors:
@@ -121,7 +118,7 @@ class _Registrar:
             self._show(number, Progress("preparing", 0, 1))
 
     def told(self, number: int, report: Any) -> None:
-        """Plans, steps and progress, as ``find_shifts`` tells them."""
+        """Plans, steps and progress, as ``run_task`` reports them."""
         if isinstance(report, Planned):
             self._open(number, report.plans)
         elif isinstance(report, Step):
@@ -132,19 +129,19 @@ class _Registrar:
         else:
             self._show(number, report)
 
-    def finished(self, number: int, result: list[FoundShift]) -> None:
-        """Registers what was found."""
+    def finished(self, number: int, result: list[ShiftResult]) -> None:
+        """Registers the shifts of a task."""
         self.results[number] = []
         try:
-            for found, log, run in zip(result, self._logs[number], self._runs[number], strict=True):
-                self.results[number].append(self._register(number, found, log))
+            for one, log, run in zip(result, self._logs[number], self._runs[number], strict=True):
+                self.results[number].append(self._register(number, one, log))
                 run.close()  # it stays, whatever becomes of those that were trained with it
         except ShiftregError as error:
             self.failed(number, error)
             return
         del self._runs[number]
-        for found in result:
-            checkpoints.Unfinished(found.unfinished).discard()
+        for one in result:
+            checkpoints.Unfinished(one.unfinished).discard()
         self._tell_how_far()
 
     def failed(self, number: int, error: Exception) -> None:
@@ -182,18 +179,18 @@ class _Registrar:
         for run in self._runs.pop(number, ()):
             run.__exit__(type(error), error, error.__traceback__)
 
-    def _register(self, number: int, found: FoundShift, log: TrainingLog) -> ErasureResult:
+    def _register(self, number: int, result: ShiftResult, log: TrainingLog) -> ErasureResult:
         """Keeps a shift as a version of its concept, with its measurements."""
-        workspace, plan, shift = self._workspace, found.plan, found.shift
+        workspace, plan, shift = self._workspace, result.plan, result.shift
         predecessor = self._tasks[number].predecessor
-        samples = save_samples(workspace.settings.home, shift, found.samples)
+        samples = save_samples(workspace.settings.home, shift, result.samples)
         log.artifact(samples, "samples")
-        log.metrics(**found.metrics, **{f"capacity.{k}": v for k, v in plan.capacity.items()})
+        log.metrics(**result.metrics, **{f"capacity.{k}": v for k, v in plan.capacity.items()})
         version = register_shift(
             workspace,
             log,
             shift,
-            found.metrics,
+            result.metrics,
             action="refresh" if predecessor else "erase",
             predecessor=predecessor.digest if predecessor else None,
             reason=self._reason,
@@ -202,7 +199,7 @@ class _Registrar:
             plan=plan,
             version=version.version,
             digest=shift.digest,
-            metrics=found.metrics,
+            metrics=result.metrics,
             stale=tuple(
                 name for name, towards in plan_refresh(workspace) if plan.concept in towards
             ),

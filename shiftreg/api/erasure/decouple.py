@@ -9,10 +9,9 @@ from torch import Tensor
 
 from shiftreg import pipelines
 from shiftreg.api.composition.samples import before_and_after
-from shiftreg.api.erasure.preparing import prepare_erasure
-from shiftreg.api.erasure.registering import register_shift
-from shiftreg.api.erasure.shift_measures import disturbance, measure_shift, noise_moved
-from shiftreg.api.erasure.surroundings import Surroundings
+from shiftreg.api.erasure.measures import disturbance, measure_shift, noise_moved
+from shiftreg.api.erasure.plan import ErasureContext, ErasureTerms, prepare_erasure
+from shiftreg.api.erasure.register import register_shift
 from shiftreg.api.values import ErasurePlan, ErasureResult, Observer, Progress, ignore_progress
 from shiftreg.api.workspace import Workspace
 from shiftreg.concepts import Concept, mentions
@@ -201,8 +200,8 @@ def _projected(
         )
     if refit:
         concept = Concept(shift.concept, shift.aliases, shift.kind)  # type: ignore[arg-type]
-        around = Surroundings.of(workspace)
-        problem = prepare_erasure(workspace, concept, ClosedForm(), around).problem
+        terms = ErasureTerms(ClosedForm(), ErasureContext.of(workspace))
+        problem = prepare_erasure(workspace, concept, terms).problem
         deltas = imitate(problem, deltas)
     support, factors = project_rows(deltas, basis)
     return replace(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from shiftreg.api.attacks.methods import build_attacks
 from shiftreg.api.composition.compose import plan_composition, plan_shifts
@@ -72,45 +72,38 @@ class PreparedAttacks:
     classifier: Classifier = field(repr=False)
 
 
+class AttackRequest(TypedDict, total=False):
+    """How an erasure is to be attacked.
+
+    Attributes:
+        attacks: Names; see :func:`list_attacks`. "all", the default, for all.
+        options: Attack -> option -> value.
+        against: Versions of the concept's shift to attack, too, each alone: "NAME@VERSION",
+            "@VERSION", or a method's name for the newest version that it made.
+        selection: The composition to attack; the active one by default.
+        images: Images an attack and target.
+        seed: Of the attacks, and the first of the images.
+        classifier: A classifier's file; by default as in ``classifiers.find_classifier``.
+    """
+
+    attacks: Sequence[str]
+    options: Mapping[str, Mapping[str, Any]] | None
+    against: Sequence[str]
+    selection: Selection
+    images: int
+    seed: int
+    classifier: Path | None
+
+
 def plan_attack(
-    workspace: Workspace,
-    concept: str,
-    *,
-    attacks: Sequence[str] = ALL,
-    options: Mapping[str, Mapping[str, Any]] | None = None,
-    against: Sequence[str] = (),
-    selection: Selection = ACTIVE,
-    images: int = IMAGES,
-    seed: int = 0,
-    classifier: Path | None = None,
-) -> AttackPlan:
-    """Says what :func:`~shiftreg.api.attacks.attacking.attack` would do with the same arguments."""
-    return prepare_attacks(
-        workspace,
-        concept,
-        attacks=attacks,
-        options=options,
-        against=against,
-        selection=selection,
-        images=images,
-        seed=seed,
-        classifier=classifier,
-    ).plan
-
-
-def prepare_attacks(
-    workspace: Workspace,
-    concept: str,
-    *,
-    attacks: Sequence[str],
-    options: Mapping[str, Mapping[str, Any]] | None,
-    against: Sequence[str],
-    selection: Selection,
-    images: int,
-    seed: int,
-    classifier: Path | None,
+    workspace: Workspace, concept: str, **request: Unpack[AttackRequest]
 ) -> PreparedAttacks:
     """Finds everything that attacks need, and refuses what cannot work before it takes time.
+
+    Args:
+        workspace: Where the concept is erased.
+        concept: Its name; it must be erased in the composition.
+        **request: See :class:`AttackRequest`.
 
     Raises:
         NotFoundError: An unknown concept, attack, version or method, no classifier, or one that
@@ -118,18 +111,19 @@ def prepare_attacks(
         InvalidInputError: The concept is not erased in the composition, no image asked for, or an
             option that an attack does not take.
     """
+    images, seed = request.get("images", IMAGES), request.get("seed", 0)
     if images < 1:
         raise InvalidInputError(f"At least 1 image an attack is needed, and {images} asked for.")
-    built = build_attacks(attacks, options or {})
+    built = build_attacks(request.get("attacks", ALL), request.get("options") or {})
     name = workspace.find(concept)
-    reader = require_classifier(workspace, classifier)
+    reader = require_classifier(workspace, request.get("classifier"))
     if not reader.knows(name):
         raise NotFoundError(
             f"{reader.name} does not know '{name}', so that nothing tells whether an attack "
             f"brings it back. It knows: {', '.join(reader.labels)}. "
             "Run: shiftreg classifier train"
         )
-    composed = plan_composition(workspace, selection)
+    composed = plan_composition(workspace, request.get("selection", ACTIVE))
     applied = next((number for known, number, _ in composed.shifts if known == name), None)
     if applied is None:
         raise InvalidInputError(_not_erased(workspace, name))
@@ -137,7 +131,7 @@ def prepare_attacks(
     kind: Kind = "object" if shift.kind == "object" else "style"
     versions = {
         f"{version.reference} ({version.method})": version
-        for version in (_find_version(workspace, name, text) for text in against)
+        for version in (_find_version(workspace, name, text) for text in request.get("against", ()))
     }
     base_digest = workspace.base.digest
     targets = (

@@ -223,18 +223,18 @@ def test_the_attacker_has_images_of_the_name_and_of_other_prompts(
 
 @pytest.mark.parametrize("text", ["uce", "@2", "Caravaggio@2", "caravaggio@latest"])
 def test_a_version_alone_is_a_target(erased: api.Workspace, text: str) -> None:
-    plan = api.plan_attack(erased, "Caravaggio", against=[text, "@2"])
+    plan = api.plan_attack(erased, "Caravaggio", against=[text, "@2"]).plan
     assert plan.targets == ("base", "composition", "Caravaggio@2 (uce)")
 
 
 def test_a_plan_says_what_would_be_done(erased: api.Workspace) -> None:
-    plan = api.plan_attack(erased, "Caravaggio", **QUICK, seed=5)
+    plan = api.plan_attack(erased, "Caravaggio", **QUICK, seed=5).plan
     assert (plan.concept, plan.images, plan.seed) == ("Caravaggio", 2, 5)
     assert plan.digest == api.plan_composition(erased).digest
     assert plan.budgets["relearning"]["iterations"] == 2
     assert set(plan.budgets) == {"relearning", "noise-probe"}
     assert "style" in plan.classifier
-    everything = api.plan_attack(erased, "Caravaggio")
+    everything = api.plan_attack(erased, "Caravaggio").plan
     assert list(everything.budgets) == [method.name for method in api.list_attacks()]
 
 

@@ -9,7 +9,7 @@ from typing import ClassVar
 import pytest
 import torch
 
-from shiftreg.api.attacks.searching import Search, kept_search
+from shiftreg.api.attacks.campaign import Search, kept_search
 from shiftreg.attacks import Found, Start, Surface
 from shiftreg.checkpoints import Unfinished
 
