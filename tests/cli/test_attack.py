@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -39,6 +40,7 @@ PLAN = AttackPlan(
     classifier="the miniature's style classifier",
     warnings=("The shift of Caravaggio is stale.",),
 )
+PLANNED = SimpleNamespace(plan=PLAN)
 
 
 def score(attack: str, target: str, success: Estimate) -> AttackScore:
@@ -73,7 +75,7 @@ class Calls:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, report: AttackReport) -> None:
         self.made: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = []
-        answers = {"open_workspace": "workspace", "plan_attack": PLAN, "attack": report}
+        answers = {"open_workspace": "workspace", "plan_attack": PLANNED, "attack": report}
         for name, value in answers.items():
             monkeypatch.setattr(api, name, self._answering(name, value))
 
@@ -116,11 +118,11 @@ def test_everything_is_passed_on_to_the_plan_and_to_the_attack(calls: Calls) -> 
         *("--set", "relearning.iterations=5", "--set", "relearning.learning_rate=1e-4"),
     )
     assert result.exit_code == 0
-    (_, *made) = calls.made
-    assert [name for name, _, _ in made] == ["plan_attack", "attack"]
-    for _, arguments, options in made:
-        assert arguments == ("workspace", "Caravaggio")
-        assert options == {
+    (_, planning, attacking) = calls.made
+    assert planning == (
+        "plan_attack",
+        ("workspace", "Caravaggio"),
+        {
             "attacks": ("relearning", "noise-probe"),
             "options": {"relearning": {"iterations": 5, "learning_rate": 1e-4}},
             "against": ("esd",),
@@ -128,12 +130,14 @@ def test_everything_is_passed_on_to_the_plan_and_to_the_attack(calls: Calls) -> 
             "images": 4,
             "seed": 3,
             "classifier": Path("other.file"),
-        }
+        },
+    )
+    assert attacking == ("attack", ("workspace", PLANNED), {})
 
 
 def test_by_default_every_attack_runs(calls: Calls) -> None:
     assert start("Caravaggio").exit_code == 0
-    assert calls.made[-1][2]["attacks"] == ("all",)
+    assert calls.made[1][2]["attacks"] == ("all",)
 
 
 def test_a_success_is_a_measurement_and_no_error(calls: Calls) -> None:

@@ -41,7 +41,7 @@ class ErasureRequest(TypedDict, total=False):
     aliases: Sequence[str]
     kind: Kind
     method: str
-    options: Mapping[str, float] | None
+    options: Mapping[str, Any] | None
     protect: Sequence[str]
     profile: str
 
