@@ -12,7 +12,7 @@ from .parsing import split_names
 from .render import make_matrix, make_table, pairs, size
 
 if TYPE_CHECKING:
-    from shiftreg.api.evaluation.classifier_values import (
+    from shiftreg.api.evaluation.classify import (
         ClassifierResult,
         ClassifierTest,
         ImagenetClassifier,

@@ -39,9 +39,9 @@ if TYPE_CHECKING:
     from shiftreg.api.erasure.foreign import read_import as read_import
     from shiftreg.api.erasure.methods import list_methods as list_methods
     from shiftreg.api.erasure.plan import plan_erasures as plan_erasures
-    from shiftreg.api.evaluation.classifying import imagenet_classifier as imagenet_classifier
-    from shiftreg.api.evaluation.classifying import test_classifier as test_classifier
-    from shiftreg.api.evaluation.classifying import train_classifier as train_classifier
+    from shiftreg.api.evaluation.classify import imagenet_classifier as imagenet_classifier
+    from shiftreg.api.evaluation.classify import test_classifier as test_classifier
+    from shiftreg.api.evaluation.classify import train_classifier as train_classifier
     from shiftreg.api.evaluation.evaluate import evaluate as evaluate
     from shiftreg.api.front_end import to_json as to_json
     from shiftreg.api.front_end import ui_command as ui_command

@@ -181,13 +181,13 @@ class Accuracy:
     """A classifier's answers beside the right ones.
 
     Attributes:
-        overall: Share of all images that it is right about.
+        accuracy: Share of all images that it is right about.
         per_class: The same of each class.
         confusion: Class -> what its images are taken for -> how many; answers that were never
             given are left out.
     """
 
-    overall: Estimate
+    accuracy: Estimate
     per_class: Mapping[str, Estimate]
     confusion: Mapping[str, Mapping[str, int]]
 
@@ -220,7 +220,7 @@ def measure_accuracy(classifier: Classifier, images: np.ndarray, labels: Sequenc
     answers = np.array(classifier.labels)[classifier.predict(images)]
     hits = answers == right
     return Accuracy(
-        overall=rate(hits),
+        accuracy=rate(hits),
         per_class={name: rate(hits[right == name]) for name in classes},
         confusion={
             name: dict(Counter(answers[right == name].tolist()).most_common()) for name in classes

@@ -95,9 +95,9 @@ def train_classifier(
     classifier = Classifier(names, trained.eval())
     observe("testing the classifier", 0, 1, {})
     right = [label for label, held in zip(labels, held_out, strict=True) if held]
-    accuracy = measure_accuracy(classifier, images[held_out], right)
-    observe("testing the classifier", 1, 1, {"accuracy": accuracy.overall.value})
-    return classifier, accuracy
+    measured = measure_accuracy(classifier, images[held_out], right)
+    observe("testing the classifier", 1, 1, {"accuracy": measured.accuracy.value})
+    return classifier, measured
 
 
 def augmented(images: Tensor) -> Tensor:

@@ -252,7 +252,7 @@ def test_every_answer_is_counted_once(untaught: Classifier, levels: np.ndarray) 
     answers = [ARTISTS[i] for i in untaught.predict(levels)]
     measured = measure_accuracy(untaught, levels, labels)
     hits = np.array([a == b for a, b in zip(answers, labels, strict=True)])
-    assert measured.overall == rate(hits)
+    assert measured.accuracy == rate(hits)
     assert list(measured.per_class) == ["Picasso", "plain"]
     assert measured.per_class["plain"] == rate(hits[4:])
     assert sum(measured.confusion["plain"].values()) == 8
@@ -263,7 +263,7 @@ def test_every_answer_is_counted_once(untaught: Classifier, levels: np.ndarray) 
 def test_perfect_answers_lie_on_the_diagonal(untaught: Classifier, levels: np.ndarray) -> None:
     answers = [ARTISTS[i] for i in untaught.predict(levels)]
     measured = measure_accuracy(untaught, levels, answers)
-    assert measured.overall.value == 1
+    assert measured.accuracy.value == 1
     assert all(list(row) == [name] for name, row in measured.confusion.items())
 
 
