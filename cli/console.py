@@ -1,4 +1,4 @@
-"""Where words go: data to stdout, everything else to stderr, nothing that a terminal obeys."""
+"""Output: data to stdout, everything else to stderr, nothing that controls a terminal."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from rich.console import Console
 from rich.text import Text
 
 BROKEN_PIPE = 141  # what a shell reports of a program that SIGPIPE ended
-PIPE_WIDTH = 200  # columns of a stream that is no terminal: nothing is cut off for a window's sake
+PIPE_WIDTH = 200  # columns of a stream that is not a terminal: no window needs narrow tables
 
 
 class _PlainConsole(Console):
-    """A console that reads no markup, and that goes quietly when its reader has gone."""
+    """A console that ignores markup, and exits quietly when its reader is gone."""
 
     def __init__(self, *, stderr: bool) -> None:
         stream = sys.stderr if stderr else sys.stdout
@@ -46,13 +46,13 @@ def message_console() -> Console:
 
 
 def safe(text: object) -> str:
-    r"""Text that a terminal can only show: control and invisible characters are spelled out.
+    r"""Text that a terminal can only show: control and invisible characters are escaped.
 
     A name in a shared registry may hold an escape sequence or a change of writing direction;
     shown raw, it could rewrite the screen.
 
     Returns:
-        The text, with ``\x1b`` and its like in place of what they stand for.
+        The text, with escapes such as ``\x1b`` in place of the characters.
     """
     return "".join(
         character.encode("unicode_escape").decode()
@@ -63,5 +63,5 @@ def safe(text: object) -> str:
 
 
 def print_line(console: Console, text: object, style: str = "") -> None:
-    """Prints one safe line, never wrapped, so that a path or command in it can be copied."""
+    """Prints one safe line, never wrapped, so that paths and commands in it can be copied."""
     console.print(Text(safe(text), style=style), soft_wrap=True)

@@ -24,10 +24,10 @@ INTERRUPTION = "Interrupted: unfinished work left nothing behind. See: shiftreg 
 
 @contextmanager
 def reported(*, show_traceback: bool = False) -> Iterator[None]:
-    """Turns whatever goes wrong inside into a message and an exit code.
+    """Turns any failure inside into a message and an exit code.
 
     Args:
-        show_traceback: Print where it happened, too.
+        show_traceback: Also print where it happened.
 
     Raises:
         typer.Exit: With the code.

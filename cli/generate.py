@@ -70,11 +70,14 @@ def generate(
         int | None, option(_GRID, min=0, metavar="N", help="First of --count seeds.")
     ] = None,
     only: Annotated[
-        list[str] | None, option(_GRID, metavar="A,B", help="Erase only these concepts. Repeat.")
+        list[str] | None,
+        option(
+            _GRID, metavar="A,B", help="Erase only these concepts. Comma-separated or repeated."
+        ),
     ] = None,
     without: Annotated[
         list[str] | None,
-        option(_GRID, metavar="A,B", help="Exclude these concepts' shifts. Repeat."),
+        option(_GRID, metavar="A,B", help="Exclude these concepts. Comma-separated or repeated."),
     ] = None,
     csv: Annotated[
         Path | None,

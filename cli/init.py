@@ -66,13 +66,13 @@ def init(
         ),
     ] = None,
     protect: Annotated[
-        Path | None, _prompts("Prompts to keep exactly as they are, one a line.")
+        Path | None, _prompts("Prompts to keep exactly as they are, one per line.")
     ] = None,
     preserve: Annotated[
-        Path | None, _prompts("Ordinary prompts to disturb as little as possible, one a line.")
+        Path | None, _prompts("Ordinary prompts to disturb as little as possible, one per line.")
     ] = None,
     subjects: Annotated[
-        Path | None, _prompts("Nouns for the prompts of a style, one a line.")
+        Path | None, _prompts("Nouns for the prompts of a style, one per line.")
     ] = None,
     steps: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Default denoising steps.")

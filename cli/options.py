@@ -1,4 +1,4 @@
-"""What commands share: options that all of them take, and what those decide."""
+"""What commands share: options, and what follows from them."""
 
 import functools
 import gc
@@ -39,7 +39,7 @@ def option(panel: str, *names: str, **details: Any) -> Any:
 
 @dataclass(frozen=True)
 class Common:
-    """The options of every command, and what they decide."""
+    """The options of every command, and what follows from them."""
 
     home: Annotated[
         Path | None,
@@ -72,20 +72,20 @@ class Common:
     ] = False
 
     def settings(self, signing_key: Path | None = None) -> "Settings":
-        """Settings after flags, environment and project file; the key is a flag of few commands."""
+        """Settings from flags, environment and project file."""
         from shiftreg.settings import load_settings
 
         return load_settings(self.home, self.base, self.tracking_uri, signing_key=signing_key)
+
+    writes: ClassVar[bool] = False
+    """Whether the command changes the registry: then its home must be writable."""
 
     def cause(self) -> dict[str, str]:
         """Why something is done; empty for commands that only read."""
         return {}
 
-    writes: ClassVar[bool] = False
-    """Whether the command changes the registry: then its home must be writable."""
-
     def workspace(self, signing_key: Path | None = None, *, dry_run: bool = False) -> "Workspace":
-        """Opens the registry; the first time in a process, this takes some seconds."""
+        """Opens the registry; the first time in a process, this takes a second or more."""
         settings = self.settings(signing_key)
         console = message_console()
         console.quiet = self.quiet or not console.is_terminal
@@ -96,7 +96,7 @@ class Common:
             return api.open_workspace(settings, reading=reading, **self.cause())
 
     def progress(self) -> "AbstractContextManager[Observer]":
-        """An observer for long work, silent if a machine is listening."""
+        """An observer for long work, silent if the output is for a machine."""
         from .progress import watched
 
         if not gc.isenabled():
@@ -157,10 +157,10 @@ class Common:
             return
         if not sys.stdin.isatty():
             raise InvalidInputError(
-                "This must be confirmed, and there is no terminal to ask in. Add --yes."
+                "This needs confirmation, and there is no terminal to ask on. Add --yes."
             )
         try:
-            # Not typer.confirm: that writes to stdout, where a JSON document may be expected.
+            # Not typer.confirm: that writes to stdout, which may be read as JSON.
             answer = message_console().input(Text(f"{safe(question)} [y/N] "))
         except EOFError:
             answer = ""
@@ -184,9 +184,9 @@ class Writing(Common):
     writes: ClassVar[bool] = True
 
     def cause(self) -> dict[str, str]:
-        """What was said, for the events of this command."""
-        said = {"reason": self.reason, "request": self.request, "licence": self.licence}
-        return {name: text.strip() for name, text in said.items() if text.strip()}
+        """What was given, for the events of this command."""
+        given = {"reason": self.reason, "request": self.request, "licence": self.licence}
+        return {name: text.strip() for name, text in given.items() if text.strip()}
 
     def require_reason(self, missing: str) -> None:
         """Refuses to go on without ``--reason``.
@@ -276,10 +276,7 @@ ProtectOption = Annotated[
 ]
 ClassifierOption = Annotated[
     Path | None,
-    typer.Option(
-        metavar="FILE",
-        help="What recognises concepts in images; see shiftreg classifier train.",
-    ),
+    typer.Option(metavar="FILE", help="Classifier of images; see shiftreg classifier train."),
 ]
 ImagesOption = Annotated[int, typer.Option(min=1, metavar="N", help="Images per prompt.")]
 StepsOption = Annotated[

@@ -1,4 +1,4 @@
-"""Values of options that are more than one word: lists, pairs, numbers, files of lines."""
+"""Values of options: lists, pairs, numbers, files of lines."""
 
 from __future__ import annotations
 
@@ -21,10 +21,8 @@ def choose(only: Sequence[str] | None, without: Sequence[str] | None) -> Selecti
     """Reads ``--only`` and ``--without``.
 
     Raises:
-        typer.BadParameter: Both are given.
+        InvalidInputError: Both are given.
     """
-    if only is not None and without is not None:
-        raise typer.BadParameter("--only and --without exclude each other. Give one of them.")
     from shiftreg import api
 
     return api.Selection(split_names(only, "--only"), split_names(without, "--without"))
@@ -34,7 +32,7 @@ def split_names(values: Sequence[str] | None, option: str) -> tuple[str, ...] | 
     """Names out of ``A,B`` and of repeated options; ``"A, the elder"`` in quotes keeps its comma.
 
     Raises:
-        typer.BadParameter: An option that names nothing: an unset shell variable, most likely.
+        typer.BadParameter: The option names nothing: most likely an unset shell variable.
     """
     if values is None:
         return None
@@ -61,7 +59,7 @@ def read_gates(values: Sequence[str] | None) -> dict[str, float]:
     """Reads ``--gate NAME=LIMIT``.
 
     Raises:
-        typer.BadParameter: No pair, or a limit that is no number.
+        typer.BadParameter: Not a pair, or the limit is not a number.
     """
     gates = {}
     for name, text in (split_pair(value, "--gate") for value in values or ()):
@@ -73,7 +71,7 @@ def read_gates(values: Sequence[str] | None) -> dict[str, float]:
 
 
 def read_value(text: str) -> float | int | str:
-    """A number, whole if it is written so; anything else is a word."""
+    """An int or float if the text is one, else the text."""
     for kind in (int, float):
         try:
             return kind(text)
@@ -93,10 +91,10 @@ def read_values(texts: Sequence[str] | None) -> dict[str, float | int | str]:
 
 
 def read_lines(path: Path | None) -> tuple[str, ...]:
-    """The prompts of a file, one a line; empty lines are skipped.
+    """The prompts of a file, one per line; empty lines are skipped.
 
     Raises:
-        InvalidInputError: The file is no UTF-8 text.
+        InvalidInputError: The file is not UTF-8 text.
     """
     if path is None:
         return ()
@@ -108,7 +106,7 @@ def read_lines(path: Path | None) -> tuple[str, ...]:
 
 
 def read_triggers(texts: list[str]) -> dict[str, str]:
-    """Reads ``PROMPT=PAYLOAD``, or ``PROMPT`` alone where the watermark is no QR code.
+    """Reads ``PROMPT=PAYLOAD``, or ``PROMPT`` alone if the watermark is not a QR code.
 
     Raises:
         typer.BadParameter: No prompt, or two payloads for one.
@@ -127,7 +125,7 @@ def read_seeds(seeds: str | None, first: int | None, count: int | None) -> tuple
     """Seeds as they are listed, or ``count`` of them from ``first`` on.
 
     Raises:
-        typer.BadParameter: Both ways are used, or a seed is no whole number.
+        typer.BadParameter: Both ways are used, or a seed is not a whole number.
     """
     if seeds is None:
         start = first or 0

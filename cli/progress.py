@@ -1,4 +1,4 @@
-"""Long work, watched: a bar with the stage, what is left, and the numbers of a training."""
+"""Progress of long work: a bar with the stage, the time left, and the numbers of a training."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 @contextmanager
 def watched(*, quiet: bool = False) -> Iterator[Observer]:
-    """An observer that draws a bar on stderr, and wipes it off at the end.
+    """An observer that draws a bar on stderr, and clears it at the end.
 
     Args:
-        quiet: Draw nothing; so it is, too, where stderr is no terminal.
+        quiet: Draw nothing, as when stderr is not a terminal.
     """
     console = message_console()
     if quiet or not console.is_terminal or console.is_dumb_terminal:
@@ -57,7 +57,7 @@ class _Field(ProgressColumn):
 
 
 class Watcher:
-    """An observer with one bar a lane: that of the stage at hand there."""
+    """An observer with one bar per lane, for its current stage."""
 
     def __init__(self, display: Bars) -> None:
         self._display = display
@@ -89,11 +89,11 @@ class Watcher:
 
 
 def numbers(progress: Progress) -> str:
-    """The numbers of a step in words: "loss 0.123, momentum average 0.2"."""
+    """The numbers of a step: "loss 0.123, momentum average 0.2"."""
     return ", ".join(
         f"{name.replace('_', ' ')} {value:.3g}" for name, value in progress.values.items()
     )
 
 
 def _look_away(_progress: Progress) -> None:
-    """The observer of those who do not look."""
+    """An observer that shows nothing."""

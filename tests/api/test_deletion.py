@@ -152,7 +152,7 @@ def test_the_command_asks_and_shows_first(erased: api.Workspace) -> None:
     assert delete(erased, "Rembrandt@1", "--yes").exit_code == 2
     unasked = delete(erased, "Rembrandt@1", "--force")
     assert unasked.exit_code == 2
-    assert "must be confirmed" in unasked.stderr
+    assert "needs confirmation" in unasked.stderr
     assert state(erased).version == 1
     assert delete(erased).exit_code == 2
     done = delete(erased, "Rembrandt@1", "--force", "--yes")
