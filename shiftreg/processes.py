@@ -1,4 +1,4 @@
-"""Whose something is: the machine and the process, so that what a dead one left can be told."""
+"""Whose something is: the machine and the process, so that leftovers of dead ones are known."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Deleting: a version of a shift, or a composition, leaves the registry; the trail tells of it."""
+"""Deletion: a version of a shift, or a composition, leaves the registry; the trail keeps it."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ def _fitting(workspace: Workspace) -> int:
     processors = os.cpu_count() or 1
     try:
         free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (ValueError, OSError):  # a system that does not tell
+    except (ValueError, OSError):  # a system that does not say
         return processors
     base = sum(file.stat().st_size for file in workspace.folder.rglob("*") if file.is_file())
     return min(processors, max(1, free // (MEMORY_SHARE * base)))

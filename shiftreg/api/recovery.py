@@ -14,7 +14,7 @@ from typing import Any
 
 from shiftreg.api.changes import WRITE_AHEAD
 from shiftreg.api.release.papers import paper_digests
-from shiftreg.api.trail.measurements import told
+from shiftreg.api.trail.measurements import recorded
 from shiftreg.api.workspace import Workspace
 from shiftreg.audit import AuditEvent, Cause, WriteAheadRecord
 from shiftreg.checkpoints import file_digest
@@ -141,7 +141,9 @@ def _measured(workspace: Workspace, unsettled: Unsettled) -> bool:
     base, kind, digest = event["base"], unsettled.recovery["kind"], event["digests"]["report"]
     kept = [one for one in registry.measurements.all(base, kind) if one.report_digest == digest]
     # What was verified before and is as it was gives the same report: it has an event of its own.
-    alike = [one for one in told(unsettled.events, base, kind) if one.digests["report"] == digest]
+    alike = [
+        one for one in recorded(unsettled.events, base, kind) if one.digests["report"] == digest
+    ]
     if len(kept) <= len(alike):
         return False
     registry.measurements.mark_exports(base, kept[-1])

@@ -61,7 +61,7 @@ class Workspace(LoadedBase):
         try:
             return find_name(name, self.known_names(), self.base.name)
         except NotFoundError:
-            # The story of a concept whose versions were all deleted can still be told.
+            # A concept whose versions were all deleted still has a history to show.
             for deleted in self.deleted_versions():
                 if slug(deleted) == slug(name):
                     return deleted
@@ -108,7 +108,7 @@ class Workspace(LoadedBase):
 
 
 def deleted_versions(events: Iterable[AuditEvent], base: str) -> dict[str, tuple[int, ...]]:
-    """The versions of shifts that were deleted, as the audit trail tells.
+    """The versions of shifts that were deleted, by the audit trail.
 
     Args:
         events: All of the trail.

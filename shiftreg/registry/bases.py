@@ -13,11 +13,12 @@ from shiftreg.errors import (
     NotFoundError,
     StorageError,
 )
-from shiftreg.registry.failures import is_missing, is_taken
+from shiftreg.registry.failures import is_missing
 from shiftreg.registry.records import BaseRecord
 from shiftreg.registry.runs import (
     fetch,
     fetch_verified,
+    find_or_create_experiment,
     local_folder,
     log_text,
     refuse_moved,
@@ -145,46 +146,38 @@ def _record_file(store: Store, run_id: str) -> Path:
 
 
 def _claim(store: Store, record: BaseRecord) -> Experiment:
-    """The experiment of a name, made where there is none."""
-    from mlflow.exceptions import MlflowException
-
+    """The experiment of a name, made if there is none."""
     name, word = record.name, slug(record.name)
     if not word or name != name.strip() or len(name) > 100 or not name.isprintable():
         raise InvalidInputError(
             f"A base's name has 1 to 100 visible characters with a letter or digit: {name!r}."
         )
     client = store.client
-    found = client.get_experiment_by_name(name)
-    if found is None:
+    if client.get_experiment_by_name(name) is None:
         found_alike = client.search_experiments(filter_string=f"tags.`shiftreg.slug` = '{word}'")
         # Another client may have registered this very name since we asked for it.
         if alike := [experiment for experiment in found_alike if experiment.name != name]:
             raise AlreadyExistsError(
-                f"Base '{name}' cannot be told from '{alike[0].name}' in the names of registered "
-                "models. Choose another name (--name)."
+                f"Base '{name}' cannot be distinguished from '{alike[0].name}' in the names of "
+                "registered models. Choose another name (--name)."
             )
-        root = store.artifact_root
-        try:
-            client.create_experiment(
-                name,
-                artifact_location=(root / word).as_uri() if root else None,
-                tags={
-                    "shiftreg.kind": "base",
-                    "shiftreg.digest": record.digest,
-                    "shiftreg.slug": word,
-                    # Opens MLflow's pages on runs and metrics, not on traces of conversations.
-                    "mlflow.experimentKind": "custom_model_development",
-                    "mlflow.note.content": (
-                        f"Concept shifts of the base model `{name}`, from {record.source}, "
-                        f"digest `{record.digest}`."
-                    ),
-                },
-            )
-        except MlflowException as error:
-            if not is_taken(error):
-                raise
-        found = client.get_experiment_by_name(name)
-        assert found is not None
+    root = store.artifact_root
+    found = find_or_create_experiment(
+        store,
+        name,
+        {
+            "shiftreg.kind": "base",
+            "shiftreg.digest": record.digest,
+            "shiftreg.slug": word,
+            # Opens MLflow's pages on runs and metrics, not on traces of conversations.
+            "mlflow.experimentKind": "custom_model_development",
+            "mlflow.note.content": (
+                f"Concept shifts of the base model `{name}`, from {record.source}, "
+                f"digest `{record.digest}`."
+            ),
+        },
+        (root / word).as_uri() if root else None,
+    )
     if found.lifecycle_stage != "active":
         raise StorageError(
             f"Experiment '{name}' was deleted in MLflow. "

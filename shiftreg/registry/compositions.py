@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +20,7 @@ from shiftreg.registry.models import (
     utc,
 )
 from shiftreg.registry.records import CompositionVersion, ShiftVersion
-from shiftreg.registry.runs import from_tag, log_file, log_text, start_run, to_tag
+from shiftreg.registry.runs import from_tag, kept_run, log_file, log_text, to_tag
 from shiftreg.registry.shifts import list_concepts
 from shiftreg.registry.store import Section, Store, translates_errors
 
@@ -94,43 +93,27 @@ class Compositions(Section):
         }
         text = canonical_json(values)
         title = "Without " + ", ".join(erased) if erased else "The base, unchanged"
-        run = start_run(
-            store,
-            experiment.experiment_id,
-            f"compose {digest[:12]}",
-            {
-                "shiftreg.kind": "composition",
-                "shiftreg.digest": digest,
-                "mlflow.note.content": f"{title}. {reason}".strip(),
-            },
-        )
-        run_id = run.info.run_id
-        try:
+        run_tags = {
+            "shiftreg.kind": "composition",
+            "shiftreg.digest": digest,
+            "mlflow.note.content": f"{title}. {reason}".strip(),
+        }
+        with kept_run(
+            store, experiment.experiment_id, f"compose {digest[:12]}", run_tags
+        ) as run_id:
             log_text(store, run_id, text, "composition/composition.json")
             for path in files:
                 log_file(store, run_id, Path(path), f"composition/{Path(path).name}")
             name = f"{slug(base)}.{COMPOSITIONS}"
             tags = base_tags(base, "composition")
-            create_model(
-                store, name, tags, f"Checkpoints made from the base `{base}` and its shifts."
-            )
+            about = f"Checkpoints made from the base `{base}` and its shifts."
+            create_model(store, name, tags, about)
             tags |= {f"shiftreg.{key}": values[key] for key in TEXT_FIELDS}
             tags |= {
                 f"shiftreg.{key}": to_tag(store, run_id, key, values[key]) for key in JSON_FIELDS
             }
-            entry = create_version(
-                store,
-                name,
-                f"runs:/{run_id}/composition",
-                run_id,
-                tags,
-                f"{title}. {reason}".strip(),
-            )
-        except BaseException:
-            with suppress(Exception):  # who may write may not always delete; the first error counts
-                store.client.delete_run(run_id)
-            raise
-        store.client.set_terminated(run_id)
+            source, note = f"runs:/{run_id}/composition", run_tags["mlflow.note.content"]
+            entry = create_version(store, name, source, run_id, tags, note)
         return composition_version(store, entry)
 
     @translates_errors

@@ -24,10 +24,10 @@ from shiftreg.registry.records import (
 )
 from shiftreg.registry.runs import is_left
 from shiftreg.registry.shifts import active_numbers, shift_version
-from shiftreg.registry.store import Section
+from shiftreg.registry.store import Section, paged, translates_errors
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from mlflow.entities import Run
     from mlflow.entities.model_registry import ModelVersion
@@ -79,53 +79,49 @@ class Examination(Section):
     refuses, and :class:`~shiftreg.errors.NotFoundError` for an unknown base.
     """
 
+    @translates_errors
     def bases(self) -> tuple[Examined[BaseRecord], ...]:
         """Every base, by name."""
         entries: list[Examined[BaseRecord]] = []
-        with translated_errors(self.store.uri):
-            for experiment in base_experiments(self.store):
-                try:
-                    record = base_record(self.store, experiment)
-                    entries.append(Examined(experiment.name, 0, record, ""))
-                except IntegrityError as error:
-                    entries.append(Examined(experiment.name, 0, None, str(error)))
+        for experiment in base_experiments(self.store):
+            try:
+                record = base_record(self.store, experiment)
+                entries.append(Examined(experiment.name, 0, record, ""))
+            except IntegrityError as error:
+                entries.append(Examined(experiment.name, 0, None, str(error)))
         return tuple(entries)
 
+    @translates_errors
     def base_run(self, base: str) -> str:
         """The run in MLflow that keeps the record of a base."""
-        with translated_errors(self.store.uri):
-            return str(find_experiment(self.store, base).tags["shiftreg.base_run"])
+        return str(find_experiment(self.store, base).tags["shiftreg.base_run"])
 
+    @translates_errors
     def shifts(self, base: str) -> tuple[Examined[ShiftVersion], ...]:
         """Every version of every shift of a base, oldest first."""
         store = self.store
-        with translated_errors(store.uri):
-            find_experiment(store, base)
-            active = active_numbers(store, base)
+        find_experiment(store, base)
+        active = active_numbers(store, base)
 
-            def read(entry: ModelVersion) -> ShiftVersion:
-                return shift_version(store, entry, str(entry.version) == active.get(entry.name))
+        def read(entry: ModelVersion) -> ShiftVersion:
+            return shift_version(store, entry, str(entry.version) == active.get(entry.name))
 
-            return _examined(search_versions(store, tag_filter(base, "shift")), read)
+        return _examined(search_versions(store, tag_filter(base, "shift")), read)
 
+    @translates_errors
     def compositions(self, base: str) -> tuple[Examined[CompositionVersion], ...]:
         """Every composition of a base, oldest first."""
         store = self.store
-        with translated_errors(store.uri):
-            find_experiment(store, base)
-            entries = search_versions(store, tag_filter(base, "composition"))
-            return _examined(entries, lambda entry: composition_version(store, entry))
+        find_experiment(store, base)
+        entries = search_versions(store, tag_filter(base, "composition"))
+        return _examined(entries, lambda entry: composition_version(store, entry))
 
     def deleted_measurements(self, base: str, kind: str) -> list[Measurement]:
         """The measurements of a kind whose runs were deleted, and that MLflow can bring back."""
         return Measurements(self.store).all(base, kind, deleted=True)
 
     def is_run_kept(self, run_id: str) -> bool:
-        """Whether a run is there and not deleted: a cleanup of MLflow takes a deleted one's files.
-
-        Args:
-            run_id: The run in MLflow.
-        """
+        """Whether a run exists undeleted: MLflow's cleanup takes the files of deleted ones."""
         try:
             with translated_errors(self.store.uri):
                 return self.store.client.get_run(run_id).info.lifecycle_stage == "active"
@@ -134,38 +130,33 @@ class Examination(Section):
                 return False
             raise
 
+    @translates_errors
     def open_runs(self, base: str) -> tuple[OpenRun, ...]:
         """The runs of a base that have not ended: those of living processes, and leftovers."""
-        client, token = self.store.client, None
-        runs: list[Run] = []
-        with translated_errors(self.store.uri):
-            experiment = find_experiment(self.store, base)
-            while True:
-                page = client.search_runs(
-                    [experiment.experiment_id],
-                    "attributes.status = 'RUNNING'",
-                    max_results=PAGE,
-                    page_token=token,
-                )
-                runs += [run for run in page if "shiftreg.kind" in run.data.tags]
-                if not (token := page.token):
-                    return tuple(map(_open_run, runs))
+        experiment = find_experiment(self.store, base)
+        runs: Iterator[Run] = paged(
+            self.store.client.search_runs,
+            [experiment.experiment_id],
+            "attributes.status = 'RUNNING'",
+            max_results=PAGE,
+        )
+        return tuple(_open_run(run) for run in runs if "shiftreg.kind" in run.data.tags)
 
+    @translates_errors
     def remove_run(self, run_id: str) -> None:
         """Ends a run that its process left, and deletes it; MLflow can bring it back."""
-        with translated_errors(self.store.uri):
-            self.store.client.set_terminated(run_id, "KILLED")
-            self.store.client.delete_run(run_id)
+        self.store.client.set_terminated(run_id, "KILLED")
+        self.store.client.delete_run(run_id)
 
+    @translates_errors
     def end_run(self, run_id: str) -> None:
         """Ends a run that its process left, and that is needed."""
-        with translated_errors(self.store.uri):
-            self.store.client.set_terminated(run_id)
+        self.store.client.set_terminated(run_id)
 
+    @translates_errors
     def remove_version(self, entry: Examined[Any]) -> None:
         """Deletes a version in MLflow."""
-        with translated_errors(self.store.uri):
-            self.store.client.delete_model_version(entry.name, str(entry.number))
+        self.store.client.delete_model_version(entry.name, str(entry.number))
 
     def database_damage(self) -> str:
         """What SQLite finds wrong with the database; empty if nothing, or for a server."""

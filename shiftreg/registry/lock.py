@@ -22,6 +22,7 @@ from filelock import FileLock, Timeout
 
 from shiftreg.errors import StorageError
 from shiftreg.registry.failures import is_missing, is_taken, translated_errors
+from shiftreg.registry.runs import find_or_create_experiment
 from shiftreg.registry.store import Store
 
 WAIT_SECONDS = 600.0
@@ -183,22 +184,10 @@ def _first_run(store: Store) -> str:
 
 
 def _new_run(store: Store) -> str:
-    from mlflow.exceptions import MlflowException
-
-    client = store.client
-    experiment = client.get_experiment_by_name(POINTER)
-    if experiment is None:
-        try:
-            client.create_experiment(
-                POINTER, tags={"mlflow.experimentKind": "custom_model_development"}
-            )
-        except MlflowException as error:
-            if not is_taken(error):
-                raise
-        experiment = client.get_experiment_by_name(POINTER)
-        assert experiment is not None
-    run = client.create_run(
+    kind = {"mlflow.experimentKind": "custom_model_development"}
+    experiment = find_or_create_experiment(store, POINTER, kind)
+    run = store.client.create_run(
         experiment.experiment_id, run_name="lock", tags={"shiftreg.kind": "lock"}
     )
-    client.set_terminated(run.info.run_id)
+    store.client.set_terminated(run.info.run_id)
     return str(run.info.run_id)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +12,8 @@ from shiftreg.registry.bases import find_experiment
 from shiftreg.registry.compositions import Compositions
 from shiftreg.registry.models import COMPOSITIONS, utc
 from shiftreg.registry.records import Measurement
-from shiftreg.registry.runs import fetch_verified, file_digest, log_file, start_run
-from shiftreg.registry.store import Section, translates_errors
+from shiftreg.registry.runs import fetch_verified, file_digest, kept_run, log_file
+from shiftreg.registry.store import Section, paged, translates_errors
 from shiftreg.registry.training import log_metrics
 
 if TYPE_CHECKING:
@@ -57,31 +56,21 @@ class Measurements(Section):
         experiment = find_experiment(store, base)
         outcome = {True: ": passed", False: ": failed", None: ""}[passed]
         of = f" of `{concept}`" if concept else ""
-        run = start_run(
-            store,
-            experiment.experiment_id,
-            f"{kind} {concept or digest[:12]}",
-            {
-                "shiftreg.kind": kind,
-                "shiftreg.digest": digest,
-                "shiftreg.export_digest": export_digest,
-                "shiftreg.concept": concept,
-                "shiftreg.passed": "" if passed is None else str(passed).lower(),
-                "shiftreg.report": report.name,
-                "mlflow.note.content": f"{kind.capitalize()}{of} on `{digest[:12]}`{outcome}.",
-            },
-        )
-        run_id = run.info.run_id
-        try:
+        tags = {
+            "shiftreg.kind": kind,
+            "shiftreg.digest": digest,
+            "shiftreg.export_digest": export_digest,
+            "shiftreg.concept": concept,
+            "shiftreg.passed": "" if passed is None else str(passed).lower(),
+            "shiftreg.report": report.name,
+            "mlflow.note.content": f"{kind.capitalize()}{of} on `{digest[:12]}`{outcome}.",
+        }
+        name = f"{kind} {concept or digest[:12]}"
+        with kept_run(store, experiment.experiment_id, name, tags) as run_id:
             log_metrics(store, run_id, metrics)
             for path in (report, *files):
                 log_file(store, run_id, path, f"{kind}/{path.name}")
             store.client.set_tag(run_id, "shiftreg.report_sha256", file_digest(report))
-        except BaseException:
-            with suppress(Exception):  # who may write may not always delete; the first error counts
-                store.client.delete_run(run_id)
-            raise
-        store.client.set_terminated(run_id)
         measurement = _measurement(store.client.get_run(run_id))
         self.mark_exports(base, measurement)
         return measurement
@@ -107,20 +96,15 @@ class Measurements(Section):
         from mlflow.entities import ViewType
 
         experiment = find_experiment(self.store, base)
-        runs: list[Run] = []
-        token = None
-        while True:
-            page = self.store.client.search_runs(
-                [experiment.experiment_id],
-                f"tags.`shiftreg.kind` = '{kind}' and attributes.status = 'FINISHED'",
-                run_view_type=ViewType.DELETED_ONLY if deleted else ViewType.ACTIVE_ONLY,
-                max_results=PAGE,
-                order_by=["attributes.start_time ASC"],
-                page_token=token,
-            )
-            runs += page
-            if not (token := page.token):
-                return [_measurement(run) for run in runs]
+        runs = paged(
+            self.store.client.search_runs,
+            [experiment.experiment_id],
+            f"tags.`shiftreg.kind` = '{kind}' and attributes.status = 'FINISHED'",
+            run_view_type=ViewType.DELETED_ONLY if deleted else ViewType.ACTIVE_ONLY,
+            max_results=PAGE,
+            order_by=["attributes.start_time ASC"],
+        )
+        return [_measurement(run) for run in runs]
 
     @translates_errors
     def download(self, measurement: Measurement) -> Path:

@@ -13,7 +13,7 @@ from shiftreg.concepts import find_name, slug
 from shiftreg.errors import AlreadyExistsError
 from shiftreg.registry.bases import find_experiment
 from shiftreg.registry.failures import is_missing, is_taken
-from shiftreg.registry.store import Store
+from shiftreg.registry.store import Store, paged
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion, RegisteredModel
@@ -120,8 +120,8 @@ def claim_model(store: Store, base: str, concept: str, aliases: tuple[str, ...],
         registered = store.client.get_registered_model(name).tags.get("shiftreg.concept")
         if registered is None or registered.casefold() != concept.casefold():
             raise AlreadyExistsError(
-                f"Concept '{concept}' cannot be told from '{registered or name}', which is "
-                f"registered for base '{base}'. Use that spelling, or a more different name."
+                f"Concept '{concept}' cannot be distinguished from '{registered or name}', which "
+                f"is registered for base '{base}'. Use that spelling, or a more different name."
             )
     text = json.dumps(list(aliases))
     if len(text) <= TAG_CHARACTERS:
@@ -131,15 +131,10 @@ def claim_model(store: Store, base: str, concept: str, aliases: tuple[str, ...],
 
 def list_models(store: Store, base: str) -> list[RegisteredModel]:
     """Registered models of all concepts of a base that have a version, in one query a page."""
-    models: list[RegisteredModel] = []
-    token: str | None = None
-    while True:
-        page = store.client.search_registered_models(
-            tag_filter(base, "shift"), max_results=1000, page_token=token
-        )
-        models += [model for model in page if model.latest_versions]
-        if not (token := page.token):
-            return models
+    models = paged(
+        store.client.search_registered_models, tag_filter(base, "shift"), max_results=1000
+    )
+    return [model for model in models if model.latest_versions]
 
 
 def tag_filter(base: str, kind: str) -> str:
@@ -149,14 +144,8 @@ def tag_filter(base: str, kind: str) -> str:
 
 def search_versions(store: Store, condition: str) -> Iterator[ModelVersion]:
     """All versions that fulfil a condition, oldest first."""
-    token: str | None = None
-    while True:
-        page = store.client.search_model_versions(
-            condition, max_results=10_000, order_by=["version_number ASC"], page_token=token
-        )
-        yield from page
-        if not (token := page.token):
-            return
+    search, order = store.client.search_model_versions, ["version_number ASC"]
+    return paged(search, condition, max_results=10_000, order_by=order)
 
 
 def utc(milliseconds: int) -> str:

@@ -6,7 +6,8 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -14,10 +15,11 @@ from urllib.parse import urlsplit
 from shiftreg.canonical import canonical_json
 from shiftreg.errors import IntegrityError, NotFoundError, StorageError
 from shiftreg.processes import is_gone, this_process
+from shiftreg.registry.failures import is_taken
 from shiftreg.registry.store import Store
 
 if TYPE_CHECKING:
-    from mlflow.entities import Run
+    from mlflow.entities import Experiment, Run
 
 PROCESS = "shiftreg.process"
 TAG_BYTES = 50_000
@@ -165,10 +167,41 @@ def from_tag(store: Store, run_id: str, name: str, text: str) -> Any:
         ) from error
 
 
+def find_or_create_experiment(
+    store: Store, name: str, tags: Mapping[str, str], location: str | None = None
+) -> Experiment:
+    """The experiment of a name; if several clients create it at once, that of the first."""
+    from mlflow.exceptions import MlflowException
+
+    client = store.client
+    if (found := client.get_experiment_by_name(name)) is None:
+        try:
+            client.create_experiment(name, artifact_location=location, tags=dict(tags))
+        except MlflowException as error:
+            if not is_taken(error):
+                raise
+        found = client.get_experiment_by_name(name)
+    assert found is not None
+    return found
+
+
 def start_run(store: Store, experiment_id: str, name: str, tags: Mapping[str, str]) -> Run:
     """Begins a run, and notes whose it is."""
     owned = {**tags, PROCESS: this_process()}
     return store.client.create_run(experiment_id, run_name=name[:250], tags=owned)
+
+
+@contextmanager
+def kept_run(store: Store, experiment_id: str, name: str, tags: Mapping[str, str]) -> Iterator[str]:
+    """A run for the files of a block, by its id; deleted if the block fails."""
+    run_id = start_run(store, experiment_id, name, tags).info.run_id
+    try:
+        yield run_id
+    except BaseException:
+        with suppress(Exception):  # who may write may not always delete; the first error counts
+            store.client.delete_run(run_id)
+        raise
+    store.client.set_terminated(run_id)
 
 
 def is_left(run: Run) -> bool:

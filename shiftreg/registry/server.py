@@ -50,7 +50,7 @@ def check_address(uri: str) -> None:
 
 
 def separate_credentials(uri: str) -> str:
-    """Takes user and password out of a server's address, and tells them to MLflow.
+    """Moves user and password from a server's address to where MLflow looks for them.
 
     MLflow would quote the address in its errors, and so the password.
 

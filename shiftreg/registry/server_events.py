@@ -25,9 +25,14 @@ from filelock import FileLock, Timeout
 
 from shiftreg.audit.events import GENESIS, AuditEvent, Contents, Draft, Entry
 from shiftreg.errors import IntegrityError, StorageError
-from shiftreg.registry.failures import is_denied, is_missing, is_taken, translated_errors
+from shiftreg.registry.failures import is_denied, is_missing, translated_errors
 from shiftreg.registry.models import create_model, search_versions
-from shiftreg.registry.runs import TAG_BYTES, fetch_verified, log_text
+from shiftreg.registry.runs import (
+    TAG_BYTES,
+    fetch_verified,
+    find_or_create_experiment,
+    log_text,
+)
 from shiftreg.registry.store import Section
 
 if TYPE_CHECKING:
@@ -214,22 +219,13 @@ class ServerEvents(Section):
     @cached_property
     def _run(self) -> str:
         """A run that versions can name as their source, and that keeps long events."""
-        from mlflow.exceptions import MlflowException
-
         client, root = self.store.client, self.store.artifact_root
-        found = client.get_experiment_by_name(NAME)
-        if found is None:
-            try:
-                client.create_experiment(
-                    NAME,
-                    artifact_location=(root / NAME).as_uri() if root else None,
-                    tags={"shiftreg.kind": "audit", "mlflow.note.content": DESCRIPTION},
-                )
-            except MlflowException as error:
-                if not is_taken(error):
-                    raise
-            found = client.get_experiment_by_name(NAME)
-            assert found is not None
+        found = find_or_create_experiment(
+            self.store,
+            NAME,
+            {"shiftreg.kind": "audit", "mlflow.note.content": DESCRIPTION},
+            (root / NAME).as_uri() if root else None,
+        )
         runs = client.search_runs([found.experiment_id], max_results=1)
         if runs:
             return runs[0].info.run_id

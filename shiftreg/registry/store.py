@@ -7,7 +7,7 @@ import functools
 import os
 import sqlite3
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,7 +82,7 @@ def connect(home: Path, tracking_uri: str | None = None, *, reading: bool = Fals
     Args:
         home: Folder for the database and all files.
         tracking_uri: An MLflow tracking server to use in place of the database in ``home``. A
-            user and password in it are told to MLflow, and left out of everything that is shown.
+            user and password in it are handed to MLflow, and left out of everything that is shown.
         reading: Whether a home that cannot be written will do.
 
     Raises:
@@ -176,6 +176,16 @@ def translates_errors(method: Callable[P, T]) -> Callable[P, T]:
             return method(*args, **kwargs)
 
     return wrapper
+
+
+def paged(search: Callable[..., Any], *arguments: Any, **options: Any) -> Iterator[Any]:
+    """All that one of MLflow's searches finds, page by page."""
+    token: str | None = None
+    while True:
+        page = search(*arguments, page_token=token, **options)
+        yield from page
+        if not (token := page.token):
+            return
 
 
 def _prepare_database(path: Path, is_read_only: bool) -> None:

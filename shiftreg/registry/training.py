@@ -145,7 +145,7 @@ class Trainings(Section):
             with translated_errors(store.uri):
                 store.client.set_terminated(log.run_id)
         except BaseException as error:
-            # The first error is the one to tell; a store that fails now has failed already.
+            # The first error is the one to raise; a store that fails now has failed already.
             with suppress(Exception):
                 _close_failed(log, is_crash=isinstance(error, Exception), store=store)
             raise

@@ -69,7 +69,7 @@ def test_a_name_that_no_base_can_have_is_refused(
 def test_two_bases_whose_models_would_share_a_name_are_refused(
     registry: Registry, record: BaseRecord
 ) -> None:
-    with pytest.raises(AlreadyExistsError, match="cannot be told from 'miniature'"):
+    with pytest.raises(AlreadyExistsError, match="cannot be distinguished from 'miniature'"):
         registry.bases.save(replace(record, name="Miniature!"))
 
 

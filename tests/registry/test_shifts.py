@@ -133,7 +133,7 @@ def test_concepts_that_differ_in_punctuation_only_are_refused(
     registry: Registry, erase: Erase
 ) -> None:
     erase("C++")
-    with pytest.raises(AlreadyExistsError, match=r"cannot be told from 'C\+\+'"):
+    with pytest.raises(AlreadyExistsError, match=r"cannot be distinguished from 'C\+\+'"):
         erase("C#")
     assert len(registry.shifts.versions("miniature", "C++")) == 1
 

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 
 from shiftreg.api.doctor.exports import export_findings
-from shiftreg.api.doctor.findings import Diagnosis, Finding
+from shiftreg.api.doctor.findings import Diagnosis, Finding, damage
 from shiftreg.api.doctor.measurements import (
     mark_findings,
     measurement_findings,
@@ -65,12 +65,11 @@ def examine_registry(
 def _examined(workspace: Workspace, observe: Observer) -> Diagnosis:
     registry = workspace.registry
     findings: list[Finding] = []
-    if damage := registry.examination.database_damage():
+    if problem := registry.examination.database_damage():
         findings.append(
-            Finding(
-                "damage",
+            damage(
                 "the database",
-                f"SQLite finds it damaged: {damage}.",
+                f"SQLite finds it damaged: {problem}.",
                 "Put a backup in its place; `sqlite3 FILE .recover` may save the rest.",
             )
         )
@@ -114,8 +113,7 @@ def _trail(workspace: Workspace) -> tuple[tuple[AuditEvent, ...], list[Finding]]
     """The events, as far as they can be read, and what is wrong with them."""
     report = workspace.audit.verify()
     findings = [
-        Finding(
-            "damage",
+        damage(
             "the audit trail",
             problem[:1].upper() + problem[1:] + ".",
             "Keep it as evidence, and put a copy that verifies in its place: shiftreg audit verify",
@@ -139,15 +137,13 @@ def _base(
     subject = f"base {entry.name}"
     run = registry.examination.base_run(entry.name)
     if not registry.examination.is_run_kept(run):
-        yield Finding(
-            "damage",
+        yield damage(
             subject,
             "The run with its record was deleted in MLflow, and a cleanup there would take it.",
             f"Restore the run {run} in MLflow, or register the base again: shiftreg init",
         )
     if (base := entry.record) is None:
-        yield Finding(
-            "damage",
+        yield damage(
             subject,
             entry.problem,
             "Put its record back from a backup, or register the base again with the same options: "
@@ -161,14 +157,13 @@ def _base(
 def _lost_bases(names: Collection[str], events: Sequence[AuditEvent]) -> Iterator[Finding]:
     """The bases that the audit trail knows and the registry does not have."""
     # Others may name a base in passing, as the settings do.
-    told = {event.base: event for event in events if event.action == "init" and event.base}
-    for name in sorted(told.keys() - set(names)):
-        yield Finding(
-            "damage",
+    registered = {event.base: event for event in events if event.action == "init" and event.base}
+    for name in sorted(registered.keys() - set(names)):
+        yield damage(
             f"base {name}",
-            f"The audit trail says that it was registered (event {told[name].sequence}), and the "
-            "registry has no record of it: its experiment was deleted or changed in MLflow. None "
-            "of its shifts and exports can be examined.",
+            f"The audit trail says that it was registered (event {registered[name].sequence}), and "
+            "the registry has no record of it: its experiment was deleted or changed in MLflow. "
+            "None of its shifts and exports can be examined.",
             f"Restore the experiment '{name}' and its tags in MLflow, or the registry from a "
             "backup.",
         )
@@ -176,21 +171,19 @@ def _lost_bases(names: Collection[str], events: Sequence[AuditEvent]) -> Iterato
 
 def _story(base: BaseRecord, own: Sequence[AuditEvent]) -> Iterator[Finding]:
     subject = f"base {base.name}"
-    told = [event for event in own if event.action == "init"]
-    if not told:
-        yield Finding(
-            "damage",
+    events = [event for event in own if event.action == "init"]
+    if not events:
+        yield damage(
             subject,
             "The audit trail does not know it: it was registered past shiftreg, or the trail was "
             "cut.",
             "Compare the trail with a checkpoint of it: shiftreg audit verify. If the base is "
             "yours, register it again: shiftreg init",
         )
-    elif told[-1].digests.get("record", base.record_digest) != base.record_digest:
-        yield Finding(
-            "damage",
+    elif events[-1].digests.get("record", base.record_digest) != base.record_digest:
+        yield damage(
             subject,
-            f"Its record was edited since it was registered (event {told[-1].sequence}).",
+            f"Its record was edited since it was registered (event {events[-1].sequence}).",
             "Register it again: shiftreg init",
         )
 
@@ -209,11 +202,10 @@ def _weights(base: BaseRecord) -> Iterator[Finding]:
         )
         return
     except ShiftregError as error:
-        yield Finding("damage", subject, str(error), "Put the whole folder back from a backup.")
+        yield damage(subject, str(error), "Put the whole folder back from a backup.")
         return
     if digest != base.digest:
-        yield Finding(
-            "damage",
+        yield damage(
             subject,
             f"The weights in '{folder}' have digest {digest[:12]}, and {base.digest[:12]} was "
             "registered: they were changed.",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from shiftreg.api.doctor.findings import Finding, unreadable
+from shiftreg.api.doctor.findings import Finding, damage, unreadable
 from shiftreg.api.release.papers import papers_of
 from shiftreg.api.workspace import deleted_versions
 from shiftreg.audit import AuditEvent
@@ -24,13 +24,13 @@ def export_findings(
     """Examines every composition of a base, and the files on this machine.
 
     Args:
-        registry: Where they are.
+        registry: Of the base.
         entries: The compositions.
         versions: The versions of the base's shifts.
-        own: What the audit trail says of the base.
+        own: Events of the base.
     """
     shifts = {(e.record.concept, e.record.version): e for e in versions if e.record}
-    told, forgotten = match_exports([e.record for e in entries if e.record], own)
+    known, forgotten = match_exports([e.record for e in entries if e.record], own)
     newest: dict[str, CompositionVersion] = {}
     for entry in entries:
         if (composition := entry.record) is None:
@@ -39,18 +39,16 @@ def export_findings(
         subject = _name(composition)
         yield from _parts(composition, shifts, own)
         if not registry.examination.is_run_kept(composition.run_id):
-            yield Finding(
-                "damage",
+            yield damage(
                 subject,
                 "Its run was deleted in MLflow, and a cleanup there would take its files.",
                 f"Restore the run {composition.run_id} in MLflow.",
             )
         if composition.export_path:
             newest[composition.export_path] = composition
-        event = told.get(composition.version)
+        event = known.get(composition.version)
         if event is None:
-            yield Finding(
-                "damage",
+            yield damage(
                 subject,
                 "The audit trail does not know this export: it was registered past shiftreg, or "
                 "the trail was cut.",
@@ -58,35 +56,33 @@ def export_findings(
                 "is yours, say so: shiftreg doctor --repair",
             )
         elif event.digests.get("record", composition.record_digest) != composition.record_digest:
-            yield Finding(
-                "damage",
+            yield damage(
                 subject,
                 "What MLflow says of it was edited since it was registered.",
                 "Undo the change of its tags in MLflow.",
             )
     for event in forgotten:
-        yield Finding(
-            "damage",
+        yield damage(
             str(event.details.get("path", event.digests["export"][:12])),
             f"The audit trail says that it was exported (event {event.sequence}), and the registry "
             "does not know it: its record was deleted.",
             "Restore the registry from a backup.",
         )
-    # A file that was written anew belongs to its last export alone.
+    # A file that was overwritten belongs to its last export alone.
     for composition in newest.values():
         yield from _file(composition)
-        if (event := told.get(composition.version)) and Path(composition.export_path).exists():
+        if (event := known.get(composition.version)) and Path(composition.export_path).exists():
             yield from _papers(Path(composition.export_path), event)
 
 
 def match_exports(
     compositions: Sequence[CompositionVersion], own: Sequence[AuditEvent]
 ) -> tuple[dict[int, AuditEvent], tuple[AuditEvent, ...]]:
-    """Which event tells of which composition: the same content may be exported more than once.
+    """Which event is of which composition: the same content may be exported more than once.
 
     Args:
         compositions: Of a base.
-        own: What the audit trail says of the base.
+        own: Events of the base.
 
     Returns:
         Number of a composition -> the event that has its record, or else one that only has its
@@ -126,8 +122,7 @@ def _parts(
                 "Nothing; but it can no longer be verified. Export again without it.",
             )
         elif entry is None or entry.record is None or entry.record.digest != digest:
-            yield Finding(
-                "damage",
+            yield damage(
                 _name(composition),
                 f"It holds shift {digest[:12]} as {concept}@{number}, which the registry no longer "
                 "has.",
@@ -149,11 +144,10 @@ def _file(composition: CompositionVersion) -> Iterator[Finding]:
     try:
         digest = checkpoint_digest(path)
     except (ShiftregError, OSError) as error:
-        yield Finding("damage", str(path), f"It cannot be read: {error}", again)
+        yield damage(str(path), f"It cannot be read: {error}", again)
         return
     if digest != composition.export_digest:
-        yield Finding(
-            "damage",
+        yield damage(
             str(path),
             f"Its digest is {digest[:12]}, and {composition.export_digest[:12]} was exported: it "
             "was changed or replaced.",
@@ -161,8 +155,7 @@ def _file(composition: CompositionVersion) -> Iterator[Finding]:
         )
     recipe = recipe_path_of(path)
     if not recipe.is_file() or file_digest(recipe) != composition.recipe_digest:
-        yield Finding(
-            "damage",
+        yield damage(
             str(recipe),
             "The recipe beside the export is missing or was changed.",
             f"Take it from run {composition.run_id} in MLflow, or export again.",
@@ -180,8 +173,7 @@ def _papers(target: Path, event: AuditEvent) -> Iterator[Finding]:
         except OSError as error:
             found = f"unreadable: {error.strerror or error}"
         if found != digest:
-            yield Finding(
-                "damage",
+            yield damage(
                 str(path),
                 f"The {word} beside the export {'was changed' if found else 'is gone'}: event "
                 f"{event.sequence} of the audit trail has its digest, {digest[:12]}.",

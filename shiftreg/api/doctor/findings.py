@@ -1,4 +1,4 @@
-"""What the doctor says."""
+"""Findings of the doctor, and the diagnosis that they make up."""
 
 from __future__ import annotations
 
@@ -28,10 +28,14 @@ class Finding:
     remedy: str
 
 
+def damage(subject: str, problem: str, remedy: str) -> Finding:
+    """A finding of damage."""
+    return Finding("damage", subject, problem, remedy)
+
+
 def unreadable(entry: Examined[Any]) -> Finding:
     """Says that a version in MLflow cannot be read."""
-    return Finding(
-        "damage",
+    return damage(
         f"{entry.name} version {entry.number}",
         entry.problem,
         "Undo the change in MLflow, or restore the registry from a backup.",
@@ -40,7 +44,7 @@ def unreadable(entry: Examined[Any]) -> Finding:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What an examination found.
+    """The result of an examination.
 
     Attributes:
         healthy: No damage was found.

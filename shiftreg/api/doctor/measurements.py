@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from shiftreg.api.doctor.findings import Finding
-from shiftreg.api.trail.measurements import ACTIONS, contradictions, subject_of, told
+from shiftreg.api.doctor.findings import Finding, damage
+from shiftreg.api.trail.measurements import ACTIONS, contradictions, recorded, subject_of
 from shiftreg.audit import AuditEvent
 from shiftreg.errors import ShiftregError
 from shiftreg.registry import CompositionVersion, Registry
@@ -25,16 +25,16 @@ def measurement_findings(
     stored: Mapping[str, Sequence[Measurement]],
     own: Sequence[AuditEvent],
 ) -> Iterator[Finding]:
-    """Examines every stored report of a base, and every event that tells of one.
+    """Examines every stored report of a base, and every event of one.
 
     Args:
-        registry: Where they are.
+        registry: Of the base.
         base: Name of the base.
         stored: From :func:`read_measurements`.
-        own: What the audit trail says of the base.
+        own: Events of the base.
     """
     for kind, measurements in stored.items():
-        events = told(own, base, kind)
+        events = recorded(own, base, kind)
         matched = match_measurements(measurements, events)
         for measurement in measurements:
             yield from _report(registry, measurement)
@@ -51,14 +51,14 @@ def measurement_findings(
 def match_measurements(
     measurements: Sequence[Measurement], events: Sequence[AuditEvent]
 ) -> dict[str, AuditEvent]:
-    """Which event tells of which run: the same report may be written more than once.
+    """Which event is of which run: the same report may be written more than once.
 
     Args:
         measurements: Of one kind.
         events: Of that kind.
 
     Returns:
-        Run -> the event that tells of it as it is, or else one that has its report's digest.
+        Run -> the event that has it as it is, or else one that has its report's digest.
     """
     left = list(events)
     matched: dict[str, AuditEvent] = {}
@@ -79,8 +79,7 @@ def _report(registry: Registry, measurement: Measurement) -> Iterator[Finding]:
     try:
         registry.measurements.download(measurement)
     except ShiftregError as error:
-        yield Finding(
-            "damage",
+        yield damage(
             _name(measurement),
             f"Its report is not the registered one: {error}",
             f"Put the file of run {measurement.run_id} back from a backup, or delete that run in "
@@ -90,8 +89,7 @@ def _report(registry: Registry, measurement: Measurement) -> Iterator[Finding]:
 
 def _story(measurement: Measurement, event: AuditEvent | None) -> Iterator[Finding]:
     if event is None:
-        yield Finding(
-            "damage",
+        yield damage(
             _name(measurement),
             "The audit trail does not know its report: the report was replaced, or recorded past "
             "shiftreg, or the trail was cut. It is not believed.",
@@ -100,8 +98,7 @@ def _story(measurement: Measurement, event: AuditEvent | None) -> Iterator[Findi
             "audit verify",
         )
     elif tags := contradictions(event, measurement):
-        yield Finding(
-            "damage",
+        yield damage(
             _name(measurement),
             f"Its tags {', '.join(f'shiftreg.{tag}' for tag in tags)} say something else than "
             f"event {event.sequence} of the audit trail: they were edited. It is not believed.",
@@ -149,14 +146,13 @@ def mark_findings(
     Args:
         entries: The exports.
         verifications: The stored ones of the base.
-        own: What the audit trail says of the base.
+        own: Events of the base.
     """
     for entry in entries:
         if (composition := entry.record) is None:
             continue
         if problem := _problem(composition, verifications, own):
-            yield Finding(
-                "damage",
+            yield damage(
                 composition.export_path or f"composition {composition.version}",
                 f"{problem}: its tag shiftreg.verification was edited.",
                 "Undo the change in MLflow, or verify the file again: shiftreg verify FILE",
@@ -171,7 +167,7 @@ def _problem(
     mark, export = composition.verification, composition.export_digest
     events = [
         event
-        for event in told(own, composition.base, "verification")
+        for event in recorded(own, composition.base, "verification")
         if export and event.digests.get("export") == export
     ]
     if not events:

@@ -1,10 +1,10 @@
-"""Are the shifts what they were registered as, and does the audit trail tell their story?"""
+"""Are the shifts what they were registered as, and does the audit trail have their story?"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from shiftreg.api.doctor.findings import Finding, unreadable
+from shiftreg.api.doctor.findings import Finding, damage, unreadable
 from shiftreg.api.workspace import deleted_versions
 from shiftreg.audit import AuditEvent
 from shiftreg.checkpoints import load_shift
@@ -22,9 +22,9 @@ def shift_findings(
     """Examines every version of every shift of a base.
 
     Args:
-        registry: Where they are.
+        registry: Of the base.
         entries: The versions.
-        own: What the audit trail says of the base.
+        own: Events of the base.
     """
     made = {
         (event.concepts[0], event.details.get("version")): event
@@ -46,8 +46,7 @@ def shift_findings(
             continue
         yield from _content(registry, version)
         if not registry.examination.is_run_kept(version.run_id):
-            yield Finding(
-                "damage",
+            yield damage(
                 version.reference,
                 "Its run was deleted in MLflow, and a cleanup there would take its file.",
                 f"Restore the run {version.run_id} in MLflow.",
@@ -66,22 +65,22 @@ def copies(
 
     Args:
         entries: The versions of a base.
-        own: What the audit trail says of the base.
+        own: Events of the base.
     """
-    told = {
+    known = {
         (event.concepts[0], event.details.get("version")) for event in own if event.action in MADE
     }
 
-    def is_told(entry: Examined[ShiftVersion]) -> bool:
+    def is_known(entry: Examined[ShiftVersion]) -> bool:
         version = entry.record
-        return version is not None and (version.concept, version.version) in told
+        return version is not None and (version.concept, version.version) in known
 
-    known = {entry.attempt for entry in entries if is_told(entry)} - {""}
+    attempts = {entry.attempt for entry in entries if is_known(entry)} - {""}
     return [
         entry
         for entry in entries
-        if entry.attempt in known
-        and not is_told(entry)
+        if entry.attempt in attempts
+        and not is_known(entry)
         and entry.record is not None
         and not entry.record.active
     ]
@@ -93,11 +92,10 @@ def _content(registry: Registry, version: ShiftVersion) -> Iterator[Finding]:
     try:
         shift = load_shift(registry.shifts.download(version))
     except ShiftregError as error:
-        yield Finding("damage", version.reference, str(error), again)
+        yield damage(version.reference, str(error), again)
         return
     if shift.digest != version.digest:
-        yield Finding(
-            "damage",
+        yield damage(
             version.reference,
             f"Its file holds shift {shift.digest[:12]}, and {version.digest[:12]} was registered.",
             again,
@@ -108,8 +106,7 @@ def _content(registry: Registry, version: ShiftVersion) -> Iterator[Finding]:
     names = ("concept", "method", "aliases", "protected prompts")
     for name, tag, value in zip(names, said, held, strict=True):
         if tag != value:
-            yield Finding(
-                "damage",
+            yield damage(
                 version.reference,
                 f"Its {name} in MLflow are not those of its file.",
                 f"Undo the change of the version's tags in MLflow, or erase '{version.concept}' "
@@ -119,24 +116,21 @@ def _content(registry: Registry, version: ShiftVersion) -> Iterator[Finding]:
 
 def _story(version: ShiftVersion, event: AuditEvent | None) -> Iterator[Finding]:
     if event is None:
-        yield Finding(
-            "damage",
+        yield damage(
             version.reference,
             "The audit trail does not know it: it was made past shiftreg, or the trail was cut.",
             "Compare the trail with a checkpoint of it: shiftreg audit verify. If the version is "
             "yours, say so: shiftreg doctor --repair",
         )
     elif event.digests["shift"] != version.digest:
-        yield Finding(
-            "damage",
+        yield damage(
             version.reference,
             f"It is shift {version.digest[:12]}, and the audit trail says that "
             f"{event.digests['shift'][:12]} was registered: it was deleted and made again.",
             "Restore the registry from a backup.",
         )
     elif event.digests.get("record", version.record_digest) != version.record_digest:
-        yield Finding(
-            "damage",
+        yield damage(
             version.reference,
             "What MLflow says of it was edited since it was registered (reason, actor, metrics, "
             "time or another tag).",
@@ -152,8 +146,7 @@ def _missing(
     unreadable = any(entry.record is None for entry in entries)
     for (concept, number), event in made.items():
         if (concept, number) not in known and not unreadable:
-            yield Finding(
-                "damage",
+            yield damage(
                 f"{concept}@{number}",
                 f"The audit trail says that it was registered (event {event.sequence}), and it is "
                 "gone: it was deleted in MLflow.",
@@ -179,8 +172,7 @@ def _activity(versions: Sequence[ShiftVersion], events: Sequence[AuditEvent]) ->
                 f"version {number} is active" if number else "no version is active"
                 for number in (active.get(concept), last[concept])
             )
-            yield Finding(
-                "damage",
+            yield damage(
                 concept,
                 f"In the registry {now}, and by the audit trail {then}.",
                 f"Decide which is right: shiftreg erase '{concept}@VERSION' makes one active, "

@@ -20,15 +20,15 @@ ACTIONS = {
     "attack": "attack",
     "report": "report",
 }
-"""Kind of a measurement -> the action of the event that tells of it."""
+"""Kind of a measurement -> the action of its event."""
 
 
 @dataclass(frozen=True)
 class OnRecord:
-    """The measurements of one kind, as far as they are to be believed.
+    """The measurements of one kind, and which of them to believe.
 
     Attributes:
-        known: The audit trail tells of them as they are; oldest first.
+        known: The audit trail has them as they are; oldest first.
         doubted: It does not: they were changed, or recorded past shiftreg.
         lost: The events of those that were made last of what they measured, and are not known:
             what was measured before them is not the last word.
@@ -43,7 +43,7 @@ def on_record(workspace: Workspace, base: str, kind: str) -> OnRecord:
     """Reads the measurements of a base, and which of them the audit trail knows.
 
     Args:
-        workspace: Where.
+        workspace: Workspace to read from.
         base: Name of the base.
         kind: "verification", "evaluation", "attack" or "report".
 
@@ -53,28 +53,28 @@ def on_record(workspace: Workspace, base: str, kind: str) -> OnRecord:
     # Before the events: what is being recorded meanwhile has its event later than its run.
     measurements = workspace.registry.measurements.all(base, kind)
     try:
-        events = told(workspace.audit.events(), base, kind)
+        events = recorded(workspace.audit.events(), base, kind)
     except IntegrityError:
         events = ()
-    known = [one for one in measurements if any(tells_of(event, one) for event in events)]
+    known = [one for one in measurements if any(matches(event, one) for event in events)]
     doubted = [one for one in measurements if one not in known]
     last = {subject_of(event): event for event in events}
     lost = [
-        event for event in last.values() if not any(tells_of(event, one) for one in measurements)
+        event for event in last.values() if not any(matches(event, one) for one in measurements)
     ]
     return OnRecord(tuple(known), tuple(doubted), tuple(lost))
 
 
-def told(events: Iterable[AuditEvent], base: str, kind: str) -> tuple[AuditEvent, ...]:
-    """The events that tell of a base's measurements of a kind, oldest first."""
+def recorded(events: Iterable[AuditEvent], base: str, kind: str) -> tuple[AuditEvent, ...]:
+    """The events of a base's measurements of a kind, oldest first."""
     action = ACTIONS[kind]
     return tuple(
         e for e in events if (e.action, e.base) == (action, base) and "report" in e.digests
     )
 
 
-def tells_of(event: AuditEvent, measurement: Measurement) -> bool:
-    """Whether an event of that kind tells of this report, and of its record as it is."""
+def matches(event: AuditEvent, measurement: Measurement) -> bool:
+    """Whether an event of that kind is of this report, and of its record as it is."""
     is_same = event.digests["report"] == measurement.report_digest
     return is_same and not contradictions(event, measurement)
 
