@@ -26,6 +26,43 @@ MATHS = (
     "shiftreg.least_squares",
     "shiftreg.rounding",
 )
+API_ORDER = (
+    "values",
+    "front_end",
+    "loaded_base",
+    "workspace",
+    "changes",
+    "selection",
+    "engine_choice",
+    "trail",
+    "release.papers",
+    "recovery",
+    "bases",
+    "opening",
+    "erasure.methods",
+    "states",
+    "deletion",
+    "composition.half_precision",
+    "composition.compose",
+    "composition.samples",
+    "erasure",
+    "evaluation.classifiers",
+    "release",
+    "composition",
+    "generation",
+    "inspection",
+    "evaluation",
+    "measurement",
+    "attacks",
+    "report",
+    "doctor",
+)
+"""The api from bottom to top: each room knows those before it. A part of one may stand apart."""
+UPWARDS = {
+    # A release is refused or withdrawn by what a verification of the written file says.
+    ("shiftreg.api.release.release", "shiftreg.api.composition.verify"),
+}
+"""The only imports that run back up."""
 STANDARD_LIBRARY = tuple(sys.stdlib_module_names)
 EVERYTHING = ("",)
 
@@ -200,6 +237,38 @@ def absolute_source(node: ast.ImportFrom, module: Module) -> str:
     return ".".join([*above, *([node.module] if node.module else [])])
 
 
+def imported_modules(module: Module, names: frozenset[str]) -> set[str]:
+    """The modules of ours that a module imports, under whatever condition and wherever."""
+    found = set()
+    for target, _ in imports(module):  # a module, or what is taken from one
+        found |= {target if target in names else target.rpartition(".")[0]} & names
+    return found - {module.name}
+
+
+def rank(name: str) -> int:
+    """Place of a module in ``API_ORDER``; that of the longest name that it lies below."""
+    holders = [room for room in API_ORDER if within(name, (f"shiftreg.api.{room}",))]
+    assert holders, f"{name} has no place in API_ORDER"
+    return API_ORDER.index(max(holders, key=len))
+
+
+def circle_of(graph: dict[str, set[str]]) -> list[str]:
+    """A circle of modules that import each other, or none."""
+    done: set[str] = set()
+
+    def search(name: str, path: list[str]) -> list[str]:
+        if name in path:
+            return [*path[path.index(name) :], name]
+        if name not in done:
+            for target in sorted(graph.get(name, ())):
+                if circle := search(target, [*path, name]):
+                    return circle
+            done.add(name)
+        return []
+
+    return next((circle for name in sorted(graph) if (circle := search(name, []))), [])
+
+
 def printing_lines(module: Module) -> list[str]:
     return [
         f"{module.name}:{node.lineno} prints"
@@ -251,6 +320,25 @@ def test_nothing_in_the_library_prints() -> None:
 def test_the_command_line_starts_without_the_api() -> None:
     commands = [module for module in ALL_MODULES if within(module.name, ("shiftreg_cli",))]
     assert [line for module in commands for line in api_imports_at_start(module)] == []
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    names = frozenset(module.name for module in ALL_MODULES)
+    graph = {m.name: imported_modules(m, names) for m in ALL_MODULES}
+    assert circle_of(graph) == []
+
+
+def test_the_api_is_built_from_bottom_to_top() -> None:
+    names = frozenset(module.name for module in ALL_MODULES)
+    held = [m for m in ALL_MODULES if m.name.startswith("shiftreg.api.") and not m.is_package]
+    upwards = {
+        (module.name, target)
+        for module in held
+        for target in imported_modules(module, names)
+        if target.startswith("shiftreg.api.") and rank(target) > rank(module.name)
+    }
+    assert upwards == UPWARDS
+    assert len(UPWARDS) <= 3
 
 
 BROKEN_RULES = {
@@ -354,3 +442,13 @@ def test_the_checker_knows_what_runs_at_the_start(source: str, expected: int) ->
 def test_the_checker_sees_printing() -> None:
     module = Module("shiftreg.x", "def f():\n    print('x')")
     assert printing_lines(module) == ["shiftreg.x:2 prints"]
+
+
+def test_the_checker_sees_a_circle() -> None:
+    assert circle_of({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b", "c", "b"]
+    assert circle_of({"a": {"b", "c"}, "b": {"c"}}) == []
+    typing = "if TYPE_CHECKING:\n    from shiftreg.api.recovery import recover"
+    module = Module("shiftreg.api.trail", typing)
+    assert imported_modules(module, frozenset({"shiftreg.api.recovery"})) == {
+        "shiftreg.api.recovery"
+    }
