@@ -16,7 +16,6 @@ from shiftreg.errors import (
 from shiftreg.registry.failures import is_missing
 from shiftreg.registry.records import BaseRecord
 from shiftreg.registry.runs import (
-    fetch,
     fetch_verified,
     find_or_create_experiment,
     local_folder,
@@ -134,15 +133,15 @@ def _record_file(store: Store, run_id: str) -> Path:
 
     try:
         # With the run, not the experiment: record and digest are exchanged in one step.
-        seal = store.client.get_run(run_id).data.tags.get(RECORD_DIGEST)
+        digest = store.client.get_run(run_id).data.tags.get(RECORD_DIGEST, "")
     except MlflowException as error:
         if not is_missing(error):
             raise
         raise IntegrityError(
             f"Its run {run_id} is missing from MLflow. Restore the registry from a backup."
         ) from error
-    # Older records have no digest here; the doctor compares all of them with the audit trail.
-    return fetch_verified(store, run_id, RECORD, seal) if seal else fetch(store, run_id, RECORD)
+
+    return fetch_verified(store, run_id, RECORD, digest)
 
 
 def _claim(store: Store, record: BaseRecord) -> Experiment:
