@@ -280,6 +280,7 @@ class Verification:
         classifier: Digest of the classifier that looked for erased concepts, or "".
         report_path: The report as JSON, a local file.
         rounding: What half precision does to protected prompts; None of other precisions.
+        images: The images that were looked at, a local file.
     """
 
     plan: CompositionPlan
@@ -291,6 +292,7 @@ class Verification:
     classifier: str = ""
     report_path: Path | None = None
     rounding: RoundingResult | None = None
+    images: Path | None = None
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from shiftreg.errors import IntegrityError, InvalidInputError, MissingExtraError
 from shiftreg.keys import PublicKey, SigningKey, passphrase
 
 if TYPE_CHECKING:
-    from model_signing.manifest import Manifest
+    from model_signing import hashing
 
 SINGLE_FILE = "."  # what the library calls the one file of a model that is no folder
 
@@ -35,38 +35,24 @@ def write_bundle(target: Path, digests: Mapping[str, str], path: Path, key: Sign
     """
     require_library()
     require_curve(key)
-    from model_signing import hashing, manifest, signing
-    from model_signing._hashing.hashing import Digest  # manifest's items take it
-
-    names = dict(digests) if target.is_dir() else {SINGLE_FILE: next(iter(digests.values()))}
-
-    class Known(hashing.Config):
-        """Digests that were computed when the files were written."""
-
-        def hash(
-            self, model_path: object, *, files_to_hash: Iterable[Any] | None = None
-        ) -> Manifest:
-            kind = manifest.SerializationType.from_args(
-                {"method": "files", "hash_type": "sha256", "allow_symlinks": False}
-            )
-            items = [
-                manifest.FileManifestItem(
-                    path=PurePosixPath(name),
-                    digest=Digest("sha256", bytes.fromhex(digest)),
-                )
-                for name, digest in names.items()
-            ]
-            return manifest.Manifest(target.name, items, kind)
+    from model_signing import signing
 
     # The library says str, and hands it to one that takes bytes.
     phrase: Any = passphrase()
     config = signing.Config().use_elliptic_key_signer(private_key=key.path, password=phrase)
-    known: hashing.Config = Known()  # type: ignore[no-untyped-call]  # a constructor of theirs
-    config.set_hashing_config(known).sign(target, path)
+    config.set_hashing_config(_known(target, digests)).sign(target, path)
 
 
-def check_bundle(target: Path, path: Path, key: PublicKey) -> None:
+def check_bundle(
+    target: Path, path: Path, key: PublicKey, digests: Mapping[str, str] | None = None
+) -> None:
     """Checks that a key signed a model, and that all its files are as they were then.
+
+    Args:
+        target: The file or folder.
+        path: The bundle.
+        key: Must have signed it.
+        digests: SHA-256 of the files, where they were read already.
 
     Raises:
         MissingExtraError: model-signing is not installed.
@@ -83,6 +69,8 @@ def check_bundle(target: Path, path: Path, key: PublicKey) -> None:
         public = Path(folder) / "key.pub"
         public.write_bytes(key.to_pem())
         config = verifying.Config().use_elliptic_key_verifier(public_key=public)
+        if digests is not None:
+            config.set_hashing_config(_known(target, digests))
         try:
             # The library prints where a bundle is of an older kind.
             with contextlib.redirect_stdout(io.StringIO()):
@@ -93,6 +81,31 @@ def check_bundle(target: Path, path: Path, key: PublicKey) -> None:
             raise IntegrityError(_in_our_words(error, key)) from error
         except (KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
             raise IntegrityError("it is cut off or damaged: no bundle with a signature") from error
+
+
+def _known(target: Path, digests: Mapping[str, str]) -> hashing.Config:
+    """Digests that were computed when the files were written or read, for the library."""
+    from model_signing import hashing, manifest
+    from model_signing._hashing.hashing import Digest  # manifest's items take it
+
+    names = dict(digests) if target.is_dir() else {SINGLE_FILE: next(iter(digests.values()))}
+
+    class Known(hashing.Config):
+        def hash(
+            self, model_path: object, *, files_to_hash: Iterable[Any] | None = None
+        ) -> manifest.Manifest:
+            kind = manifest.SerializationType.from_args(
+                {"method": "files", "hash_type": "sha256", "allow_symlinks": False}
+            )
+            items = [
+                manifest.FileManifestItem(
+                    path=PurePosixPath(name), digest=Digest("sha256", bytes.fromhex(digest))
+                )
+                for name, digest in names.items()
+            ]
+            return manifest.Manifest(target.name, items, kind)
+
+    return Known()  # type: ignore[no-untyped-call]  # a constructor of theirs
 
 
 def require_curve(key: SigningKey) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -205,13 +204,6 @@ def _factors(
 
 FLOAT32_SLACK = 1e-5
 EPSILONS = 4  # of the dtype, relative to a layer's change: rounding twice, and compensated
-
-
-def adapter_recipe(file: Path) -> dict[str, Any] | None:
-    """What the recipe beside a file says of the adapter that it is; None if it is none."""
-    recipe = json.loads(checkpoints.recipe_path_of(file).read_text(encoding="utf-8"))
-    found: dict[str, Any] | None = recipe.get("adapter")
-    return found
 
 
 def adapter_check(

@@ -1,7 +1,8 @@
-"""What an exported file should hold, by its recipe, and whether it does."""
+"""What a verification looks at: a composition of the registry, or what a file holds."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,7 +15,6 @@ from torch import Tensor
 from shiftreg import checkpoints, pipelines
 from shiftreg.api.composition.adapter_content import (
     adapter_check,
-    adapter_recipe,
     adapter_weights,
 )
 from shiftreg.api.composition.compose import DTYPES, exact_weights, plan_shifts
@@ -25,6 +25,7 @@ from shiftreg.api.composition.half_precision import (
     is_rounded,
     protected_prompts,
 )
+from shiftreg.api.release.signature import ReadFile
 from shiftreg.api.values import CompositionPlan, Observer, RoundingResult, ignore_progress
 from shiftreg.api.workspace import Workspace
 from shiftreg.checkpoints.files import reading
@@ -42,12 +43,16 @@ class Recipe:
         composition: The shifts, from the registry.
         dtype: What the file was cast to; None for the base's.
         rounding: How its layers were rounded to half precision; None if plainly, or not at all.
+        document: All of it, JSON values.
+        digest: SHA-256 of its file.
     """
 
     plan: CompositionPlan
     composition: Composition
     dtype: torch.dtype | None
     rounding: CompensatedRounding | None
+    document: Mapping[str, Any]
+    digest: str
 
 
 def read_recipe(workspace: Workspace, file: Path) -> Recipe:
@@ -65,11 +70,11 @@ def read_recipe(workspace: Workspace, file: Path) -> Recipe:
             f"'{file}' has no recipe '{recipe_path.name}' beside it, so nothing says what it "
             "should hold. Put the recipe back, or export again: shiftreg compose --export"
         )
-    recipe = _read_recipe(recipe_path)
+    recipe, digest = _read_recipe(recipe_path)
     inside = checkpoints.read_recipe_digest(file)
     # A folder without shifts is the base, byte for byte: there is no place for a digest in it.
     is_base = inside is None and not recipe["shifts"]
-    if not is_base and inside != checkpoints.file_digest(recipe_path):
+    if not is_base and inside != digest:
         raise IntegrityError(
             f"The recipe '{recipe_path.name}' is not the one that '{file.name}' was made with. "
             "Put the right one back, or export again: shiftreg compose --export"
@@ -100,7 +105,7 @@ def read_recipe(workspace: Workspace, file: Path) -> Recipe:
         warnings=(),
     )
     rounding = CompensatedRounding.of_recipe(recipe)
-    return Recipe(plan, composition, DTYPES.get(recipe["dtype"]), rounding)
+    return Recipe(plan, composition, DTYPES.get(recipe["dtype"]), rounding, recipe, digest)
 
 
 def expected_weights(
@@ -126,14 +131,15 @@ def deployed_weights(
     return {name: weight.to(precision) for name, weight in weights.items()}
 
 
-def _read_recipe(path: Path) -> dict[str, Any]:
-    """A recipe that says all that is asked of it.
+def _read_recipe(path: Path) -> tuple[dict[str, Any], str]:
+    """A recipe that says all that is asked of it, and the SHA-256 of its file.
 
     Raises:
         IntegrityError: It is no JSON, or something is missing or of another kind.
     """
     with reading(path):
-        recipe: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        content = path.read_bytes()
+        recipe: dict[str, Any] = json.loads(content)
         texts = [recipe["base"]["digest"], recipe["base"]["name"], *recipe["states"].values()]
         for entry in recipe["shifts"]:
             texts += [entry["concept"], entry["digest"]]
@@ -141,13 +147,13 @@ def _read_recipe(path: Path) -> dict[str, Any]:
                 raise TypeError("a version is no number")
         if not all(isinstance(text, str) for text in (*texts, recipe["dtype"])):
             raise TypeError("something is no text")
-        return recipe
+        return recipe, hashlib.sha256(content).hexdigest()
 
 
 def file_check(
     workspace: Workspace, file: Path, recipe: Recipe, weights: Mapping[str, Tensor]
-) -> Check:
-    """Compares every tensor of a file with base plus named shifts.
+) -> tuple[Check, checkpoints.Comparison]:
+    """Compares every tensor of a file with base plus named shifts, and digests it meanwhile.
 
     Args:
         workspace: Where.
@@ -172,7 +178,8 @@ def file_check(
             f"{len(wrong)} tensors are not base plus named shifts, first {wrong[0]}; largest "
             f"difference {comparison.largest_difference:.1e}. Do not use the file; export again."
         )
-    return Check.at_most("file", file.name, float(len(wrong)), 0.0, explanation)
+    check = Check.at_most("file", file.name, float(len(wrong)), 0.0, explanation)
+    return check, comparison
 
 
 def rounding_effect(
@@ -200,7 +207,7 @@ def rounding_check(effect: RoundingResult) -> Check:
 
 
 @dataclass(frozen=True)
-class Held:
+class Contents:
     """What is verified.
 
     Attributes:
@@ -210,6 +217,9 @@ class Held:
         reference: The base's weights that they are compared with, if not its own.
         checks: Of the file.
         rounding: What half precision does to protected prompts; None of other precisions.
+        file: The exported file, if it is one.
+        digest: SHA-256 of the file, of the bytes that were compared; "" of a composition.
+        read: What was read of the file, for whoever checks its signature.
     """
 
     plan: CompositionPlan
@@ -218,6 +228,9 @@ class Held:
     reference: Mapping[str, Tensor] = field(default_factory=dict)
     checks: tuple[Check, ...] = ()
     rounding: RoundingResult | None = None
+    file: Path | None = None
+    digest: str = ""
+    read: ReadFile | None = None
 
     def noise_limit(self, limits: Gates) -> float:
         """The gate for noise predictions in this precision."""
@@ -227,15 +240,17 @@ class Held:
         return limits.half_noise if compensated else limits.plain_noise
 
 
-def held_by_plan(workspace: Workspace, plan: CompositionPlan) -> Held:
+def contents_of_plan(workspace: Workspace, plan: CompositionPlan) -> Contents:
     """What the registry says of a composition."""
     composition = plan_shifts(workspace, plan)
     own = pipelines.parameters(workspace.network)
-    return Held(plan, composition, merged_weights(own, composition, torch.float32))
+    return Contents(plan, composition, merged_weights(own, composition, torch.float32))
 
 
-def held_by_file(workspace: Workspace, file: Path, observe: Observer) -> Held:
+def contents_of_file(workspace: Workspace, file: Path, observe: Observer) -> Contents:
     """What an exported file's recipe says that it holds; and checks whether it does.
+
+    Each byte of a model is read once, and its recipe once.
 
     Raises:
         NotFoundError: The file or its recipe does not exist.
@@ -243,17 +258,36 @@ def held_by_file(workspace: Workspace, file: Path, observe: Observer) -> Held:
     """
     recipe = read_recipe(workspace, file)
     plan, composition = recipe.plan, recipe.composition
-    if adapter := adapter_recipe(file):
+    if adapter := recipe.document.get("adapter"):
         # It is added in the precision of what it meets.
         dtype = recipe.dtype or checkpoints.unet_dtype(workspace.folder)
         check = adapter_check(workspace, file, composition, adapter, dtype)
-        return Held(plan, composition, adapter_weights(workspace, file), checks=(check,))
+        digest = checkpoints.file_digest(file)
+        return Contents(
+            plan,
+            composition,
+            adapter_weights(workspace, file),
+            checks=(check,),
+            file=file,
+            digest=digest,
+            read=ReadFile({file.name: digest}, recipe.document, recipe.digest),
+        )
     expected = expected_weights(workspace, recipe, observe)
-    checks = [file_check(workspace, file, recipe, expected)]
+    check, comparison = file_check(workspace, file, recipe, expected)
+    checks = [check]
     weights = deployed_weights(workspace, recipe, expected)
     # What is deployed is held to the base as it is deployed: in the same precision.
     own = pipelines.parameters(workspace.network)
-    reference = {name: own[name].to(weight.dtype) for name, weight in weights.items()}
     if effect := rounding_effect(workspace, recipe, expected):
         checks.append(rounding_check(effect))
-    return Held(plan, composition, weights, reference, tuple(checks), effect)
+    return Contents(
+        plan,
+        composition,
+        weights,
+        {name: own[name].to(weight.dtype) for name, weight in weights.items()},
+        tuple(checks),
+        effect,
+        file,
+        comparison.digest,
+        ReadFile(comparison.files, recipe.document, recipe.digest),
+    )

@@ -1,17 +1,17 @@
-"""Verifying a composition or an exported file against the base."""
+"""Checks of a composition or an exported file against the base."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from shiftreg import checkpoints, pipelines
 from shiftreg.api.changes import change, unique_name
 from shiftreg.api.composition.compose import plan_composition
-from shiftreg.api.composition.contents import held_by_file, held_by_plan
-from shiftreg.api.composition.image_checks import generated, noise
+from shiftreg.api.composition.contents import Contents, contents_of_file, contents_of_plan
+from shiftreg.api.composition.images import generated, noise
 from shiftreg.api.erasure.measures import disturbance
 from shiftreg.api.evaluation.classifiers import find_classifier
 from shiftreg.api.front_end import to_json
@@ -27,7 +27,7 @@ from shiftreg.api.values import (
 )
 from shiftreg.api.workspace import Workspace
 from shiftreg.compose import Composition
-from shiftreg.errors import InvalidInputError
+from shiftreg.errors import InvalidInputError, ShiftregError
 from shiftreg.settings import PROJECT_FILE
 from shiftreg.verification import (
     Check,
@@ -72,75 +72,122 @@ def verify(
         InvalidInputError: No image asked for, an unknown gate, or a file together with a choice of
             concepts.
     """
-    if file is not None and selection != ACTIVE:
-        raise InvalidInputError(
-            "A file's recipe says what it holds, so --only and --without do not go with a file."
-        )
-    signed: SignatureReport | None = None
-    if file is not None and is_to_be_signed(workspace.settings, file, key):
-        signed = check_signature(workspace.settings, file, key)
-        if not signed.passed:
-            _keep_distrust(workspace, signed)
-            raise UntrustedFileError(signed)
-    verification = examine(
+    return verify_contents(
         workspace,
         file,
         selection=selection,
         images=images,
         gates=gates,
         classifier=classifier,
+        key=key,
         observe=observe,
-    )
-    if signed is not None:
-        verification = replace(verification, checks=(*verification.checks, *signed.checks))
-    export_digest = checkpoints.checkpoint_digest(file) if file is not None else ""
-    return keep_verification(workspace, verification, export_digest)
+    )[0]
 
 
-def examine(
+def verify_contents(
     workspace: Workspace,
-    file: Path | None = None,
+    file: Path | None,
     *,
     selection: Selection = ACTIVE,
     images: int = 4,
     gates: Mapping[str, float] | None = None,
     classifier: Path | None = None,
+    key: Path | None = None,
     observe: Observer = ignore_progress,
-) -> Verification:
-    """The checks of :func:`verify`, but for the signature; nothing is recorded."""
+) -> tuple[Verification, Contents]:
+    """Does what :func:`verify` does, and hands on what it read of the file."""
+    if file is not None and selection != ACTIVE:
+        raise InvalidInputError(
+            "A file's recipe says what it holds, so --only and --without do not go with a file."
+        )
+
+    def read() -> Contents:
+        if file is None:
+            return contents_of_plan(workspace, plan_composition(workspace, selection))
+        return _signed_contents(workspace, file, key, observe)
+
+    verification, contents = examine(
+        workspace, read, images=images, gates=gates, classifier=classifier, observe=observe
+    )
+    return keep_verification(workspace, verification, contents.digest), contents
+
+
+def examine(
+    workspace: Workspace,
+    read: Callable[[], Contents],
+    *,
+    images: int = 4,
+    gates: Mapping[str, float] | None = None,
+    classifier: Path | None = None,
+    observe: Observer = ignore_progress,
+) -> tuple[Verification, Contents]:
+    """Checks what ``read`` gives, once all else is known to be right; nothing is recorded."""
     if images < 1:
         raise InvalidInputError(f"At least 1 image a prompt is needed, and {images} asked for.")
     limits = Gates().updated(workspace.settings.gates, str(PROJECT_FILE))
     limits = limits.updated(gates or {}, "This verification")
     reader = find_classifier(workspace, classifier)
-    if file is None:
-        plan = plan_composition(workspace, selection)
-        held = held_by_plan(workspace, plan)
-    else:
-        observe(Progress("comparing the file", 0, 1))
-        held = held_by_file(workspace, file, observe)
-        plan = held.plan
-        observe(Progress("comparing the file", 1, 1))
-    composition, weights = held.composition, held.weights
-    matrix = _separability_matrix(workspace, composition)
-    with pipelines.applied_weights(workspace.network, held.reference):
-        checks = [
-            *separability_checks(matrix, composition.shifts, limits.separability),
-            *noise(workspace, plan, weights, held.noise_limit(limits)),
-            *generated(workspace, plan, weights, images, limits, reader, observe),
+    contents = read()
+    plan = contents.plan
+    matrix = _separability_matrix(workspace, contents.composition)
+    with pipelines.applied_weights(workspace.network, contents.reference):
+        seen = noise(workspace, plan, contents.weights, contents.noise_limit(limits))
+        of_images, path = generated(workspace, contents, images, limits, reader, observe)
+        checks = (
+            *separability_checks(matrix, contents.composition.shifts, limits.separability),
+            *seen,
+            *of_images,
             *attack_checks(workspace, plan, limits),
-            *held.checks,
-        ]
-    return Verification(
+            *contents.checks,
+        )
+    verification = Verification(
         plan=plan,
-        file=file,
-        checks=tuple(checks),
+        file=contents.file,
+        checks=checks,
         separability=matrix,
         passed=all(check.passed for check in checks),
         gates=limits.limits(),
         classifier=reader.digest if reader else "",
-        rounding=held.rounding,
+        rounding=contents.rounding,
+        images=path,
     )
+    return verification, contents
+
+
+def _signed_contents(
+    workspace: Workspace, file: Path, key: Path | None, observe: Observer
+) -> Contents:
+    """What a file holds, with the checks of its signature where there has to be one.
+
+    The file is digested while it is compared, and held to its signature before anything else is
+    done with it.
+
+    Raises:
+        UntrustedFileError: It is not what was signed, also where it cannot be read.
+    """
+    signed = is_to_be_signed(workspace.settings, file, key)
+    observe(Progress("comparing the file", 0, 1))
+    try:
+        contents = contents_of_file(workspace, file, observe)
+    except ShiftregError:
+        if signed:
+            _check_signature(workspace, file, key)
+        raise
+    checks = _check_signature(workspace, file, key, contents) if signed else ()
+    observe(Progress("comparing the file", 1, 1))
+    return replace(contents, checks=(*contents.checks, *checks))
+
+
+def _check_signature(
+    workspace: Workspace, file: Path, key: Path | None, contents: Contents | None = None
+) -> tuple[Check, ...]:
+    read = contents.read if contents else None
+    report = check_signature(workspace.settings, file, key, read=read)
+    if not report.passed:
+        digest = contents.digest if contents else checkpoints.checkpoint_digest(file)
+        _keep_distrust(workspace, report, digest)
+        raise UntrustedFileError(report)
+    return report.checks
 
 
 def keep_verification(
@@ -161,6 +208,8 @@ def keep_verification(
     digests = {"base": plan.base_digest, "composition": plan.digest}
     if export_digest:
         digests["export"] = export_digest
+    if verification.images is not None:
+        digests["images"] = checkpoints.file_digest(verification.images)
     with change(
         workspace,
         "verify",
@@ -187,10 +236,10 @@ def keep_verification(
     return replace(verification, report_path=path)
 
 
-def _keep_distrust(workspace: Workspace, report: SignatureReport) -> None:
+def _keep_distrust(workspace: Workspace, report: SignatureReport, digest: str) -> None:
     """Records that a file was not what it claims to be."""
     # Not "export", by which a file is found again: nobody says that it is one.
-    digests = {"file": checkpoints.checkpoint_digest(report.file), "key": report.signer}
+    digests = {"file": digest, "key": report.signer}
     workspace.audit.append(
         "verify",
         base=workspace.settings.base,

@@ -15,7 +15,16 @@ from shiftreg.checkpoints.atomic import is_left
 from shiftreg.registry import BaseRecord, Registry
 from shiftreg.registry.examination import Examined, OpenRun
 
-WRITTEN = ("attacks", "bases", "classifiers", "evaluations", "reports", "samples", "unfinished")
+WRITTEN = (
+    "attacks",
+    "bases",
+    "classifiers",
+    "evaluations",
+    "reports",
+    "samples",
+    "unfinished",
+    "verified",
+)
 """Folders of a home that commands write to, with whatever lies below them."""
 
 REPAIR = "Take it away: shiftreg doctor --repair"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from shiftreg import release
+from shiftreg.api.composition.contents import contents_of_file
 from shiftreg.api.composition.verify import examine, keep_verification
 from shiftreg.api.release.documents import bill_parts, predicate
 from shiftreg.api.release.policy import attack_checks, read_policy, requirements
@@ -112,7 +113,12 @@ class Release:
         """
         if not self._verifies:
             return False
-        found = examine(self._workspace, staged, images=self._images, observe=self._observe)
+        found, _ = examine(
+            self._workspace,
+            lambda: contents_of_file(self._workspace, staged, self._observe),
+            images=self._images,
+            observe=self._observe,
+        )
         self.verification = replace(found, file=self._target)
         before = self.overridden
         failed = [check for check in found.checks if not check.passed]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,16 +29,31 @@ from shiftreg.settings import PROJECT_FILE, Settings
 from shiftreg.verification import Policy
 
 
-def check_signature(settings: Settings, file: Path, key: Path | None = None) -> SignatureReport:
+@dataclass(frozen=True)
+class ReadFile:
+    """What a signature speaks of, read once.
+
+    Attributes:
+        files: SHA-256 of the file or of a folder's files; see ``release.file_digests``.
+        recipe: The recipe beside it.
+        recipe_digest: SHA-256 of that.
+    """
+
+    files: Mapping[str, str]
+    recipe: Mapping[str, Any]
+    recipe_digest: str
+
+
+def check_signature(
+    settings: Settings, file: Path, key: Path | None = None, *, read: ReadFile | None = None
+) -> SignatureReport:
     """Checks signature, attestation and bill of materials of a file, by a key.
 
     Args:
         settings: Name the key, if ``key`` does not: the public one, or the signer's own.
         file: The file or folder.
         key: Public key in PEM form.
-
-    Returns:
-        The report.
+        read: What was read of the file already; it is read here by default.
 
     Raises:
         NotFoundError: No such file or key.
@@ -58,12 +75,14 @@ def check_signature(settings: Settings, file: Path, key: Path | None = None) -> 
         return SignatureReport(file, "", (check,), False, {})
     statement: dict[str, Any] = {}
 
+    digests = read.files if read else file_digests(file)
+
     def bundle(path: Path) -> None:
-        check_bundle(file, path, known)
+        check_bundle(file, path, known, digests)
 
     def attestation(path: Path) -> None:
         found = read_attestation(path, known)
-        _compare(found, file)
+        _compare(found, file, digests, read)
         statement.update(found.predicate)
 
     checks = [
@@ -72,7 +91,7 @@ def check_signature(settings: Settings, file: Path, key: Path | None = None) -> 
     ]
     for name, path in (("bill", bill_path_of(file)), ("card", card_path_of(file))):
         if (named := statement.get(name)) is not None:
-            checks.append(_finding(name, path, partial(_same, named=named), known))
+            checks.append(_finding(name, path, partial(_same_file, named=named), known))
     passed = all(check.passed for check in checks)
     return SignatureReport(file, known.fingerprint, tuple(checks), passed, statement)
 
@@ -111,13 +130,15 @@ def _check(name: str, subject: str, problem: str, otherwise: str = "") -> Check:
     return Check.at_most(name, subject, float(bool(problem)), 0.0, problem or otherwise)
 
 
-def _compare(found: Attestation, file: Path) -> None:
+def _compare(
+    found: Attestation, file: Path, digests: Mapping[str, str], read: ReadFile | None
+) -> None:
     """Whether an attestation is about this file and the recipe beside it.
 
     Raises:
         IntegrityError: It is not; ends a sentence that begins with the attestation's name.
     """
-    actual = file_digests(file)
+    actual = dict(digests)
     if not file.is_dir() and len(found.subjects) == 1:
         # One file is known by its content: it may be renamed.
         actual = dict(zip(found.subjects, actual.values(), strict=True))
@@ -130,23 +151,24 @@ def _compare(found: Attestation, file: Path) -> None:
             how = "is missing"
         raise IntegrityError(f"'{first}' {how} ({len(changed)} of {len(names)} files differ)")
     recipe_path = recipe_path_of(file)
-    recipe = _recipe(recipe_path)
-    _same(recipe_path, found.predicate.get("recipe"))
+    recipe, digest = (read.recipe, read.recipe_digest) if read else _read_recipe(recipe_path)
+    _same(recipe_path, digest, found.predicate.get("recipe"))
     said = (found.predicate.get("composition"), _base_digest(found.predicate))
     if said != (recipe.get("composition"), _base_digest(recipe)):
         raise IntegrityError("it speaks of another composition than the recipe")
 
 
-def _recipe(path: Path) -> Mapping[str, Any]:
+def _read_recipe(path: Path) -> tuple[Mapping[str, Any], str]:
     try:
-        recipe = json.loads(path.read_text(encoding="utf-8"))
+        content = path.read_bytes()
+        recipe = json.loads(content)
     except FileNotFoundError as error:
         raise IntegrityError(f"the recipe '{path.name}' that it names is missing") from error
     except (OSError, ValueError, RecursionError) as error:
         raise IntegrityError(f"the recipe '{path.name}' that it names cannot be read") from error
     if not isinstance(recipe, dict):
         raise IntegrityError(f"the recipe '{path.name}' that it names is none")
-    return recipe
+    return recipe, hashlib.sha256(content).hexdigest()
 
 
 def _base_digest(document: Mapping[str, Any]) -> object:
@@ -154,8 +176,12 @@ def _base_digest(document: Mapping[str, Any]) -> object:
     return base.get("digest") if isinstance(base, dict) else None
 
 
-def _same(path: Path, named: object) -> None:
+def _same(path: Path, digest: str, named: object) -> None:
     """Whether a file has the digest that an attestation names."""
-    digest = named.get("sha256") if isinstance(named, dict) else None
-    if [digest] != list(file_digests(path).values()):
+    if not isinstance(named, dict) or named.get("sha256") != digest:
         raise IntegrityError(f"'{path.name}' is not the file that was attested")
+
+
+def _same_file(path: Path, named: object) -> None:
+    (digest,) = file_digests(path).values()
+    _same(path, digest, named)

@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-import torch
-from torch import Tensor
-
-from shiftreg import __version__, checkpoints, pipelines
+from shiftreg import __version__, checkpoints
 from shiftreg.api.changes import change
-from shiftreg.api.composition.compose import plan_shifts
-from shiftreg.api.composition.contents import deployed_weights, expected_weights, read_recipe
-from shiftreg.api.composition.verify import verify
+from shiftreg.api.composition.contents import Contents
+from shiftreg.api.composition.verify import verify_contents
 from shiftreg.api.front_end import to_json
 from shiftreg.api.report.images import Generated, generate_groups
 from shiftreg.api.report.records import (
@@ -29,7 +24,6 @@ from shiftreg.api.report.records import (
 from shiftreg.api.selection import ACTIVE, Selection
 from shiftreg.api.values import CompositionPlan, Observer, Verification, ignore_progress
 from shiftreg.api.workspace import Workspace
-from shiftreg.compose import merged_weights
 from shiftreg.concepts import slug
 from shiftreg.errors import InvalidInputError
 from shiftreg.reports import ConceptLine, ReportPage, image_grid, render_page, save_image
@@ -102,7 +96,7 @@ def write_report(
     # Opened first: a page that cannot be written is refused before the work, not after it. One that
     # cannot be registered goes again, and what it replaced is put back.
     with checkpoints.placed_together(path, overwrite=overwrite) as placement:
-        verification = verify(
+        verification, contents = verify_contents(
             workspace,
             file,
             selection=selection,
@@ -111,10 +105,8 @@ def write_report(
             observe=observe,
         )
         plan = verification.plan
-        generated = generate_groups(
-            workspace, plan, _weights(workspace, plan, file), images, observe
-        )
-        page = _page(workspace, verification, generated)
+        generated = generate_groups(workspace, plan, contents.weights, images, observe)
+        page = _page(workspace, verification, contents, generated)
         with checkpoints.storage_errors(path):
             placement.path.write_text(render_page(page), encoding="utf-8")
         placement.place()
@@ -174,18 +166,9 @@ def _register(
     return measurement.run_id
 
 
-def _weights(
-    workspace: Workspace, plan: CompositionPlan, file: Path | None
-) -> Mapping[str, Tensor]:
-    """What generates "after": of a file, in its precision."""
-    if file is not None:
-        recipe = read_recipe(workspace, file)
-        return deployed_weights(workspace, recipe, expected_weights(workspace, recipe))
-    own = pipelines.parameters(workspace.network)
-    return merged_weights(own, plan_shifts(workspace, plan), torch.float32)
-
-
-def _page(workspace: Workspace, verification: Verification, generated: Generated) -> ReportPage:
+def _page(
+    workspace: Workspace, verification: Verification, contents: Contents, generated: Generated
+) -> ReportPage:
     plan, file = verification.plan, verification.file
     evaluation, evaluation_notes = stored_evaluation(workspace, plan)
     attacks, attack_notes = stored_attacks(workspace, plan)
@@ -197,7 +180,7 @@ def _page(workspace: Workspace, verification: Verification, generated: Generated
         base_digest=plan.base_digest,
         digest=plan.digest,
         file=file.name if file else "",
-        file_digest=checkpoints.checkpoint_digest(file) if file else "",
+        file_digest=contents.digest,
         concepts=_concept_lines(workspace, plan),
         warnings=plan.warnings,
         sampling=_sampling(workspace, file),

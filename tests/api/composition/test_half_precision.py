@@ -15,7 +15,7 @@ from torch import Tensor
 
 from shiftreg import api, checkpoints, miniature, pipelines
 from shiftreg.api.composition.compose import exact_weights, plan_shifts
-from shiftreg.api.composition.contents import Held, held_by_file, read_recipe
+from shiftreg.api.composition.contents import Contents, contents_of_file, read_recipe
 from shiftreg.api.composition.half_precision import CompensatedRounding
 from shiftreg.api.inspection.inspect import inspect_file
 from shiftreg.api.values import Progress, ignore_progress
@@ -45,8 +45,8 @@ def copied(exported: Path, tmp_path: Path) -> Path:
     return path
 
 
-def held(workspace: api.Workspace, path: Path) -> Held:
-    return held_by_file(workspace, path, ignore_progress)
+def held(workspace: api.Workspace, path: Path) -> Contents:
+    return contents_of_file(workspace, path, ignore_progress)
 
 
 def resealed(path: Path, tensors: Mapping[str, Tensor], recipe: Mapping[str, Any]) -> Path:

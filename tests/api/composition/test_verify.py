@@ -7,12 +7,15 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from shiftreg import api
 from shiftreg.api.composition.verify import keep_verification
 from shiftreg.api.release.policy import attack_checks
+from shiftreg.api.values import Progress, Verification
+from shiftreg.checkpoints import file_digest
 from shiftreg.checks import Check
 from shiftreg.errors import IntegrityError, InvalidInputError, NotFoundError
 from shiftreg.verification import Gates
@@ -56,6 +59,33 @@ def test_verifications_of_one_moment_keep_a_report_each(erased: api.Workspace) -
     paths = [one.report_path for one in kept if one.report_path]
     assert [json.loads(path.read_text())["classifier"] for path in paths] == list("abcd")
     assert result.report_path not in paths
+
+
+def test_images_of_the_same_weights_are_generated_once_and_believed_as_far_as_the_trail_knows(
+    erased: api.Workspace,
+) -> None:
+    def stages() -> set[str]:
+        seen: list[Progress] = []
+        results.append(api.verify(erased, images=1, observe=seen.append))
+        return {progress.stage for progress in seen}
+
+    results: list[Verification] = []
+    assert "generating" in stages()
+    assert "generating" not in stages()
+    assert results[0].checks == results[1].checks
+    path = results[0].images
+    assert path is not None
+    assert path == results[1].images
+    assert erased.audit.events()[-1].digests["images"] == file_digest(path)
+    with np.load(path) as arrays:
+        changed = {name: 255 - array for name, array in arrays.items()}
+    np.savez(path, **changed)
+    assert "generating" in stages()
+    path.write_bytes(b"")
+    assert "generating" in stages()
+    assert results[0].checks == results[2].checks == results[3].checks
+    erased.audit.store.path.unlink()
+    assert "generating" in stages()
 
 
 def test_a_shift_that_touches_a_later_concept_fails_separability(erased: api.Workspace) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 
-from shiftreg import api
+from shiftreg import api, checkpoints, miniature
 from shiftreg.api.release.values import SignatureReport
 from shiftreg.checkpoints import file_digest
 from shiftreg.errors import IntegrityError, InvalidInputError, NotFoundError, StorageError
@@ -254,6 +256,47 @@ def test_verify_holds_a_file_to_its_signature_before_it_looks_inside(
     theirs = load_public_key(keys / "theirs.pub").fingerprint
     assert event.digests == {"file": torch_free_digest(copied), "key": theirs}
     assert event in api.list_events(shop, export=str(copied))
+
+
+def bytes_read() -> int:
+    """How many bytes this process has read from files, those that it mapped left out."""
+    found = re.search(r"rchar: (\d+)", Path("/proc/self/io").read_text())
+    assert found is not None
+    return int(found[1])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux counts the bytes")
+def test_verify_reads_no_byte_of_a_signed_file_twice(
+    shop: api.Workspace, copied: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compared: list[int] = []
+    compare = checkpoints.compare_checkpoint
+
+    def counted(*arguments: Any, **options: Any) -> Any:
+        before = bytes_read()
+        comparison = compare(*arguments, **options)
+        compared.append(bytes_read() - before)
+        return comparison
+
+    monkeypatch.setattr(checkpoints, "compare_checkpoint", counted)
+    api.verify(shop, copied, images=1)  # what is read once a process is read
+    before = bytes_read()
+    assert api.verify(shop, copied, images=1).checks[-1].passed
+    size = copied.stat().st_size
+    assert compared[-1] < 1.5 * size + weights_size(miniature.BASE_FOLDER)
+    assert bytes_read() - before - compared[-1] < size / 2
+
+
+def weights_size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*.safetensors"))
+
+
+def test_a_file_that_cannot_be_read_is_held_to_its_signature_all_the_same(
+    shop: api.Workspace, copied: Path
+) -> None:
+    copied.write_bytes(copied.read_bytes()[:1000])
+    with pytest.raises(api.UntrustedFileError, match="not those that were signed"):
+        api.verify(shop, copied, images=1)
 
 
 def test_a_signature_that_must_be_there_is_missed(
