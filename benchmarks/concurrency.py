@@ -105,7 +105,9 @@ class Writer:
         """Exports what is active, but for one concept."""
         plan = api.plan_composition(self.workspace, api.Selection(without=[concept]))
         target = self.folder / f"{reason}.safetensors"
-        export = api.export_composition(self.workspace, plan, target, reason=reason)
+        export = api.export_composition(
+            self.workspace, plan, target, request=api.ReleaseRequest(reason=reason)
+        )
         target.unlink()
         return {"version": export.version, "digest": export.digest}
 

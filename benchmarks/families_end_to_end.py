@@ -91,7 +91,7 @@ def verify(room: Path) -> Values:
 def adapter(room: Path) -> Values:
     workspace, file = opened(room), room / "adapter.safetensors"
     plan = api.plan_adapter(workspace, file, api.Selection(only=[CONCEPT]))
-    result = api.export_adapter(workspace, plan, reason="benchmark")
+    result = api.export_adapter(workspace, plan, request=api.ReleaseRequest(reason="benchmark"))
     read = checkpoints.read_foreign(file, workspace.folder)
     shift = workspace.shift_of(CONCEPT, 1)
     same = all(

@@ -92,9 +92,8 @@ def adapter(
             workspace,
             plan,
             overwrite=force,
-            reason=common.reason,
+            request=common.release(),
             observe=observe,
-            **common.release(),
         )
     common.show(result, render_adapter(result), *render_sidecars(result))
 

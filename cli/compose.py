@@ -90,9 +90,8 @@ def compose(
             dtype=dtype,
             rounding=rounding,
             overwrite=force,
-            reason=common.reason,
+            request=common.release(),
             observe=observe,
-            **common.release(),
         )
     common.show(result, render_export(result), *render_sidecars(result))
 

@@ -17,7 +17,7 @@ from .render import checks, count, explained, pairs, plain, verdict, warnings
 
 if TYPE_CHECKING:
     from shiftreg.api.composition.adapter import AdapterResult
-    from shiftreg.api.release.values import PolicyStanding, Refusal
+    from shiftreg.api.release.values import PolicyStanding, Refusal, ReleaseRequest
     from shiftreg.api.values import ExportResult
 
 commands = typer.Typer()
@@ -77,14 +77,17 @@ class Releasing(Writing):
         """Whether any of these options is given."""
         return any((self.check, self.sign, self.signing_key, self.bill, self.override))
 
-    def release(self) -> dict[str, bool]:
+    def release(self) -> "ReleaseRequest":
         """What was asked for, as the use cases take it."""
-        return {
-            "verify": self.check,
-            "sign": self.sign,
-            "bill": self.bill,
-            "override": self.override,
-        }
+        from shiftreg import api
+
+        return api.ReleaseRequest(
+            verify=self.check,
+            sign=self.sign,
+            bill=self.bill,
+            override=self.override,
+            reason=self.reason,
+        )
 
     @contextmanager
     def refusals_shown(self, file: Path) -> Iterator[None]:

@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from shiftreg.api.release.policy import policy_standing as policy_standing
     from shiftreg.api.release.signature import check_signature as check_signature
     from shiftreg.api.release.values import ReleaseRefusedError as ReleaseRefusedError
+    from shiftreg.api.release.values import ReleaseRequest as ReleaseRequest
     from shiftreg.api.release.values import UntrustedFileError as UntrustedFileError
     from shiftreg.api.report.report import write_report as write_report
     from shiftreg.api.selection import Selection as Selection

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from shiftreg.api.changes import WRITE_AHEAD
-from shiftreg.api.release.papers import paper_digests
 from shiftreg.api.trail.measurements import recorded
 from shiftreg.api.workspace import Workspace
 from shiftreg.audit import AuditEvent, Cause, WriteAheadRecord
@@ -22,6 +21,7 @@ from shiftreg.checkpoints.atomic import forget_replaced, take_back
 from shiftreg.checkpoints.export import checkpoint_digest
 from shiftreg.errors import NotFoundError
 from shiftreg.registry import ShiftVersion
+from shiftreg.release import sidecar_digests
 
 
 @dataclass(frozen=True)
@@ -176,7 +176,7 @@ def _exported(workspace: Workspace, unsettled: Unsettled) -> bool:
             "export": new[-1].export_digest,
             "recipe": new[-1].recipe_digest,
             "record": new[-1].record_digest,
-            **paper_digests(paths[0]),
+            **sidecar_digests(paths[0]),
         }
         forget_replaced(paths[0])
         return True

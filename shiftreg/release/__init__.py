@@ -15,6 +15,8 @@ from shiftreg.release.files import (
     attestation_path_of,
     bill_path_of,
     file_digests,
+    sidecar_digests,
+    sidecar_files,
     signature_path_of,
 )
 
@@ -28,6 +30,8 @@ __all__ = [
     "file_digests",
     "read_attestation",
     "require_curve",
+    "sidecar_digests",
+    "sidecar_files",
     "signature_path_of",
     "write_attestation",
     "write_bill",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+from shiftreg.checkpoints import card_path_of
 from shiftreg.errors import NotFoundError, StorageError
 
 
@@ -21,6 +22,25 @@ def attestation_path_of(target: Path) -> Path:
 def bill_path_of(target: Path) -> Path:
     """Where the CycloneDX bill of materials of a file or folder lies: beside it."""
     return target.with_name(f"{target.name}.cdx.json")
+
+
+def sidecar_files(target: Path) -> dict[str, Path]:
+    """What may lie beside a release and tells of it, by the word that the audit trail has for each.
+
+    The recipe is not among them: the registry itself knows its digest.
+    """
+    return {
+        "card": card_path_of(target),
+        "signature": signature_path_of(target),
+        "attestation": attestation_path_of(target),
+        "bill": bill_path_of(target),
+    }
+
+
+def sidecar_digests(target: Path) -> dict[str, str]:
+    """SHA-256 of those that are there."""
+    files = {word: path for word, path in sidecar_files(target).items() if path.is_file()}
+    return {word: _digest(path) for word, path in files.items()}
 
 
 def file_digests(target: Path) -> dict[str, str]:

@@ -13,8 +13,8 @@ from shiftreg.api.composition.compose import DTYPES, plan_composition, plan_shif
 from shiftreg.api.composition.describe import base_facts, describe_adapter
 from shiftreg.api.composition.export import make_recipe
 from shiftreg.api.erasure.methods import is_recoverable
-from shiftreg.api.release.publishing import publication
 from shiftreg.api.release.release import Release
+from shiftreg.api.release.values import PLAIN, ReleaseRequest
 from shiftreg.api.selection import ACTIVE, Selection
 from shiftreg.api.values import CompositionPlan, Observer, Progress, ReleaseFiles, ignore_progress
 from shiftreg.api.workspace import Workspace
@@ -66,12 +66,7 @@ def export_adapter(
     plan: AdapterPlan,
     *,
     overwrite: bool = False,
-    reason: str = "",
-    verify: bool = False,
-    images: int = 4,
-    sign: bool = False,
-    bill: bool = False,
-    override: bool = False,
+    request: ReleaseRequest = PLAIN,
     observe: Observer = ignore_progress,
 ) -> AdapterResult:
     """Writes an adapter with its recipe and card beside it, and registers them.
@@ -83,13 +78,7 @@ def export_adapter(
         workspace: Where.
         plan: From :func:`~shiftreg.api.plan_adapter`.
         overwrite: Replace an existing file.
-        reason: For the audit trail.
-        verify: Refuse what does not pass the gates at strength 1; done anyway where the project
-            states gates, or its policy asks for it.
-        images: Images a prompt that the verification generates.
-        sign: Sign it with the key of the settings, with an attestation of its verification.
-        bill: Write a bill of materials.
-        override: Release what breaks the policy or a gate; needs a reason, and is recorded.
+        request: Verification (at strength 1), signature, bill of materials, override, reason.
         observe: Told of the progress.
 
     Raises:
@@ -102,19 +91,7 @@ def export_adapter(
     """
     target, composed = plan.target, plan.plan
     checkpoints.check_adapter_target(workspace.folder, target, overwrite)
-    release = Release(
-        workspace,
-        composed,
-        target,
-        verify=verify,
-        images=images,
-        sign=sign,
-        bill=bill,
-        override=override,
-        reason=reason,
-        observe=observe,
-        is_adapter=True,
-    )
+    release = Release(workspace, composed, target, request, observe, is_adapter=True)
     content = adapter_content(
         workspace,
         plan_shifts(workspace, composed),
@@ -134,18 +111,13 @@ def export_adapter(
         said.write_card(path, made.digest)
         return made
 
-    with publication(
-        workspace,
-        composed,
-        target,
-        release,
+    published = release.publish(
+        write,
         form=f"adapter, {plan.form}",
         overwrite=overwrite,
-        reason=reason,
         details={"strength": plan.strength},
-    ) as published:
-        made = published.write(write)
-        published.appear(made)
+    )
+    made = published.export
     observe(Progress("writing", 1, 1))
     return AdapterResult(
         plan=plan,
@@ -160,8 +132,8 @@ def export_adapter(
         max_drift=content.drift,
         plain_drift=content.plain_drift,
         release=published.files,
-        overridden=release.overridden,
-        passed=release.verification.passed if release.verification else None,
+        overridden=published.overridden,
+        passed=published.passed,
     )
 
 

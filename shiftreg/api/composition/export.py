@@ -23,8 +23,8 @@ from shiftreg.api.composition.half_precision import (
     protected_prompts,
 )
 from shiftreg.api.erasure.methods import require_recoverable
-from shiftreg.api.release.publishing import publication
 from shiftreg.api.release.release import Release
+from shiftreg.api.release.values import PLAIN, ReleaseRequest
 from shiftreg.api.values import (
     CompositionPlan,
     ExportResult,
@@ -44,12 +44,7 @@ def export_composition(
     dtype: str | None = None,
     rounding: str = "compensated",
     overwrite: bool = False,
-    reason: str = "",
-    verify: bool = False,
-    images: int = 4,
-    sign: bool = False,
-    bill: bool = False,
-    override: bool = False,
+    request: ReleaseRequest = PLAIN,
     observe: Observer = ignore_progress,
 ) -> ExportResult:
     """Writes a composition as one model, with its recipe and model card, and registers them.
@@ -65,14 +60,7 @@ def export_composition(
         rounding: To half precision: with "compensated", so that protected prompts hardly notice it,
             or "plain", which takes no time and needs no text encoder.
         overwrite: Replace an existing file.
-        reason: For the audit trail.
-        verify: Refuse what does not pass the gates; done anyway where the project states gates, or
-            its policy asks for it.
-        images: Images a prompt that the verification generates.
-        sign: Sign it with the key of the settings: an OpenSSF model signature, and an attestation
-            of its verification. It is verified then, and has a bill of materials.
-        bill: Write a bill of materials.
-        override: Release what breaks the policy or a gate; needs a reason, and is recorded.
+        request: Verification, signature, bill of materials, override and reason.
         observe: Told of the progress.
 
     Raises:
@@ -92,18 +80,7 @@ def export_composition(
             require_recoverable(active)
     form = checkpoints.export_format(target)
     checkpoints.check_export_target(workspace.folder, target, overwrite)
-    release = Release(
-        workspace,
-        plan,
-        target,
-        verify=verify,
-        images=images,
-        sign=sign,
-        bill=bill,
-        override=override,
-        reason=reason,
-        observe=observe,
-    )
+    release = Release(workspace, plan, target, request, observe)
     observe(Progress("composing", 0, 2))
     composition = plan_shifts(workspace, plan)
     target_dtype = DTYPES[dtype] if dtype else None
@@ -131,12 +108,11 @@ def export_composition(
             said.write_card(path, made.digest)
         return made
 
-    with publication(
-        workspace, plan, target, release, form=form, overwrite=overwrite, reason=reason
-    ) as published:
-        export = published.write(write)
-        effect = rounded.effect() if rounded is not None else None
-        published.appear(export, {"rounding": asdict(effect)} if effect else None)
+    def measured() -> dict[str, Any]:
+        return {"rounding": asdict(rounded.effect())} if rounded is not None else {}
+
+    published = release.publish(write, form=form, overwrite=overwrite, measured=measured)
+    export = published.export
     observe(Progress("writing", 2, 2))
     return ExportResult(
         plan=plan,
@@ -149,9 +125,9 @@ def export_composition(
         version=published.version,
         card_path=target / "README.md" if form == "folder" else checkpoints.card_path_of(target),
         release=published.files,
-        overridden=release.overridden,
-        passed=release.verification.passed if release.verification else None,
-        rounding=effect,
+        overridden=published.overridden,
+        passed=published.passed,
+        rounding=rounded.effect() if rounded is not None else None,
     )
 
 

@@ -6,13 +6,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from shiftreg.api.doctor.findings import Finding, damage, unreadable
-from shiftreg.api.release.papers import papers_of
 from shiftreg.api.workspace import deleted_versions
 from shiftreg.audit import AuditEvent
 from shiftreg.checkpoints import checkpoint_digest, file_digest, recipe_path_of
 from shiftreg.errors import ShiftregError
 from shiftreg.registry import CompositionVersion, Registry, ShiftVersion
 from shiftreg.registry.examination import Examined
+from shiftreg.release import sidecar_files
 
 
 def export_findings(
@@ -164,7 +164,7 @@ def _file(composition: CompositionVersion) -> Iterator[Finding]:
 
 def _papers(target: Path, event: AuditEvent) -> Iterator[Finding]:
     """Are card, signature, attestation and bill those that appeared with the file?"""
-    for word, path in papers_of(target).items():
+    for word, path in sidecar_files(target).items():
         digest = event.digests.get(word)
         if digest is None:
             continue

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from shiftreg import release
+from shiftreg.api.changes import change, placing
 from shiftreg.api.composition.contents import contents_of_file
 from shiftreg.api.composition.verify import examine, keep_verification
 from shiftreg.api.release.documents import bill_parts, predicate
 from shiftreg.api.release.policy import attack_checks, read_policy, requirements
-from shiftreg.api.release.values import Refusal, ReleaseRefusedError
+from shiftreg.api.release.values import Published, Refusal, ReleaseRefusedError, ReleaseRequest
 from shiftreg.api.values import CompositionPlan, Observer, ReleaseFiles, Verification
 from shiftreg.api.workspace import Workspace
-from shiftreg.checkpoints import Export, card_path_of, recipe_path_of
+from shiftreg.checkpoints import Export, placed_together, recipe_path_of, storage_errors
 from shiftreg.checks import Check
 from shiftreg.errors import InvalidInputError
 from shiftreg.keys import SigningKey, load_signing_key
@@ -25,37 +26,22 @@ from shiftreg.release.bundle import require_library as require_bundles
 from shiftreg.settings import PROJECT_FILE, Settings
 
 
-def family_of(target: Path) -> tuple[Path, ...]:
+def written_files(target: Path) -> tuple[Path, ...]:
     """All that may lie beside a release and belongs to it."""
-    return (
-        recipe_path_of(target),
-        card_path_of(target),
-        release.signature_path_of(target),
-        release.attestation_path_of(target),
-        release.bill_path_of(target),
-    )
+    return (recipe_path_of(target), *release.sidecar_files(target).values())
 
 
 class Release:
-    """A release on its way: refused, or examined, described, signed and recorded.
-
-    Attributes:
-        overridden: What the release breaks, by the will of who overrides it.
-    """
+    """A release on its way: refused, or examined, described, signed and recorded."""
 
     def __init__(
         self,
         workspace: Workspace,
         plan: CompositionPlan,
         target: Path,
-        *,
-        verify: bool,
-        images: int,
-        sign: bool,
-        bill: bool,
-        override: bool,
-        reason: str,
+        request: ReleaseRequest,
         observe: Observer,
+        *,
         is_adapter: bool = False,
     ) -> None:
         """Checks all that can be known before anything is written.
@@ -68,29 +54,28 @@ class Release:
             InvalidInputError: No key to sign with, or no reason to override.
             MissingExtraError: A library that is asked for is not installed.
         """
-        if override and not reason.strip():
+        if request.override and not request.reason.strip():
             raise InvalidInputError(
                 "Overriding the policy needs a reason, for the audit trail. Give --reason TEXT."
             )
-        self._workspace, self._plan, self._target = workspace, plan, target
+        self._workspace, self._plan, self._target, self._request = workspace, plan, target, request
         self._policy, self._gates = read_policy(workspace.settings)
         # What is signed says how its verification went; limits that nobody measures bind nobody.
         limited = bool(workspace.settings.gates)
-        self._verifies = verify or sign or self._policy.verify or limited
-        self._images, self._observe = images, observe
-        self._override, self._reason = override, reason
-        self._bills = bill or sign
-        self._key = _signing_key(workspace.settings) if sign else None
+        self._verifies = request.verify or request.sign or self._policy.verify or limited
+        self._observe = observe
+        self._override = request.override
+        self._bills = request.bill or request.sign
+        self._key = _signing_key(workspace.settings) if request.sign else None
         if self._bills:
             require_bills()
-        self.verification: Verification | None = None
-        self.overridden: tuple[Check, ...] = ()
-        self._digest = ""
+        self._verification: Verification | None = None
+        self._overridden: tuple[Check, ...] = ()
         checks = requirements(
             workspace,
             plan,
             self._policy,
-            signed=sign,
+            signed=request.sign,
             billed=self._bills,
             is_adapter=is_adapter,
         )
@@ -99,7 +84,95 @@ class Release:
             checks += attack_checks(workspace, plan, self._gates)
         self._refuse([check for check in checks if not check.passed])
 
-    def examine(self, staged: Path) -> bool:
+    def publish(
+        self,
+        write: Callable[[Path], Export],
+        *,
+        form: str,
+        overwrite: bool = False,
+        details: Mapping[str, Any] | None = None,
+        measured: Callable[[], Mapping[str, Any]] = dict,
+    ) -> Published:
+        """Makes a file out of sight, and lets it appear with its record and its event, or not.
+
+        It is examined and signed before it appears, as far as that is asked for.
+
+        Args:
+            write: Writes to the path that it is given, and a recipe beside it that holds
+                :meth:`recipe_entry`.
+            form: Of the file, in the words of the registry.
+            overwrite: Replaces what is there.
+            details: More for the audit trail.
+            measured: Still more, known when the file is written.
+
+        Raises:
+            ReleaseRefusedError: A gate does not hold.
+            AlreadyExistsError: The target, or what belongs to it, exists.
+            StorageError: The disk or the registry refused.
+        """
+        plan, target, registry = self._plan, self._target, self._workspace.registry
+        beside = written_files(target)
+        with (
+            change(
+                self._workspace,
+                "export",
+                base=plan.base,
+                concepts=tuple(name for name, state in plan.states.items() if state == "erased"),
+                reason=self._request.reason,
+                digests={"base": plan.base_digest, "composition": plan.digest},
+                details={"path": str(target), "form": form, "states": dict(plan.states)}
+                | dict(details or {}),
+                recovery=placing(target, beside),
+            ) as recorded,
+            placed_together(target, beside, overwrite) as placement,
+        ):
+            with storage_errors(target):
+                made = write(placement.path)
+            if self._examine(placement.path):
+                with storage_errors(target):
+                    made = write(placement.path)  # its recipe has to name what was overridden
+            files = self._complete(placement.path, made)
+            placement.place()
+            # Without record and event no file stays: what fails from here on takes it away again.
+            shifts = [registry.shifts.version(plan.base, name, n) for name, n, _ in plan.shifts]
+            version = registry.compositions.register(
+                plan.base,
+                shifts,
+                digest=plan.digest,
+                form=form,
+                restored=[name for name, state in plan.states.items() if state == "generates"],
+                export_path=str(target.absolute()),
+                export_digest=made.digest,
+                recipe_digest=made.recipe_digest,
+                files=[path for path in beside if path.is_file()],
+                reason=self._request.reason,
+            )
+            recorded.digests |= {
+                "export": made.digest,
+                "recipe": made.recipe_digest,
+                "record": version.record_digest,
+                **release.sidecar_digests(target),
+            }
+            signer = {"signer": files.signer} if files.signer else {}
+            recorded.details |= {**self.recipe_entry(), **signer, **measured()}
+            recorded.record()
+        if self._verification is not None:
+            keep_verification(self._workspace, self._verification, made.digest)
+        return Published(
+            export=replace(made, path=target, recipe_path=recipe_path_of(target)),
+            version=version.version,
+            files=files,
+            overridden=self._overridden,
+            passed=self._verification.passed if self._verification else None,
+        )
+
+    def recipe_entry(self) -> dict[str, Any]:
+        """What the recipe says of an override; empty without one."""
+        if not self._overridden:
+            return {}
+        return {"override": {"reason": self._request.reason, "broken": _told(self._overridden)}}
+
+    def _examine(self, staged: Path) -> bool:
         """Verifies the file before it appears, if it is to be verified.
 
         Args:
@@ -116,30 +189,23 @@ class Release:
         found, _ = examine(
             self._workspace,
             lambda: contents_of_file(self._workspace, staged, self._observe),
-            images=self._images,
+            images=self._request.images,
             observe=self._observe,
         )
-        self.verification = replace(found, file=self._target)
-        before = self.overridden
+        self._verification = replace(found, file=self._target)
+        before = self._overridden
         failed = [check for check in found.checks if not check.passed]
         if any(check.name == "file" for check in failed):
             self._override = False  # a damaged file is nobody's will
         self._refuse(failed)
-        return self.overridden != before
+        return self._overridden != before
 
-    def recipe_entry(self) -> dict[str, Any]:
-        """What the recipe says of an override; empty without one."""
-        if not self.overridden:
-            return {}
-        return {"override": {"reason": self._reason, "broken": _told(self.overridden)}}
-
-    def complete(self, staged: Path, made: Export) -> ReleaseFiles:
+    def _complete(self, staged: Path, made: Export) -> ReleaseFiles:
         """Writes and signs what goes with the file, beside where it was made.
 
         Returns:
             The files, where they will appear.
         """
-        self._digest = made.digest
         files = ReleaseFiles()
         recipe: Mapping[str, Any] = json.loads(recipe_path_of(staged).read_text(encoding="utf-8"))
         digests = release.file_digests(staged) if staged.is_dir() else {staged.name: made.digest}
@@ -149,9 +215,9 @@ class Release:
             release.write_bill(*parts, path, recipe["tools"]["shiftreg"])
             files = replace(files, bill=release.bill_path_of(self._target))
         if self._key is not None:
-            said = predicate(self._plan, made, recipe, self.verification, self._images, staged) | {
-                "policy": dict(self._workspace.settings.policy)
-            }
+            said = predicate(
+                self._plan, made, recipe, self._verification, self._request.images, staged
+            ) | {"policy": dict(self._workspace.settings.policy)}
             release.write_attestation(
                 release.Attestation(digests, said),
                 release.attestation_path_of(staged),
@@ -166,28 +232,16 @@ class Release:
             )
         return files
 
-    def details(self, files: ReleaseFiles) -> dict[str, Any]:
-        """What the audit trail says of the release."""
-        details: dict[str, Any] = self.recipe_entry()
-        if files.signer:
-            details["signer"] = files.signer
-        return details
-
-    def record(self) -> None:
-        """Records the verification of a file that appeared."""
-        if self.verification is not None:
-            self.verification = keep_verification(self._workspace, self.verification, self._digest)
-
     def _refuse(self, broken: list[Check]) -> None:
         """Stops the release, or notes what is overridden."""
-        known = {(check.name, check.subject) for check in self.overridden}
+        known = {(check.name, check.subject) for check in self._overridden}
         new = [check for check in broken if (check.name, check.subject) not in known]
         if self._override or not new:
-            self.overridden += tuple(new)
+            self._overridden += tuple(new)
             return
-        if self.verification is not None:
-            self.verification = keep_verification(self._workspace, self.verification)
-        refusal = Refusal(self._target, self._plan, tuple(broken), self.verification)
+        if self._verification is not None:
+            self._verification = keep_verification(self._workspace, self._verification)
+        refusal = Refusal(self._target, self._plan, tuple(broken), self._verification)
         raise ReleaseRefusedError(refusal)
 
 

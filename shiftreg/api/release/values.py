@@ -7,10 +7,56 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from shiftreg.api.values import CompositionPlan, Verification
+from shiftreg.api.values import CompositionPlan, ReleaseFiles, Verification
+from shiftreg.checkpoints import Export
 from shiftreg.checks import Check
 from shiftreg.errors import IntegrityError, ShiftregError
 from shiftreg.verification import Policy
+
+
+@dataclass(frozen=True)
+class ReleaseRequest:
+    """What is asked of a file that is released, beyond what the policy of the project requires.
+
+    Attributes:
+        verify: Refuse what does not pass the gates; done anyway where the project states gates, or
+            its policy asks for it.
+        images: Images a prompt that the verification generates.
+        sign: Sign it with the key of the settings: an OpenSSF model signature, and an attestation
+            of its verification. It is verified then, and has a bill of materials.
+        bill: Write a bill of materials.
+        override: Release what breaks the policy or a gate; needs a reason, and is recorded.
+        reason: For the audit trail.
+    """
+
+    verify: bool = False
+    images: int = 4
+    sign: bool = False
+    bill: bool = False
+    override: bool = False
+    reason: str = ""
+
+
+PLAIN = ReleaseRequest()
+
+
+@dataclass(frozen=True)
+class Published:
+    """A file that has appeared.
+
+    Attributes:
+        export: The file.
+        version: Of its record.
+        files: What lies beside it.
+        overridden: Gates of the policy that it breaks, and was released against.
+        passed: Whether its verification passed; None if it was not verified.
+    """
+
+    export: Export
+    version: int
+    files: ReleaseFiles
+    overridden: tuple[Check, ...]
+    passed: bool | None
 
 
 @dataclass(frozen=True)

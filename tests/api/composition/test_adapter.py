@@ -51,7 +51,7 @@ def export(
     workspace: api.Workspace, file: Path, *concepts: str, **options: object
 ) -> api.AdapterResult:
     plan = api.plan_adapter(workspace, file, api.Selection(only=concepts or None), **options)
-    return api.export_adapter(workspace, plan, reason="for the server")
+    return api.export_adapter(workspace, plan, request=api.ReleaseRequest(reason="for the server"))
 
 
 def metadata(file: Path) -> dict[str, str]:

@@ -76,7 +76,9 @@ def test_an_export_generates_what_the_composition_generates(
     erased: api.Workspace, tmp_path: Path, name: str
 ) -> None:
     plan = api.plan_composition(erased, api.Selection(without=["Picasso"]))
-    export = api.export_composition(erased, plan, tmp_path / name, dtype="float32", reason="v1")
+    export = api.export_composition(
+        erased, plan, tmp_path / name, dtype="float32", request=api.ReleaseRequest(reason="v1")
+    )
     unet = erased.pipeline.unet
     with pipelines.applied_weights(
         unet, merged_weights(pipelines.layer_weights(unet), plan_shifts(erased, plan))

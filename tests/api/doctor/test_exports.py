@@ -10,7 +10,7 @@ import pytest
 from mlflow import MlflowClient
 
 from shiftreg import api
-from shiftreg.api.release.papers import papers_of
+from shiftreg.release import sidecar_files
 
 
 def damage(workspace: api.Workspace) -> list[tuple[str, str]]:
@@ -46,9 +46,9 @@ def test_what_lies_beside_an_export_is_compared_with_the_trail(
     workspace = api.open_workspace(replace(workspace.settings, signing_key=signing_key))
     target = tmp_path / "model.safetensors"
     plan = api.plan_composition(workspace)
-    api.export_composition(workspace, plan, target, sign=True, images=1)
+    api.export_composition(workspace, plan, target, request=api.ReleaseRequest(sign=True, images=1))
     assert damage(workspace) == []
-    for word, path in papers_of(target).items():
+    for word, path in sidecar_files(target).items():
         content = path.read_bytes()
         path.write_bytes(content + b" ")
         ((subject, problem),) = damage(workspace)

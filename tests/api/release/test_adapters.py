@@ -34,7 +34,9 @@ def test_a_signed_adapter_is_checked_elsewhere_and_says_what_it_is(
     file = tmp_path / "out" / "adapter.safetensors"
     file.parent.mkdir()
     plan = api.plan_adapter(strict, file)
-    result = api.export_adapter(strict, plan, sign=True, images=1, reason="v1")
+    result = api.export_adapter(
+        strict, plan, request=api.ReleaseRequest(sign=True, images=1, reason="v1")
+    )
     assert (result.passed, result.overridden) == (True, ())
     made = {path.name.removeprefix(file.name) for path in file.parent.iterdir()}
     assert made == {"", ".recipe.json", ".md", ".sig", ".intoto.jsonl", ".cdx.json"}
@@ -66,7 +68,9 @@ def test_what_breaks_the_policy_is_not_written_unless_that_is_overridden(
     assert set(broken) == {"signature", "attack"}
     assert "adapter --sign" in broken["signature"]
     assert set(tmp_path.iterdir()) == before
-    result = api.export_adapter(strict, plan, override=True, reason="a trial", images=1)
+    result = api.export_adapter(
+        strict, plan, request=api.ReleaseRequest(override=True, reason="a trial", images=1)
+    )
     assert {"signature", "attack"} <= {check.name for check in result.overridden}
     assert json.loads(result.recipe_path.read_text())["override"]["reason"] == "a trial"
 

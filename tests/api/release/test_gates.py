@@ -56,7 +56,9 @@ def refused(workspace: api.Workspace, target: Path) -> tuple[Check, ...]:
     """What an export was refused for; nothing may be left of it."""
     before = set(target.parent.iterdir())
     with pytest.raises(api.ReleaseRefusedError) as caught:
-        api.export_composition(workspace, api.plan_composition(workspace), target, images=1)
+        api.export_composition(
+            workspace, api.plan_composition(workspace), target, request=api.ReleaseRequest(images=1)
+        )
     assert set(target.parent.iterdir()) == before
     assert list(workspace.registry.compositions.all("miniature")) == []
     return caught.value.refusal.broken
@@ -72,7 +74,7 @@ def test_a_stated_gate_is_measured_without_a_policy(
     assert not api.policy_standing(strict).met
     adapter = api.plan_adapter(strict, tmp_path / "adapter.safetensors")
     with pytest.raises(api.ReleaseRefusedError, match="ordinary"):
-        api.export_adapter(strict, adapter, images=1)
+        api.export_adapter(strict, adapter, request=api.ReleaseRequest(images=1))
 
     plan = api.plan_composition(workspace)
     freely = api.export_composition(workspace, plan, tmp_path / "model.ckpt")
@@ -116,5 +118,7 @@ def test_a_recorded_attack_above_its_limit_stops_a_release(
     assert (check.name, check.subject, check.value) == ("attack", "Caravaggio", 0.4)
     assert "ring-a-bell makes Caravaggio appear in 40%" in check.explanation
     held = limited(workspace, LENIENT | {"attack": 0.5})
-    made = api.export_composition(held, plan, tmp_path / "model.ckpt", images=1)
+    made = api.export_composition(
+        held, plan, tmp_path / "model.ckpt", request=api.ReleaseRequest(images=1)
+    )
     assert made.passed is True

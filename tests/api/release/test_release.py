@@ -65,7 +65,9 @@ def released(shop: api.Workspace, tmp_path_factory: pytest.TempPathFactory) -> P
     )
     target = tmp_path_factory.mktemp("released") / "model.safetensors"
     plan = api.plan_composition(workspace)
-    result = api.export_composition(workspace, plan, target, sign=True, images=1, reason="v1")
+    result = api.export_composition(
+        workspace, plan, target, request=api.ReleaseRequest(sign=True, images=1, reason="v1")
+    )
     assert result.passed is True
     assert result.overridden == ()
     assert "override" not in json.loads(result.recipe_path.read_text())
@@ -232,7 +234,7 @@ def test_a_folder_is_signed_file_by_file_and_its_papers_are_those_of_no_other(
 ) -> None:
     target = tmp_path / "folder"
     plan = api.plan_composition(shop, api.Selection(without=["Caravaggio"]))
-    api.export_composition(shop, plan, target, sign=True, images=1)
+    api.export_composition(shop, plan, target, request=api.ReleaseRequest(sign=True, images=1))
     assert api.check_signature(elsewhere(), target, keys / "ours.pub").passed
     for suffix in (".sig", ".intoto.jsonl", ".recipe.json"):
         shutil.copyfile(beside(target, suffix), beside(copied, suffix))
@@ -322,7 +324,10 @@ def test_without_a_key_that_signs_nothing_is_written(
     places.mkdir()
     with pytest.raises((InvalidInputError, NotFoundError)):
         api.export_composition(
-            workspace, api.plan_composition(shop), places / "model.ckpt", sign=True
+            workspace,
+            api.plan_composition(shop),
+            places / "model.ckpt",
+            request=api.ReleaseRequest(sign=True),
         )
     assert list(places.iterdir()) == []
 
@@ -353,7 +358,14 @@ def test_a_release_that_cannot_be_recorded_puts_everything_back(
     monkeypatch.setattr(type(shop.audit), "append", full)
     plan = api.plan_composition(shop)
     with pytest.raises(StorageError):
-        api.export_composition(shop, plan, copied, overwrite=True, dtype="float32", bill=True)
+        api.export_composition(
+            shop,
+            plan,
+            copied,
+            overwrite=True,
+            dtype="float32",
+            request=api.ReleaseRequest(bill=True),
+        )
     after = {path.name: file_digest(path) for path in copied.parent.iterdir() if path.is_file()}
     assert after == before
 
@@ -361,11 +373,16 @@ def test_a_release_that_cannot_be_recorded_puts_everything_back(
 # The policy
 
 
-def refused(workspace: api.Workspace, target: Path, **options: Any) -> tuple[Check, ...]:
+def refused(workspace: api.Workspace, target: Path, images: int = 4) -> tuple[Check, ...]:
     """What an export was refused for; nothing may be left of it."""
     before = set(target.parent.iterdir())
     with pytest.raises(api.ReleaseRefusedError) as caught:
-        api.export_composition(workspace, api.plan_composition(workspace), target, **options)
+        api.export_composition(
+            workspace,
+            api.plan_composition(workspace),
+            target,
+            request=api.ReleaseRequest(images=images),
+        )
     assert set(target.parent.iterdir()) == before
     return caught.value.refusal.broken
 
@@ -430,9 +447,12 @@ def test_an_override_is_written_down_everywhere(
     workspace = with_policy(shop, must_erase=["Picasso"], gates={"ordinary": 0.0})
     plan, target = api.plan_composition(workspace), tmp_path / "model.ckpt"
     with pytest.raises(InvalidInputError, match="reason"):
-        api.export_composition(workspace, plan, target, override=True)
+        api.export_composition(workspace, plan, target, request=api.ReleaseRequest(override=True))
     result = api.export_composition(
-        workspace, plan, target, sign=True, images=1, override=True, reason="for the auditor"
+        workspace,
+        plan,
+        target,
+        request=api.ReleaseRequest(sign=True, images=1, override=True, reason="for the auditor"),
     )
     assert names(result.overridden) == ["must erase", "ordinary"]
     assert result.passed is False
@@ -458,7 +478,10 @@ def test_a_reason_without_something_to_override_is_not_an_override(
 ) -> None:
     plan = api.plan_composition(shop)
     result = api.export_composition(
-        shop, plan, tmp_path / "model.ckpt", override=True, reason="to be sure"
+        shop,
+        plan,
+        tmp_path / "model.ckpt",
+        request=api.ReleaseRequest(override=True, reason="to be sure"),
     )
     assert result.overridden == ()
     assert "override" not in json.loads(result.recipe_path.read_text())

@@ -81,7 +81,9 @@ def test_exports_of_this_composition_are_told(erased: api.Workspace, tmp_path: P
     assert records.export_lines(erased, plan) == ()
     other = api.plan_composition(erased, api.Selection(without=["Caravaggio"]))
     api.export_composition(erased, other, tmp_path / "other.ckpt")
-    made = api.export_composition(erased, plan, tmp_path / "model.ckpt", reason="release")
+    made = api.export_composition(
+        erased, plan, tmp_path / "model.ckpt", request=api.ReleaseRequest(reason="release")
+    )
     (line,) = records.export_lines(erased, plan)
     assert (line.name, line.digest, line.reason) == ("model.ckpt", made.digest, "release")
 
