@@ -59,8 +59,7 @@ def train(
         list[str] | None,
         typer.Option(
             metavar="A,B",
-            help="Concepts to generate; all of the base by default. Repeat, or separate with "
-            "commas.",
+            help="Concepts to generate; all of the base by default. Comma-separated or repeated.",
         ),
     ] = None,
     images: Annotated[

@@ -36,7 +36,7 @@ _GRID, _FILE = "A grid of prompts", "A file of prompts (--csv)"
     "shiftreg generate Picasso --without Picasso --seed 7 --count 2",
     "shiftreg generate --csv prompts.csv --out images",
     'shiftreg generate --csv prompts.csv --out images --composition "only Picasso"',
-    "shiftreg generate --csv classes.csv --out classes --composition none --by-prompt",
+    "shiftreg generate --csv classes.csv --out c --composition none --by-prompt",
     "shiftreg generate --csv prompts.csv --out images --engine ray --workers 4",
 )
 def generate(

@@ -34,7 +34,7 @@ _SHARED, _TRAIL, _ENGINE = "Shared options", "Audit trail", "Engine"
 
 def option(panel: str, *names: str, **details: Any) -> Any:
     """An option in a panel of the help."""
-    return typer.Option(*names, rich_help_panel=panel, show_default=False, **details)
+    return typer.Option(*names, rich_help_panel=panel, **details)
 
 
 @dataclass(frozen=True)
@@ -259,13 +259,11 @@ def examples(*lines: str) -> str:
 
 OnlyOption = Annotated[
     list[str] | None,
-    typer.Option(metavar="A,B", help="Erase only these concepts. Repeat, or separate with commas."),
+    typer.Option(metavar="A,B", help="Erase only these concepts. Comma-separated or repeated."),
 ]
 WithoutOption = Annotated[
     list[str] | None,
-    typer.Option(
-        metavar="A,B", help="Exclude these concepts' shifts. Repeat, or separate with commas."
-    ),
+    typer.Option(metavar="A,B", help="Exclude these concepts. Comma-separated or repeated."),
 ]
 AliasOption = Annotated[
     list[str] | None, typer.Option(metavar="NAME", help="Another name for the concept. Repeat.")

@@ -118,11 +118,6 @@ def worst_pairs(lines: Sequence[Check]) -> list[Check]:
     return list(worst.values())
 
 
-def failed_checks(failed: int, total: int) -> str:
-    """How many checks failed."""
-    return f"{failed} of {total} checks failed" if failed else "All checks passed"
-
-
 def explained(lines: Iterable[Check], style: str = "red") -> list[RenderableType]:
     """What each check found, in a sentence."""
     return [

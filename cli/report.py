@@ -17,7 +17,7 @@ from .options import (
     command,
 )
 from .parsing import choose
-from .render import failed_checks, pairs, size, verdict
+from .render import pairs, size, verdict
 
 if TYPE_CHECKING:
     from shiftreg.api.report.report import ReportResult
@@ -76,7 +76,11 @@ def report(
 
 def render_page(result: "ReportResult") -> RenderableType:
     """A page that was written."""
-    outcome = failed_checks(result.failed, result.checks)
+    outcome = (
+        f"All {result.checks} checks passed"
+        if result.passed
+        else f"{result.failed} of {result.checks} checks failed: see the page"
+    )
     rows = {
         "written": result.path,
         "size": size(result.path),
@@ -84,5 +88,4 @@ def render_page(result: "ReportResult") -> RenderableType:
         "images": result.images,
         "digest": result.digest,
     }
-    hint = "" if result.passed else ": see the page"
-    return Group(verdict(f"{outcome}{hint}", passed=result.passed), pairs(rows))
+    return Group(verdict(outcome, passed=result.passed), pairs(rows))

@@ -18,7 +18,7 @@ from .options import (
     command,
 )
 from .parsing import choose, read_gates
-from .render import checks, explained, failed_checks, make_matrix, pairs, verdict, warnings
+from .render import checks, explained, make_matrix, pairs, verdict, warnings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -126,7 +126,9 @@ def render_verification(result: "Verification") -> RenderableType:
         parts.append(Text(safe(result.rounding.statement)))
     parts += warnings(result.plan.warnings)
     subject = f"file {result.file}" if result.file else f"composition {result.plan.digest[:12]}"
-    outcome = failed_checks(len(failed), len(result.checks))
+    outcome = (
+        f"{len(failed)} of {len(result.checks)} checks failed" if failed else "All checks passed"
+    )
     parts.append(verdict(f"{outcome}: {subject}", passed=result.passed))
     parts.append(pairs({"report": result.report_path}))
     return Group(*parts)
