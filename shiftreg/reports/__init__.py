@@ -5,14 +5,6 @@ from shiftreg.reports.card import CardShift, ModelCard, render_card
 from shiftreg.reports.curves import Panel, save_curves
 from shiftreg.reports.drawing import Curve, EmbeddedImage, curve, embed_image
 from shiftreg.reports.evaluated import EvaluationPart, read_evaluation
-from shiftreg.reports.evidence import (
-    ErasurePart,
-    EvidenceEvent,
-    EvidencePage,
-    ReleaseLine,
-    VerificationLine,
-    render_evidence,
-)
 from shiftreg.reports.grid import GridRow, image_grid, save_image
 from shiftreg.reports.page import (
     ConceptLine,
@@ -23,6 +15,7 @@ from shiftreg.reports.page import (
     Note,
     ReportPage,
     ShiftPart,
+    render_evidence,
     render_page,
 )
 
@@ -32,11 +25,8 @@ __all__ = [
     "ConceptLine",
     "Curve",
     "EmbeddedImage",
-    "ErasurePart",
     "EvaluationPart",
     "EventLine",
-    "EvidenceEvent",
-    "EvidencePage",
     "ExportLine",
     "GridRow",
     "ImageGroup",
@@ -44,10 +34,8 @@ __all__ = [
     "ModelCard",
     "Note",
     "Panel",
-    "ReleaseLine",
     "ReportPage",
     "ShiftPart",
-    "VerificationLine",
     "curve",
     "embed_image",
     "image_grid",

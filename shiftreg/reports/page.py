@@ -212,3 +212,8 @@ def _heat_maps(
         strip = concepts[start : start + COLUMNS]
         prompts = dict.fromkeys(prompt for concept in strip for prompt in matrix[concept])
         yield strip, {p: [matrix[concept].get(p) for concept in strip] for p in prompts}
+
+
+def render_evidence(page: object) -> str:
+    """Writes a page of evidence, an ``EvidencePage`` of the api, in the same way."""
+    return page_template("evidence.html.j2").render(page=page)

@@ -25,5 +25,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {name: getattr(numbers, name) for name in ("number", "heat", "percent")}
+    environment.filters |= {
+        name: getattr(numbers, name) for name in ("number", "heat", "percent", "moment")
+    }
     return environment

@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 
 import numpy as np
 import pytest
 
 from shiftreg.api import to_json
+from shiftreg.api.trail.evidence import ErasurePart, EvidencePage
+from shiftreg.api.trail.exports import Export
+from shiftreg.api.trail.stored_checks import VerificationLine
 from shiftreg.attacks.results import AttackReport, AttackScore
+from shiftreg.audit import AuditEvent
 from shiftreg.checks import Check
 from shiftreg.evaluation.intervals import Estimate
 from shiftreg.evaluation.results import ConceptScore, Evaluation, ParaphraseScore, StepResult
+from shiftreg.registry import ShiftVersion
+from shiftreg.registry.records import Measurement
 from shiftreg.reports import (
     ConceptLine,
-    ErasurePart,
     EventLine,
-    EvidenceEvent,
-    EvidencePage,
     ExportLine,
     ImageGroup,
     ImageRow,
     Note,
-    ReleaseLine,
     ReportPage,
     ShiftPart,
-    VerificationLine,
     curve,
     embed_image,
     read_attack,
@@ -210,20 +210,62 @@ def evidence_about() -> Callable[[str], EvidencePage]:
 
     def make(name: str) -> EvidencePage:
         image = np.full((64, 128, 3), 90, np.uint8)
-        event = EvidenceEvent(
+        event = AuditEvent(
             sequence=3,
-            time="2026-11-24 02:00:00",
+            time="2026-11-24T02:00:00.000+00:00",
             actor=name,
             host=name,
+            tool_version="0",
             action="restore",
+            base="miniature",
+            concepts=(name,),
             reason=name,
+            digests={name: DIGEST, "shift": SHIFT_DIGEST},
+            details={},
+            previous=SHIFT_DIGEST,
+            digest=DIGEST,
             request=name,
             licence=name,
-            digests=((name, DIGEST), ("shift", SHIFT_DIGEST)),
-            digest=DIGEST,
-            previous=SHIFT_DIGEST,
             key=DIGEST,
-            line=json.dumps({"reason": name}),
+        )
+        version = ShiftVersion(
+            base="miniature",
+            concept=name,
+            aliases=(name,),
+            version=1,
+            digest=SHIFT_DIGEST,
+            method="closed-form",
+            active=True,
+            created="2026-11-24T02:00:00.000+00:00",
+            run_id="1",
+            reason=name,
+            actor=name,
+            protected=("", name, "a tree"),
+            predecessor=None,
+            metrics={},
+            artifact="shift.safetensors",
+            file_digest=DIGEST,
+        )
+        export = Export(
+            state="erased",
+            statement=name,
+            name=name,
+            path=name,
+            form="ckpt",
+            digest=DIGEST,
+            composition=DIGEST,
+            version=1,
+            shift_version=1,
+            shift=SHIFT_DIGEST,
+            created="2026-11-24",
+            host=name,
+            actor=name,
+            reason=name,
+            file="unchanged",
+            in_trail=True,
+        )
+        verification = Measurement(
+            "1", "verification", DIGEST, DIGEST, "", True, "2026-11-24", "report.json", DIGEST
         )
         check = Check("erasure", name, 0.0, 0.02, True, f"{name} is not seen.")
         return EvidencePage(
@@ -238,30 +280,13 @@ def evidence_about() -> Callable[[str], EvidencePage]:
             story=(("2026-11-24 02:00:00", f"It was erased, by {name}."),),
             erasures=(
                 ErasurePart(
-                    version=1,
-                    method="closed-form",
-                    created="2026-11-24 02:00:00",
-                    actor=name,
-                    reason=name,
-                    request=name,
-                    active=True,
-                    digest=SHIFT_DIGEST,
-                    file_digest=DIGEST,
-                    base_digest=DIGEST,
-                    predecessor="",
-                    aliases=(name,),
-                    protected=3,
-                    samples=embed_image(image, f"{name}, before and after"),
+                    version, name, name, name, embed_image(image, f"{name}, before and after")
                 ),
             ),
-            verifications=(
-                VerificationLine("2026-11-24", DIGEST, DIGEST, "erased", True, DIGEST, (check,)),
-            ),
+            verifications=(VerificationLine(verification, "erased", True, (check,)),),
             attacks=(),
             notes=(Note("No attack on it is on record. Make one:", f"shiftreg attack {name}"),),
-            releases=(
-                ReleaseLine(name, name, "erased", "2026-11-24", name, DIGEST, DIGEST, "unchanged"),
-            ),
+            releases=(export,),
             restorations=(event,),
             events=(event,),
             chain="The record holds: its chain of 3 events is unbroken.",

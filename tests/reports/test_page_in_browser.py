@@ -18,7 +18,8 @@ from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
 
 from shiftreg import api
-from shiftreg.reports import EvidencePage, ReportPage, render_evidence, render_page
+from shiftreg.api.trail.evidence import EvidencePage
+from shiftreg.reports import ReportPage, render_evidence, render_page
 from tests.worlds import Worlds
 
 BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")

@@ -12,21 +12,13 @@ from shiftreg import __version__
 from shiftreg.api.changes import appearing, change
 from shiftreg.api.trail.events import is_about, verify_trail
 from shiftreg.api.trail.exports import ConceptExports, Export, exports_of
-from shiftreg.api.trail.stored_checks import attack_parts, verification_lines
+from shiftreg.api.trail.stored_checks import VerificationLine, attack_parts, verification_lines
 from shiftreg.api.values import Observer, ignore_progress
 from shiftreg.api.workspace import Workspace
 from shiftreg.audit import AuditEvent, AuditReport
 from shiftreg.errors import IntegrityError
 from shiftreg.registry import ShiftVersion
-from shiftreg.reports import (
-    EmbeddedImage,
-    ErasurePart,
-    EvidenceEvent,
-    EvidencePage,
-    ReleaseLine,
-    embed_image,
-    render_evidence,
-)
+from shiftreg.reports import AttackPart, EmbeddedImage, Note, embed_image, render_evidence
 from shiftreg.reports.numbers import moment
 
 LONGEST_SIDE = 1400
@@ -45,6 +37,78 @@ SENTENCES = {
     "report": "A report on a model without it was written",
     "evidence": "A page of evidence was written",
 }
+
+
+@dataclass(frozen=True)
+class ErasurePart:
+    """One version of the shift that erases the concept.
+
+    Attributes:
+        version: As it is registered.
+        actor: Who made it.
+        reason: Why.
+        request: Reference of the request.
+        samples: Same-seed images without and with it, or None.
+    """
+
+    version: ShiftVersion
+    actor: str
+    reason: str
+    request: str
+    samples: EmbeddedImage | None
+
+
+@dataclass(frozen=True)
+class EvidencePage:
+    """Everything on the page.
+
+    Attributes:
+        created: UTC.
+        tool: Name and version of what made it.
+        base: Name of the base.
+        base_digest: Its digest.
+        concept: Name of the concept.
+        now: What the default composition does with it, as a sentence.
+        requests: References of requests, in order.
+        licences: References of licences, in order.
+        story: What happened, a sentence each, oldest first.
+        erasures: Versions of the shift.
+        verifications: Oldest first.
+        attacks: The latest one on each composition.
+        notes: What is not on record.
+        releases: Exported files, oldest first.
+        restorations: Events that made it generate again.
+        events: The events about the concept.
+        chain: Whether the whole trail holds, as a sentence.
+        holds: Whether it does.
+        head: Digest of the trail's last event.
+        origin: Digest of its first event.
+        count: How many events it has.
+        remarks: What else the check of the trail said.
+    """
+
+    created: str
+    tool: str
+    base: str
+    base_digest: str
+    concept: str
+    now: str
+    requests: tuple[str, ...]
+    licences: tuple[str, ...]
+    story: tuple[tuple[str, str], ...]
+    erasures: tuple[ErasurePart, ...]
+    verifications: tuple[VerificationLine, ...]
+    attacks: tuple[AttackPart, ...]
+    notes: tuple[Note, ...]
+    releases: tuple[Export, ...]
+    restorations: tuple[AuditEvent, ...]
+    events: tuple[AuditEvent, ...]
+    chain: str
+    holds: bool
+    head: str
+    origin: str
+    count: int
+    remarks: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -82,12 +146,12 @@ def write_evidence(
     """Writes all that is on record about one concept as one HTML file.
 
     Args:
-        workspace: Where.
+        workspace: Workspace to read from.
         concept: Its name.
         path: Of the page.
         look: Whether to compare exported files with their digests; see ``exports_of``.
         overwrite: Replace an existing page.
-        observe: Told of the progress.
+        observe: Notified of the progress.
 
     Raises:
         NotFoundError: Unknown concept.
@@ -129,7 +193,6 @@ def _page(workspace: Workspace, exports: ConceptExports) -> tuple[EvidencePage, 
     report, events = _trail(workspace, name)
     verifications, missing_verifications = verification_lines(workspace, name)
     attacks, missing_attacks = attack_parts(workspace, name)
-    lines = tuple(map(_line, events))
     page = EvidencePage(
         created=moment(datetime.now(UTC).isoformat()),
         tool=f"shiftreg {__version__}",
@@ -144,9 +207,9 @@ def _page(workspace: Workspace, exports: ConceptExports) -> tuple[EvidencePage, 
         verifications=verifications,
         attacks=attacks,
         notes=missing_verifications + missing_attacks,
-        releases=tuple(_release(export) for export in exports.exports),
-        restorations=tuple(line for line in lines if line.action == "restore"),
-        events=lines,
+        releases=exports.exports,
+        restorations=tuple(event for event in events if event.action == "restore"),
+        events=events,
         chain=_chain(report),
         holds=report.valid,
         head=report.head if report.valid and report.count else "",
@@ -179,7 +242,7 @@ def _references(events: Iterable[AuditEvent], field: str) -> tuple[str, ...]:
 
 
 def _sentence(event: AuditEvent, concept: str) -> str:
-    """An event in words: what, by whom, on which reference, why."""
+    """An event as a sentence: what, by whom, on which reference, why."""
     what = SENTENCES.get(event.action, event.action.capitalize())
     if event.action == "export" and concept not in event.concepts:
         what = "A model that generates it was exported"
@@ -199,19 +262,10 @@ def _erasure(
     # The first event that names a shift is the one that made it.
     made = next((e for e in events if e.digests.get("shift") == version.digest), None)
     return ErasurePart(
-        version=version.version,
-        method=version.method,
-        created=moment(version.created),
+        version=version,
         actor=version.actor or (made.actor if made else ""),
         reason=version.reason or (made.reason if made else ""),
         request=made.request if made else "",
-        active=version.active,
-        digest=version.digest,
-        file_digest=version.file_digest,
-        base_digest=workspace.base.digest,
-        predecessor=version.predecessor or "",
-        aliases=version.aliases,
-        protected=len(version.protected),
         samples=_samples(workspace, version),
     )
 
@@ -233,34 +287,3 @@ def _samples(workspace: Workspace, version: ShiftVersion) -> EmbeddedImage | Non
         f"{version.version} and with it"
     )
     return embed_image(pixels, words, LONGEST_SIDE)
-
-
-def _release(export: Export) -> ReleaseLine:
-    return ReleaseLine(
-        name=export.name,
-        words=export.statement,
-        state=export.state,
-        created=moment(export.created),
-        actor=export.actor,
-        digest=export.digest,
-        composition=export.composition,
-        file=export.file,
-    )
-
-
-def _line(event: AuditEvent) -> EvidenceEvent:
-    return EvidenceEvent(
-        sequence=event.sequence,
-        time=moment(event.time),
-        actor=event.actor,
-        host=event.host,
-        action=event.action,
-        reason=event.reason,
-        request=event.request,
-        licence=event.licence,
-        digests=tuple((word, str(digest)) for word, digest in event.digests.items()),
-        digest=event.digest,
-        previous=event.previous,
-        key=event.key,
-        line=event.to_line(),
-    )

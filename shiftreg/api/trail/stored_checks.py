@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
 from shiftreg.api.trail.measurements import on_record
@@ -14,11 +14,28 @@ from shiftreg.checks import Check
 from shiftreg.concepts import mentions
 from shiftreg.errors import IntegrityError
 from shiftreg.registry.records import Measurement
-from shiftreg.reports import AttackPart, Note, VerificationLine, read_attack
+from shiftreg.reports import AttackPart, Note, read_attack
 from shiftreg.reports.numbers import check_schema, moment
 
 MOST_CHECKS = 40
 Part = TypeVar("Part")
+
+
+@dataclass(frozen=True)
+class VerificationLine:
+    """One stored verification.
+
+    Attributes:
+        measurement: Its record.
+        state: The concept's in it: "erased" or "generates".
+        passed: Whether all checks held.
+        checks: Those about the concept.
+    """
+
+    measurement: Measurement
+    state: str
+    passed: bool
+    checks: tuple[Check, ...]
 
 
 def verification_lines(
@@ -53,7 +70,7 @@ def attack_parts(
 
 
 def _doubts(measurements: Iterable[Measurement]) -> tuple[Note, ...]:
-    """Says of reports that the audit trail does not know that they are not shown."""
+    """Notes on reports that the audit trail does not know, and that are not shown."""
     return tuple(
         Note(
             f"The {one.kind} of {moment(one.created)} is not shown: the audit trail does not know "
@@ -69,7 +86,7 @@ def _read(
     measurements: Iterable[Measurement],
     read: Callable[[Measurement, Mapping[str, Any]], Part],
 ) -> tuple[tuple[Part, ...], tuple[Note, ...]]:
-    """Reads stored reports; of one that cannot be read is said so, and the page goes on."""
+    """Reads stored reports; one that cannot be read becomes a note, and the page goes on."""
     parts: list[Part] = []
     notes: list[Note] = []
     for measurement in measurements:
@@ -91,15 +108,8 @@ def _verification(
     state = document["plan"]["states"].get(concept)
     if state is None:
         return None
-    return VerificationLine(
-        created=moment(measurement.created),
-        composition=measurement.digest,
-        export=measurement.export_digest,
-        state=str(state),
-        passed=bool(document["passed"]),
-        report_digest=measurement.report_digest,
-        checks=tuple(_checks(document, concept))[:MOST_CHECKS],
-    )
+    checks = tuple(_checks(document, concept))[:MOST_CHECKS]
+    return VerificationLine(measurement, str(state), bool(document["passed"]), checks)
 
 
 def _checks(document: Mapping[str, Any], concept: str) -> Iterator[Check]:
