@@ -106,17 +106,24 @@ def verify_contents(
             return contents_of_plan(workspace, plan_composition(workspace, selection))
         return _signed_contents(workspace, file, key, observe)
 
-    verification, contents = examine(
-        workspace, read, images=images, gates=gates, classifier=classifier, observe=observe
+    verification, contents = _examine(
+        workspace, read, images, gates=gates, classifier=classifier, observe=observe
     )
     return keep_verification(workspace, verification, contents.digest), contents
 
 
-def examine(
+def examine_file(workspace: Workspace, file: Path, images: int, observe: Observer) -> Verification:
+    """Checks a file that is not released yet: no signature is asked for, nothing is recorded."""
+    return _examine(
+        workspace, lambda: contents_of_file(workspace, file, observe), images, observe=observe
+    )[0]
+
+
+def _examine(
     workspace: Workspace,
     read: Callable[[], Contents],
+    images: int,
     *,
-    images: int = 4,
     gates: Mapping[str, float] | None = None,
     classifier: Path | None = None,
     observe: Observer = ignore_progress,

@@ -10,8 +10,7 @@ from typing import Any
 
 from shiftreg import release
 from shiftreg.api.changes import change, placing
-from shiftreg.api.composition.contents import contents_of_file
-from shiftreg.api.composition.verify import examine, keep_verification
+from shiftreg.api.composition.verify import examine_file, keep_verification
 from shiftreg.api.release.documents import bill_parts, predicate
 from shiftreg.api.release.policy import attack_checks, read_policy, requirements
 from shiftreg.api.release.values import Published, Refusal, ReleaseRefusedError, ReleaseRequest
@@ -186,12 +185,7 @@ class Release:
         """
         if not self._verifies:
             return False
-        found, _ = examine(
-            self._workspace,
-            lambda: contents_of_file(self._workspace, staged, self._observe),
-            images=self._request.images,
-            observe=self._observe,
-        )
+        found = examine_file(self._workspace, staged, self._request.images, self._observe)
         self._verification = replace(found, file=self._target)
         before = self._overridden
         failed = [check for check in found.checks if not check.passed]
