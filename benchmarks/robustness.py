@@ -21,7 +21,7 @@ from rich.progress import track
 from rich.table import Table
 
 from shiftreg import api, miniature
-from shiftreg.attacks import known_attacks
+from shiftreg.plugins import known_attacks
 from shiftreg.settings import load_settings
 
 COMPARED = ("closed-form", "closed-form-hardened", "srs-me", "esd x", "concept-ablation", "uce")

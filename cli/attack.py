@@ -22,9 +22,9 @@ from .render import make_panel, make_table, number, pairs, plain, share, short, 
 
 if TYPE_CHECKING:
     from shiftreg.api.attacks.attack import AttackReport, AttackScore
-    from shiftreg.api.attacks.methods import AttackMethod
     from shiftreg.api.attacks.plan import AttackPlan
     from shiftreg.api.values import Estimate
+    from shiftreg.plugins import AttackMethod
 
 commands = typer.Typer()
 

@@ -15,8 +15,8 @@ from .render import concepts, make_panel, make_table, number, pairs, plain, quot
 
 if TYPE_CHECKING:
     from shiftreg.api.erasure.capacity import CapacityRow
-    from shiftreg.api.erasure.methods import Method
     from shiftreg.api.values import ConceptDetail
+    from shiftreg.plugins import Method
 
 commands = typer.Typer()
 VERDICT_STYLES = {"fits": "green", "tight": "yellow", "does not fit": "red"}

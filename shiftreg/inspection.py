@@ -15,8 +15,7 @@ import torch
 from torch import Tensor
 
 from shiftreg.errors import IncompatibleError, InvalidInputError
-from shiftreg.inner_products import energy
-from shiftreg.least_squares import FLOOR, SIGNIFICANT, LeastSquares, rest_of
+from shiftreg.least_squares import FLOOR, SIGNIFICANT, LeastSquares, energy, rest_of
 from shiftreg.shift import ConceptShift
 
 LEAST_STRENGTH = 0.02  # a weaker shift forgets nothing

@@ -20,9 +20,7 @@ MATHS = (
     "shiftreg.compose",
     "shiftreg.concepts",
     "shiftreg.erasers",
-    "shiftreg.inner_products",
     "shiftreg.inspection",
-    "shiftreg.last_place",
     "shiftreg.least_squares",
     "shiftreg.rounding",
 )

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from shiftreg.errors import IncompatibleError, InvalidInputError
 from shiftreg.inspection import Explanation, explain
-from shiftreg.last_place import rounding_error
+from shiftreg.rounding import rounding_error
 from shiftreg.shift import ConceptShift
 
 WIDTH, OUT, RANK = 24, 16, 4

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from shiftreg.api.attacks.attack import attack as attack
-    from shiftreg.api.attacks.methods import list_attacks as list_attacks
     from shiftreg.api.attacks.plan import plan_attack as plan_attack
     from shiftreg.api.bases import convert_base as convert_base
     from shiftreg.api.bases import register_base as register_base
@@ -37,7 +36,6 @@ if TYPE_CHECKING:
     from shiftreg.api.erasure.erase import refresh as refresh
     from shiftreg.api.erasure.foreign import import_shift as import_shift
     from shiftreg.api.erasure.foreign import read_import as read_import
-    from shiftreg.api.erasure.methods import list_methods as list_methods
     from shiftreg.api.erasure.plan import plan_erasures as plan_erasures
     from shiftreg.api.evaluation.classify import imagenet_classifier as imagenet_classifier
     from shiftreg.api.evaluation.classify import test_classifier as test_classifier
@@ -74,6 +72,8 @@ if TYPE_CHECKING:
     from shiftreg.audit import Checkpoint as Checkpoint
     from shiftreg.engines import Engine as Engine
     from shiftreg.evaluation.scenes import read_scene as read_scene
+    from shiftreg.plugins import list_attacks as list_attacks
+    from shiftreg.plugins import list_methods as list_methods
     from shiftreg.registry import BaseRecord as BaseRecord
 else:
     # Type checkers read the imports above; here they are the table of where a name comes from.

@@ -161,7 +161,7 @@ def _planned(workspace: Workspace, found: ShiftVersion | CompositionVersion) -> 
 
 
 def _against_shift(workspace: Workspace, version: ShiftVersion) -> Sequence[str]:
-    from shiftreg.api.erasure.methods import require_recoverable
+    from shiftreg.plugins import require_recoverable
 
     objections = []
     if version.active:

@@ -93,7 +93,7 @@ def restore(workspace: Workspace, names: Sequence[str], *, reason: str) -> tuple
         NotFoundError: Unknown, or not erased.
         InvalidInputError: No reason, or a method whose erasures are not taken back.
     """
-    from shiftreg.api.erasure.methods import require_recoverable
+    from shiftreg.plugins import require_recoverable
 
     if not reason.strip():
         raise InvalidInputError(

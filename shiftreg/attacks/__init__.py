@@ -6,7 +6,6 @@ What they find is generated and classified by ``api.attacking``.
 from shiftreg.attacks.base import Attack, Found, Start, Surface
 from shiftreg.attacks.closed_form import ClosedFormEmbedding
 from shiftreg.attacks.concept_inversion import ConceptInversion
-from shiftreg.attacks.discovery import build_attack, find_attack, known_attacks
 from shiftreg.attacks.probes import CompletionProbe, NoiseProbe
 from shiftreg.attacks.relearning import Relearning
 from shiftreg.attacks.ring_a_bell import RingABell, RingABellSoft
@@ -25,7 +24,4 @@ __all__ = [
     "Start",
     "Surface",
     "UnlearnDiffAtk",
-    "build_attack",
-    "find_attack",
-    "known_attacks",
 ]

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from shiftreg.attacks.base import Surface
 from shiftreg.erasers.model import NoiseModel
-from shiftreg.erasers.pool import TIMESTEPS
+from shiftreg.erasers.training import TIMESTEPS
 from shiftreg.errors import InvalidInputError
 
 _BATCH = 16

@@ -11,8 +11,7 @@ from torch import Tensor
 from shiftreg.attacks.base import Found, Surface
 from shiftreg.erasers.base import require_positive
 from shiftreg.erasers.model import TrainingData
-from shiftreg.erasers.pool import TIMESTEPS
-from shiftreg.erasers.training import train_in_place
+from shiftreg.erasers.training import TIMESTEPS, train_in_place
 from shiftreg.errors import InvalidInputError
 
 

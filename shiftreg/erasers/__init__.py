@@ -3,7 +3,6 @@
 from shiftreg.erasers.base import Eraser, Erasure, JointEraser
 from shiftreg.erasers.closed_form import ClosedForm, imitate, predict_capacity
 from shiftreg.erasers.concept_ablation import ConceptAblation
-from shiftreg.erasers.discovery import BrokenEraser, find_eraser, known_erasers
 from shiftreg.erasers.esd import Esd
 from shiftreg.erasers.forget_me_not import ForgetMeNot
 from shiftreg.erasers.hardened import ClosedFormHardened
@@ -16,7 +15,6 @@ from shiftreg.erasers.srs_me_joint import SrsMeJoint
 from shiftreg.erasers.uce import Uce
 
 __all__ = [
-    "BrokenEraser",
     "ClosedForm",
     "ClosedFormHardened",
     "ConceptAblation",
@@ -36,8 +34,6 @@ __all__ = [
     "TrainingData",
     "Uce",
     "Words",
-    "find_eraser",
     "imitate",
-    "known_erasers",
     "predict_capacity",
 ]

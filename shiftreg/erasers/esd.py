@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
-from shiftreg.erasers.base import Erasure, require_positive
-from shiftreg.erasers.model import TrainingData
-from shiftreg.erasers.pool import NoisePool, everywhere
+from shiftreg.erasers.model import NoiseModel
 from shiftreg.erasers.problem import ErasureProblem
-from shiftreg.erasers.training import train_in_place
+from shiftreg.erasers.training import InPlaceEraser, NoisePool, everywhere
 from shiftreg.errors import InvalidInputError
 
 
 @dataclass(frozen=True)
-class Esd:
+class Esd(InPlaceEraser):
     """Teaches the model negative guidance: ``eps(c) -> (1 + eta) eps0(empty) - eta eps0(c)``.
 
     Source: "Erasing Concepts from Diffusion Models" (ESD), equations 5 to 7. There ``x_t`` is
@@ -31,13 +28,9 @@ class Esd:
         learning_rate: Of Adam (paper: 1e-5).
         iterations: Steps (paper: 1000).
         batch_size: Noised latents a step (paper: 1).
-        pool_size: Noised latents whose frozen predictions are computed once.
     """
 
     name: ClassVar[str] = "esd"
-    trains: ClassVar[bool] = True
-    separable: ClassVar[bool] = False
-    recoverable: ClassVar[bool] = True
     changes: ClassVar[str] = "all of attn2 (x), or all but attn2 (u)"
     cost: ClassVar[str] = "1 gradient pass a step"
     source: ClassVar[str] = "ESD, Erasing Concepts from Diffusion Models (Gandikota et al. 2023)"
@@ -45,61 +38,29 @@ class Esd:
     layers: str = "x"
     negative_guidance: float = 1.0
     learning_rate: float = 1e-5
-    iterations: int = 1000
     batch_size: int = 1
-    pool_size: int = 128
 
     def __post_init__(self) -> None:
         """Checks the hyper-parameters."""
-        require_positive(
-            negative_guidance=self.negative_guidance,
-            learning_rate=self.learning_rate,
-            iterations=self.iterations,
-            batch_size=self.batch_size,
-            pool_size=self.pool_size,
-        )
+        super().__post_init__()
         if self.layers not in ("x", "u"):
             raise InvalidInputError(f"layers is 'x' or 'u', and it is '{self.layers}'.")
 
-    def erase(
-        self,
-        problem: ErasureProblem,
-        weights: Mapping[str, Tensor],
-        data: TrainingData | None,
-        seed: int = 0,
-    ) -> Erasure:
-        """Trains the chosen parameters.
+    def references(self, problem: ErasureProblem) -> tuple[Tensor, ...]:
+        """The concept and the empty prompt."""
+        return problem.prompt_embeds, everywhere(problem, problem.empty_embeds)
 
-        Args:
-            problem: Prompts of the concept, and the empty one.
-            weights: Not used: the base is in ``data``.
-            data: The base and latents of the concept.
-            seed: Of the noise, the timesteps and the batches.
+    def trained(self, model: NoiseModel) -> Iterable[str]:
+        """The cross-attentions, or everything else."""
+        return model.cross_attention if self.layers == "x" else model.others
 
-        Raises:
-            InvalidInputError: No training data.
-        """
-        generator = torch.Generator().manual_seed(seed)
-        empty = everywhere(problem, problem.empty_embeds)
-        pool = NoisePool.draw(data, self.pool_size, generator, (problem.prompt_embeds, empty))
-        assert data is not None  # the pool refuses it
-        model = data.model
-        concept_noise, empty_noise = pool.noise
-        target = (1 + self.negative_guidance) * empty_noise - self.negative_guidance * concept_noise
-
-        def loss() -> tuple[Tensor, dict[str, float]]:
-            rows = pool.sample(self.batch_size, generator)
-            embeds = problem.prompt_embeds[pool.prompts[rows]]
-            predicted = model.predict(pool.noisy[rows], pool.timesteps[rows], embeds)
-            value = (predicted - target[rows]).square().mean()
-            return value, {"loss": value.item()}
-
-        names = model.cross_attention if self.layers == "x" else model.others
-        return train_in_place(
-            names,
-            loss,
-            learning_rate=self.learning_rate,
-            iterations=self.iterations,
-            generator=generator,
-            data=data,
-        )
+    def loss(
+        self, problem: ErasureProblem, model: NoiseModel, pool: NoisePool, rows: Tensor
+    ) -> tuple[Tensor, dict[str, float]]:
+        """How far the concept's prediction is from negative guidance by the frozen base."""
+        concept, empty = (noise[rows] for noise in pool.noise)
+        target = (1 + self.negative_guidance) * empty - self.negative_guidance * concept
+        embeds = problem.prompt_embeds[pool.prompts[rows]]
+        predicted = model.predict(pool.noisy[rows], pool.timesteps[rows], embeds)
+        value = (predicted - target).square().mean()
+        return value, {"loss": value.item()}

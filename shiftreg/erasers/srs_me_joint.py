@@ -12,9 +12,8 @@ from torch import Tensor
 from shiftreg.erasers.base import Erasure
 from shiftreg.erasers.model import TrainingData
 from shiftreg.erasers.problem import ErasureProblem
-from shiftreg.erasers.srs_me import SrsMe
+from shiftreg.erasers.srs_me import ConceptUnlearning, SrsMe
 from shiftreg.erasers.training import MomentumStop, train
-from shiftreg.erasers.unlearning import ConceptUnlearning
 
 
 @dataclass(frozen=True)

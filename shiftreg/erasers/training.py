@@ -1,17 +1,89 @@
-"""Gradient descent that goes on, bit for bit, where it was interrupted."""
+"""Training: noised images of a concept, and gradient descent that can be interrupted."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from shiftreg.erasers.base import Erasure
-from shiftreg.erasers.model import Step, TrainingData
+from shiftreg.erasers.base import Erasure, require_positive
+from shiftreg.erasers.model import NoiseModel, Step, TrainingData
+from shiftreg.erasers.problem import ErasureProblem
+from shiftreg.errors import InvalidInputError
 
+TIMESTEPS = 1000
+_BATCH = 16
 Loss = Callable[[], tuple[Tensor, dict[str, float]]]
+
+
+@dataclass(frozen=True)
+class NoisePool:
+    """Noised latents with the frozen base's predictions, computed once.
+
+    The base never changes, so its predictions for a fixed pool need no second forward pass in
+    every step.
+
+    Attributes:
+        noisy: ``x_t (n, C, h, w)``.
+        timesteps: ``t (n,)``.
+        prompts: ``(n,)``, which prompt of the problem each image shows.
+        noise: One ``(n, C, h, w)`` for each set of references.
+    """
+
+    noisy: Tensor
+    timesteps: Tensor
+    prompts: Tensor
+    noise: tuple[Tensor, ...]
+
+    @classmethod
+    @torch.no_grad()
+    def draw(
+        cls,
+        data: TrainingData | None,
+        size: int,
+        generator: torch.Generator,
+        references: Sequence[Tensor] = (),
+    ) -> NoisePool:
+        """Noises images at random timesteps.
+
+        Args:
+            data: The base and latents of the concept.
+            size: Noised latents to draw.
+            generator: Of images, timesteps and noise.
+            references: Each ``(prompts, L, d_in)``: what to predict the noise for, by prompt.
+
+        Raises:
+            InvalidInputError: No training data.
+        """
+        if data is None or len(data.latents) == 0:
+            raise InvalidInputError(
+                "This method trains on latents of the concept, and got none. Generate some first."
+            )
+        picks = torch.randint(len(data.latents), (size,), generator=generator)
+        latents = data.latents[picks]
+        timesteps = torch.randint(TIMESTEPS, (size,), generator=generator)
+        noise = torch.randn(latents.shape, generator=generator)
+        noisy = data.model.noised(latents, timesteps, noise)
+        prompts = torch.tensor(data.pair_index)[picks]
+        model = data.model
+
+        def predict(embeds: Tensor) -> Tensor:
+            parts = (part.split(_BATCH) for part in (noisy, timesteps, embeds[prompts]))
+            return torch.cat([model.predict(*chunk) for chunk in zip(*parts, strict=True)])
+
+        return cls(noisy, timesteps, prompts, tuple(predict(embeds) for embeds in references))
+
+    def sample(self, size: int, generator: torch.Generator) -> Tensor:
+        """Picks ``size`` different rows at random, ``(size,)``."""
+        return torch.randperm(len(self.noisy), generator=generator)[:size]
+
+
+def everywhere(problem: ErasureProblem, embeds: Tensor) -> Tensor:
+    """One prompt's ``(L, d_in)`` as a reference for every prompt, ``(prompts, L, d_in)``."""
+    return embeds.expand(len(problem.prompt_embeds), -1, -1)
 
 
 @dataclass
@@ -44,6 +116,80 @@ class MomentumStop:
     def reached(self, step: int) -> bool:
         """Whether no further step is needed."""
         return step > self.warmup and self.average <= self.tau * self.first
+
+
+@dataclass(frozen=True)
+class InPlaceEraser:
+    """A method that trains the base's own parameters, bound to no null space.
+
+    A subclass says what the frozen base is to predict (:meth:`references`), what is trained
+    (:meth:`trained`; the cross-attentions by default) and the loss of a batch (:meth:`loss`).
+
+    Attributes:
+        learning_rate: Of Adam.
+        iterations: Steps.
+        batch_size: Noised latents a step.
+        pool_size: Noised latents whose frozen predictions are computed once.
+    """
+
+    trains: ClassVar[bool] = True
+    separable: ClassVar[bool] = False
+    recoverable: ClassVar[bool] = True
+
+    learning_rate: float = 1e-5
+    iterations: int = 1000
+    batch_size: int = 4
+    pool_size: int = 128
+
+    def __post_init__(self) -> None:
+        """Checks the hyper-parameters: every number is positive."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        require_positive(**{n: v for n, v in values.items() if not isinstance(v, str)})
+
+    def references(self, problem: ErasureProblem) -> tuple[Tensor, ...]:
+        """Embeddings ``(prompts, L, d_in)`` that the frozen base predicts the noise for."""
+        return ()
+
+    def trained(self, model: NoiseModel) -> Iterable[str]:
+        """Names of the parameters to train."""
+        return model.cross_attention
+
+    def loss(
+        self, problem: ErasureProblem, model: NoiseModel, pool: NoisePool, rows: Tensor
+    ) -> tuple[Tensor, dict[str, float]]:
+        """The loss of some rows ``(B,)`` of the pool, and values to show."""
+        raise NotImplementedError
+
+    def erase(
+        self,
+        problem: ErasureProblem,
+        weights: Mapping[str, Tensor],
+        data: TrainingData | None,
+        seed: int = 0,
+    ) -> Erasure:
+        """Trains; see ``Eraser``.
+
+        Args:
+            problem: Prompts of the concept, their anchors, and the empty one.
+            weights: Not used: the base is in ``data``.
+            data: The base and latents of the concept.
+            seed: Of the noise, the timesteps and the batches.
+
+        Raises:
+            InvalidInputError: No training data.
+        """
+        generator = torch.Generator().manual_seed(seed)
+        pool = NoisePool.draw(data, self.pool_size, generator, self.references(problem))
+        assert data is not None  # the pool refuses it
+        model = data.model
+        return train_in_place(
+            self.trained(model),
+            lambda: self.loss(problem, model, pool, pool.sample(self.batch_size, generator)),
+            learning_rate=self.learning_rate,
+            iterations=self.iterations,
+            generator=generator,
+            data=data,
+        )
 
 
 def train_in_place(

@@ -14,12 +14,11 @@ from rich.console import RenderableType
 from typer.testing import CliRunner, Result
 
 from shiftreg import api
-from shiftreg.api.attacks.methods import AttackMethod
 from shiftreg.api.attacks.plan import AttackPlan
-from shiftreg.api.erasure.methods import MethodOption
 from shiftreg.api.values import Progress
 from shiftreg.attacks.results import BASE, COMPOSITION, CONTROL, AttackReport, AttackScore
 from shiftreg.evaluation.intervals import Estimate
+from shiftreg.plugins import AttackMethod, MethodOption
 from shiftreg_cli import attack
 from shiftreg_cli.main import app
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from shiftreg.erasers import ErasureProblem, ForgetMeNot, Step, TrainingData
-from shiftreg.erasers.pool import NoisePool
+from shiftreg.erasers.training import NoisePool
 
 Unseen = tuple[Tensor, Tensor, Tensor]
 NAMES = ((1, 1), (2, 2), (2, 3))  # first and last token of the name in each prompt

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from shiftreg.erasers import Erasure, ErasureProblem, SrsMe, SrsMeJoint, Step, TrainingData
-from shiftreg.erasers.unlearning import ConceptUnlearning
+from shiftreg.erasers.srs_me import ConceptUnlearning
 from shiftreg.errors import InvalidInputError
 from shiftreg.subspace import null_space_basis
 

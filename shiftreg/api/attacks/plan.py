@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
-from shiftreg.api.attacks.methods import build_attacks
 from shiftreg.api.composition.compose import plan_composition, plan_shifts
 from shiftreg.api.evaluation.classifiers import require_classifier
 from shiftreg.api.selection import ACTIVE, Selection
@@ -19,6 +18,7 @@ from shiftreg.compose import Composition
 from shiftreg.concepts import Concept, Kind
 from shiftreg.errors import InvalidInputError, NotFoundError
 from shiftreg.evaluation.classifier import Classifier
+from shiftreg.plugins import build_attacks
 from shiftreg.registry import ShiftVersion
 
 ALL = ("all",)

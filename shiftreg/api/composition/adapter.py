@@ -12,7 +12,6 @@ from shiftreg.api.composition.adapter_content import adapter_content, held_ranks
 from shiftreg.api.composition.compose import DTYPES, plan_composition, plan_shifts
 from shiftreg.api.composition.describe import base_facts, describe_adapter
 from shiftreg.api.composition.export import make_recipe
-from shiftreg.api.erasure.methods import is_recoverable
 from shiftreg.api.release.release import Release
 from shiftreg.api.release.values import PLAIN, ReleaseRequest
 from shiftreg.api.selection import ACTIVE, Selection
@@ -21,6 +20,7 @@ from shiftreg.api.workspace import Workspace
 from shiftreg.checkpoints import AdapterForm
 from shiftreg.checks import Check
 from shiftreg.errors import InvalidInputError
+from shiftreg.plugins import is_recoverable
 
 
 @dataclass(frozen=True)

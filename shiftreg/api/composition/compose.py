@@ -14,7 +14,6 @@ from shiftreg.api.composition.half_precision import (
     is_rounded,
     protected_prompts,
 )
-from shiftreg.api.erasure.methods import is_recoverable, require_recoverable
 from shiftreg.api.selection import ACTIVE, Selection
 from shiftreg.api.values import (
     CompositionPlan,
@@ -25,6 +24,7 @@ from shiftreg.api.values import (
 from shiftreg.api.workspace import Workspace
 from shiftreg.compose import Composition, LazyWeights
 from shiftreg.errors import InvalidInputError, NotFoundError
+from shiftreg.plugins import is_recoverable, require_recoverable
 from shiftreg.registry import ShiftVersion
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}

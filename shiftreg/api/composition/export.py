@@ -22,7 +22,6 @@ from shiftreg.api.composition.half_precision import (
     is_rounded,
     protected_prompts,
 )
-from shiftreg.api.erasure.methods import require_recoverable
 from shiftreg.api.release.release import Release
 from shiftreg.api.release.values import PLAIN, ReleaseRequest
 from shiftreg.api.values import (
@@ -34,6 +33,7 @@ from shiftreg.api.values import (
 )
 from shiftreg.api.workspace import Workspace
 from shiftreg.errors import InvalidInputError
+from shiftreg.plugins import require_recoverable
 
 
 def export_composition(

@@ -7,7 +7,6 @@ from typing import Unpack
 
 from shiftreg.api.changes import change
 from shiftreg.api.erasure.decouple import DECOUPLED, decouple_again, shift_plan
-from shiftreg.api.erasure.methods import build_eraser
 from shiftreg.api.erasure.plan import (
     ErasureContext,
     ErasureRequest,
@@ -22,6 +21,7 @@ from shiftreg.api.values import ErasureResult, Observer, ignore_progress
 from shiftreg.api.workspace import Workspace
 from shiftreg.concepts import Concept
 from shiftreg.engines import Engine, InProcess
+from shiftreg.plugins import build_eraser
 from shiftreg.profiles import Profile
 from shiftreg.registry import ShiftVersion
 from shiftreg.shift import ConceptShift

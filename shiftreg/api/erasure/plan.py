@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from shiftreg import pipelines
-from shiftreg.api.erasure.methods import build_eraser
 from shiftreg.api.loaded_base import LoadedBase
 from shiftreg.api.values import ErasurePlan
 from shiftreg.api.workspace import Workspace
 from shiftreg.concepts import Concept, Kind, PromptPair, mentions
 from shiftreg.erasers import ClosedForm, Eraser, ErasureProblem, predict_capacity
 from shiftreg.errors import CapacityError, InvalidInputError, NotFoundError
+from shiftreg.plugins import build_eraser
 from shiftreg.profiles import Profile, profile_null_basis, weighted_rows
 from shiftreg.subspace import Capacity
 

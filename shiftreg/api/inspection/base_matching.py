@@ -29,10 +29,10 @@ from shiftreg.errors import (
     NotFoundError,
     ShiftregError,
 )
-from shiftreg.inner_products import reaches
 from shiftreg.inspection import Explanation, explain
-from shiftreg.last_place import differs_by_rounding, rounding_error
+from shiftreg.least_squares import reaches
 from shiftreg.registry import ShiftVersion
+from shiftreg.rounding import differs_by_rounding, rounding_error
 from shiftreg.shift import ConceptShift
 
 CERTAIN = 4.0  # standard errors of a strength that are no other change

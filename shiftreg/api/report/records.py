@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any, TypeVar
 
-from shiftreg.api.erasure.methods import list_methods
 from shiftreg.api.trail.measurements import doubt, on_record
 from shiftreg.api.values import CompositionPlan
 from shiftreg.api.workspace import Workspace
 from shiftreg.audit import AuditEvent
 from shiftreg.errors import IntegrityError
+from shiftreg.plugins import list_methods
 from shiftreg.registry import ShiftVersion
 from shiftreg.registry.records import Measurement
 from shiftreg.reports import (

@@ -14,9 +14,8 @@ import pytest
 import torch
 from PIL import Image
 
-from shiftreg import api, miniature, pipelines
+from shiftreg import api, miniature, pipelines, plugins
 from shiftreg.api.attacks import images as attack_images
-from shiftreg.api.attacks import methods as attack_methods
 from shiftreg.api.attacks.images import generate_evidence, generate_found
 from shiftreg.api.values import Progress
 from shiftreg.attacks import Found, Surface
@@ -120,9 +119,9 @@ class Undo:
 @pytest.fixture
 def undo(monkeypatch: pytest.MonkeyPatch) -> type[Undo]:
     Undo.seen.clear()
-    monkeypatch.setattr(attack_methods, "known_attacks", lambda: {"undo": Undo})
-    monkeypatch.setattr(attack_methods, "find_attack", lambda _name: Undo)
-    monkeypatch.setattr(attack_methods, "build_attack", lambda _name, _options: Undo())
+    monkeypatch.setattr(plugins, "known_attacks", lambda: {"undo": Undo})
+    monkeypatch.setattr(plugins, "find_attack", lambda _name: Undo)
+    monkeypatch.setattr(plugins, "build_attack", lambda _name, _options: Undo())
     return Undo
 
 
@@ -171,8 +170,8 @@ def test_an_attack_that_never_looks_at_the_model_runs_once(
 ) -> None:
     attacks = {"guess": Guess, "undo": Undo}
     Guess.runs.clear()
-    monkeypatch.setattr(attack_methods, "known_attacks", lambda: attacks)
-    monkeypatch.setattr(attack_methods, "build_attack", lambda name, _options: attacks[name]())
+    monkeypatch.setattr(plugins, "known_attacks", lambda: attacks)
+    monkeypatch.setattr(plugins, "build_attack", lambda name, _options: attacks[name]())
     report = api.attack(erased, "Caravaggio", images=1, against=["@2"])
     assert len(Guess.runs) == 1
     assert len(undo.seen) == 3

@@ -1,17 +1,53 @@
-"""Methods of other packages: found by their entry points, and none can disturb another."""
+"""Methods and attacks: found by name, built from options, described; none disturbs another."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 
-from shiftreg.erasers import BrokenEraser, Uce, find_eraser, known_erasers
-from shiftreg.erasers.discovery import OWN
+from shiftreg import api
+from shiftreg.attacks import ConceptInversion
+from shiftreg.erasers import Uce
 from shiftreg.errors import InvalidInputError, NotFoundError
+from shiftreg.plugins import (
+    ERASERS,
+    BrokenEraser,
+    build_attack,
+    build_eraser,
+    find_attack,
+    find_eraser,
+    known_attacks,
+    known_erasers,
+)
 
 Install = Callable[..., None]
+
+OWN = (
+    "closed-form",
+    "closed-form-hardened",
+    "srs-me",
+    "srs-me-joint",
+    "srs-me-free",
+    "esd",
+    "concept-ablation",
+    "forget-me-not",
+    "uce",
+    "speed-like",
+)
+ATTACKS = (
+    "ring-a-bell",
+    "ring-a-bell-soft",
+    "unlearn-diff-atk",
+    "concept-inversion",
+    "closed-form-embedding",
+    "noise-probe",
+    "completion-probe",
+    "relearning",
+)
 
 GOOD = '''
 """A method of somebody else."""
@@ -65,37 +101,25 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
 def assert_own_are_usable() -> None:
     """All of this package's methods are there and usable."""
     known = known_erasers()
-    for eraser in OWN:
+    for eraser in ERASERS:
         assert known[eraser.name] is eraser
         assert find_eraser(eraser.name) is eraser
 
 
 def test_this_package_s_methods_are_known_by_their_names() -> None:
-    assert list(known_erasers()) == [
-        "closed-form",
-        "closed-form-hardened",
-        "srs-me",
-        "srs-me-joint",
-        "srs-me-free",
-        "esd",
-        "concept-ablation",
-        "forget-me-not",
-        "uce",
-        "speed-like",
-    ]
+    assert tuple(known_erasers()) == OWN
     assert_own_are_usable()
 
 
 def test_a_method_of_another_package_is_listed_and_usable(
     install: Install,
-    problem,  # noqa: ANN001
-    weights,  # noqa: ANN001
 ) -> None:
     install("halving", GOOD, {"halve": "Halve"})
     eraser = find_eraser("halve")
     assert list(known_erasers())[-1] == "halve"
     assert eraser.source == "nowhere"
-    erasure = eraser(share=0.25).erase(problem, weights, None, 0)  # type: ignore[call-arg]
+    problem, weights = SimpleNamespace(empty_embeds=torch.zeros(2, 4)), {"a": torch.ones(3, 4)}
+    erasure = eraser(share=0.25).erase(problem, weights, None, 0)  # type: ignore[call-arg,arg-type]
     assert set(erasure.dense) == set(weights)
     assert_own_are_usable()
 
@@ -157,8 +181,8 @@ def test_of_two_packages_with_one_name_one_is_usable_and_the_other_named(install
 @pytest.mark.parametrize(
     ("old", "new", "problem"),
     [
-        ("@dataclass(frozen=True)", "", "it is no dataclass"),
-        ("class Halve:", "class Original:", "it is no dataclass"),
+        ("@dataclass(frozen=True)", "", "it is not a dataclass"),
+        ("class Halve:", "class Original:", "it is not a dataclass"),
         ('    cost: ClassVar[str] = "nothing"\n', "", "its 'cost' must be a str"),
         ("separable: ClassVar[bool] = False", "separable = 'no'", "its 'separable' must be a bool"),
         ("trains: ClassVar[bool] = False", "trains: ClassVar[int] = 0", "'trains' must be a bool"),
@@ -193,3 +217,103 @@ def test_an_unknown_method_names_those_that_can_be_used(install: Install) -> Non
     with pytest.raises(NotFoundError, match=r"no method 'srs'.*closed-form.*speed-like") as error:
         find_eraser("srs")
     assert "broken" not in str(error.value)
+
+
+def test_every_method_says_what_it_is_and_what_its_options_mean() -> None:
+    described = {method.name: method for method in api.list_methods()}
+    assert set(OWN) <= set(described)
+    for name in OWN:
+        method = described[name]
+        assert method.changes, name
+        assert method.cost, name
+        assert method.source, name
+        assert not method.problem
+        assert all(option.meaning for option in method.options.values()), name
+
+
+def test_separable_and_recoverable_methods_are_told_apart() -> None:
+    described = {method.name: method for method in api.list_methods()}
+    separable = {name for name in OWN if described[name].separable}
+    assert separable == {"closed-form", "closed-form-hardened", "srs-me", "srs-me-joint"}
+    assert [name for name in OWN if not described[name].recoverable] == ["srs-me-free"]
+
+
+def test_options_are_described_with_their_defaults() -> None:
+    (method,) = api.list_methods(["srs-me"])
+    assert method.options["momentum"].default == 0.9
+    assert "stopping average" in method.options["momentum"].meaning
+    assert method.options["tau"].meaning.endswith("depends on the base.")
+
+
+def test_options_keep_their_kind() -> None:
+    eraser = build_eraser("esd", {"layers": "u", "iterations": "7", "learning_rate": "1e-3"})
+    assert (eraser.layers, eraser.iterations, eraser.learning_rate) == ("u", 7, 1e-3)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "error", "words"),
+    [
+        ("magic", {}, NotFoundError, "There is no method 'magic'. Methods: closed-form"),
+        ("esd", {"layer": "u"}, InvalidInputError, "no option 'layer'. Options: layers"),
+        ("esd", {"layers": "y"}, InvalidInputError, "'x' or 'u'"),
+        ("esd", {"iterations": "many"}, InvalidInputError, "must be of type int, not 'many'"),
+        ("esd", {"iterations": -1}, InvalidInputError, "must be a positive number"),
+    ],
+)
+def test_what_a_method_cannot_take_is_refused(
+    method: str, options: dict[str, object], error: type[Exception], words: str
+) -> None:
+    with pytest.raises(error, match=words):
+        build_eraser(method, options)
+
+
+def test_every_attack_is_found_by_its_name_and_says_what_it_needs() -> None:
+    assert tuple(known_attacks()) == ATTACKS
+    for name in ATTACKS:
+        attack = find_attack(name)
+        assert attack.name == name
+        assert attack.needs
+        assert attack.source
+        assert attack.__doc__
+
+
+def test_every_attack_has_a_budget_of_its_own() -> None:
+    for name in ATTACKS:
+        assert build_attack(name) == known_attacks()[name]()
+
+
+def test_options_of_an_attack_are_taken_as_text_too() -> None:
+    built = build_attack(
+        "concept-inversion", {"iterations": "20", "learning_rate": "1e-2", "start": "art"}
+    )
+    assert built == ConceptInversion(iterations=20, learning_rate=0.01, start="art")
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("ring-a-bel", "ring-a-bell"),
+        ("Concept-Inversion", "concept-inversion"),
+        ("unlearndiffatk", "unlearn-diff-atk"),
+        ("closed-form", "closed-form-embedding"),
+    ],
+)
+def test_a_slip_is_answered_with_the_nearest_name(typed: str, meant: str) -> None:
+    with pytest.raises(NotFoundError, match=f"Did you mean '{meant}'"):
+        find_attack(typed)
+
+
+def test_an_unknown_name_is_answered_with_all_that_there_are() -> None:
+    with pytest.raises(NotFoundError) as error:
+        build_attack("magic")
+    assert "Did you mean" not in str(error.value)
+    assert all(name in str(error.value) for name in ATTACKS)
+
+
+def test_unknown_and_unfit_options_of_an_attack_are_refused() -> None:
+    with pytest.raises(InvalidInputError, match=r"no option 'steps'\. Options: tokens, start"):
+        build_attack("concept-inversion", {"steps": 3})
+    with pytest.raises(InvalidInputError, match=r"'iterations' .* must be of type int, not 'many'"):
+        build_attack("concept-inversion", {"iterations": "many"})
+    with pytest.raises(InvalidInputError, match="iterations must be a positive number"):
+        build_attack("concept-inversion", {"iterations": 0})

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from shiftreg.inner_products import energy, reaches, with_difference, with_shift, within
+from shiftreg.least_squares import energy, reaches, with_difference, with_shift, within
 from shiftreg.shift import ConceptShift
 
 LAYERS = ("factored", "dense", "mixed", "one only")
