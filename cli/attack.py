@@ -21,10 +21,10 @@ from .parsing import choose, read_value, split_pair
 from .render import make_panel, make_table, number, pairs, plain, share, short, warnings
 
 if TYPE_CHECKING:
+    from shiftreg.api import AttackMethod
     from shiftreg.api.attacks.attack import AttackReport, AttackScore
     from shiftreg.api.attacks.plan import AttackPlan
     from shiftreg.api.values import Estimate
-    from shiftreg.plugins import AttackMethod
 
 commands = typer.Typer()
 

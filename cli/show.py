@@ -14,9 +14,9 @@ from .options import Common, ForceOption, ProtectOption, command
 from .render import concepts, make_panel, make_table, number, pairs, plain, quoted
 
 if TYPE_CHECKING:
+    from shiftreg.api import Method
     from shiftreg.api.erasure.capacity import CapacityRow
     from shiftreg.api.values import ConceptDetail
-    from shiftreg.plugins import Method
 
 commands = typer.Typer()
 VERDICT_STYLES = {"fits": "green", "tight": "yellow", "does not fit": "red"}

@@ -72,6 +72,8 @@ if TYPE_CHECKING:
     from shiftreg.audit import Checkpoint as Checkpoint
     from shiftreg.engines import Engine as Engine
     from shiftreg.evaluation.scenes import read_scene as read_scene
+    from shiftreg.plugins import AttackMethod as AttackMethod
+    from shiftreg.plugins import Method as Method
     from shiftreg.plugins import list_attacks as list_attacks
     from shiftreg.plugins import list_methods as list_methods
     from shiftreg.registry import BaseRecord as BaseRecord
