@@ -25,7 +25,7 @@ from full_size_base import CLASSES, FAMILIES, Config
 from torch import Tensor
 
 from shiftreg.checkpoints import compare_checkpoint
-from shiftreg.checkpoints.base_folder import read_config
+from shiftreg.checkpoints.base_folder import read_config, single_file_family
 from shiftreg.checkpoints.ckpt_file import write_ckpt
 from shiftreg.checkpoints.compvis import long_name
 from shiftreg.checkpoints.digested_file import DigestedFile
@@ -85,6 +85,7 @@ def write_configuration(folder: Path, configs: Mapping[str, Config]) -> None:
 
 def write_file(file: Path, config: Path, dtype: torch.dtype, averaged: bool) -> None:
     shapes = weight_shapes(config)
+    family = single_file_family(config)
     state: dict[str, TensorSource] = {}
     for part, expected in shapes.items():
         names = [long_name(name) if part.startswith("text") else name for name in expected]
@@ -92,7 +93,7 @@ def write_file(file: Path, config: Path, dtype: torch.dtype, averaged: bool) -> 
             name: RandomTensor(shape, dtype, number)
             for number, (name, shape) in enumerate(zip(names, expected.values(), strict=True))
         }
-        places = component_places(part, names, read_config(config / part), frozenset(shapes))
+        places = component_places(part, names, read_config(config / part), family)
         state |= to_single_file(tensors, places)
     if averaged:
         state |= {

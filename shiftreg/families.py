@@ -30,6 +30,7 @@ class Encoder:
         clip_prefix: The whole prefix of an encoder of OpenAI's CLIP, which keeps the names of
             transformers; "" if it cannot be one.
         open_clip_prefix: The whole prefix of one of OpenCLIP; "" if it cannot be one.
+        is_pooled: Whether the network also receives its pooled output.
     """
 
     component: str = "text_encoder"
@@ -39,6 +40,7 @@ class Encoder:
     single_file_prefix: str = ""
     clip_prefix: str = ""
     open_clip_prefix: str = ""
+    is_pooled: bool = False
 
 
 @dataclass(frozen=True)
@@ -217,6 +219,7 @@ STABLE_DIFFUSION_XL = Family(
             classes=("CLIPTextModelWithProjection",),
             single_file_prefix="conditioner.embedders.1.",
             open_clip_prefix="conditioner.embedders.1.model.",
+            is_pooled=True,
         ),
     ),
     untouched_prefixes=(*_UNET_OUTPUT, "add_embedding."),
@@ -241,6 +244,9 @@ PIXART = Family(
 # Those that consist of more come first: each row also fits what has still other components.
 FAMILIES = (STABLE_DIFFUSION_XL, STABLE_DIFFUSION, PIXART)
 SUPPORTED = f"{', '.join(family.label for family in FAMILIES[:-1])} or {FAMILIES[-1].label}"
+SINGLE_FILE_FAMILIES = tuple(family for family in FAMILIES if family.network_class)
+SINGLE_FILES = " and ".join(family.label for family in SINGLE_FILE_FAMILIES)
+ENCODERS = tuple(encoder for family in FAMILIES for encoder in family.encoders)
 # What errors can say that a file was made for.
 KNOWN_MODELS = (
     *(model for family in FAMILIES for model in family.models),
@@ -302,7 +308,7 @@ def read_structure(folder: Path) -> Structure:
     network = next((name for name in NETWORKS if name in components), "")
     settings, encoder = folder / network / "config.json", folder / "text_encoder" / "config.json"
     return Structure(
-        pipeline=str(index.get("_class_name")),
+        pipeline=str(index.get("_class_name", "unknown")),
         components=components,
         network=str(index[network][-1]) if network else "",
         settings=frozenset(_read(settings) if network and settings.is_file() else ()),

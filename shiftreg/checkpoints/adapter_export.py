@@ -50,8 +50,7 @@ class AdapterNames:
 
         Args:
             shapes: Of the parameters.
-            compvis_config: Of the UNet, if kohya's files name its layers by CompVis's names: those
-                of SDXL do; those of Stable Diffusion 1 and 2 take diffusers'.
+            compvis_config: Of the UNet, if kohya's files name its layers as CompVis does.
             is_unet: Whether the base is a UNet, and no transformer.
         """
         self._shapes, self._config, self._is_unet = shapes, compvis_config, is_unet
@@ -66,7 +65,8 @@ class AdapterNames:
         """
         network = network_folder(base_folder)
         shapes = {name: stored.shape for name, stored in stored_component(network).items()}
-        config = read_config(network) if facts.is_sdxl else None
+        has_compvis_names = facts.family is not None and facts.family.compvis_adapters
+        config = read_config(network) if has_compvis_names else None
         return cls(shapes, config, is_unet=network.name == "unet")
 
     def check_form(self, form: str) -> None:

@@ -7,9 +7,9 @@ ones: such a folder is refused here.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -18,27 +18,17 @@ from shiftreg.checkpoints.files import reading
 from shiftreg.checkpoints.stored import StoredTensor, whole
 from shiftreg.checkpoints.tensor_files import read_safetensors, stored_safetensors
 from shiftreg.errors import IntegrityError, InvalidInputError, NotFoundError
+from shiftreg.families import ENCODERS, NETWORKS, SINGLE_FILE_FAMILIES, SINGLE_FILES, Family
 
+T = TypeVar("T")
 STEMS = ("diffusion_pytorch_model", "model")
-NETWORKS = ("unet", "transformer")  # the part that denoises, and that shifts change
-# The parts of a pipeline that single files hold; the last is XL's alone.
-COMPONENTS = ("unet", "vae", "text_encoder", "text_encoder_2")
 WEIGHT_SUFFIXES = (
     ".safetensors", ".bin", ".ckpt", ".pt", ".pth", ".msgpack", ".h5", ".onnx", ".onnx_data",
     ".pb", ".index.json", ".index.fp16.json",
 )  # fmt: skip
-_PARTS = dict.fromkeys((*NETWORKS, *COMPONENTS))
+# The components that hold weights.
+MODELS = tuple(dict.fromkeys((*NETWORKS, "vae", *(encoder.component for encoder in ENCODERS))))
 _POSITIONS = "position_ids"  # the one tensor of integers, which old text encoders save
-
-
-def check_base(base_folder: Path) -> None:
-    """Refuses what is not a diffusers pipeline.
-
-    Raises:
-        NotFoundError: There is no such folder.
-        InvalidInputError: It holds neither a UNet nor a transformer.
-    """
-    network_folder(base_folder)
 
 
 def network_folder(base_folder: Path) -> Path:
@@ -59,19 +49,30 @@ def network_folder(base_folder: Path) -> Path:
     )
 
 
-def single_file_components(base_folder: Path) -> frozenset[str]:
-    """The parts of a pipeline that a single file would hold.
+def single_file_family(base_folder: Path) -> Family:
+    """The family whose single files hold such a pipeline.
 
     Raises:
-        InvalidInputError: One that every single file has is missing.
+        NotFoundError: There is no such folder.
+        InvalidInputError: There are no single files of its kind, or a component is missing.
     """
-    present = frozenset(name for name in COMPONENTS if (base_folder / name).is_dir())
-    if missing := [name for name in COMPONENTS[:3] if name not in present]:
+    network = network_folder(base_folder)
+    families = [family for family in SINGLE_FILE_FAMILIES if family.network == network.name]
+    if not families:
         raise InvalidInputError(
-            f"Single files hold a UNet, an autoencoder and a text encoder, and '{base_folder}' has "
-            f"no {missing[0]}. Export a folder instead."
+            f"'{base_folder}' has a {network.name}, and single files with CompVis names exist for "
+            f"{SINGLE_FILES} only. Export a "
+            "folder instead: a name without a suffix."
         )
-    return present
+    missing = []
+    for family in families:
+        missing = [n for n in family.single_file_classes if not (base_folder / n).is_dir()]
+        if not missing:
+            return family
+    raise InvalidInputError(
+        f"Single files hold a UNet, an autoencoder and a text encoder, and '{base_folder}' has "
+        f"no {missing[0]}. Export a folder instead."
+    )
 
 
 def read_config(component: Path, name: str = "config.json") -> dict[str, Any]:
@@ -106,16 +107,7 @@ def weight_files(component: Path) -> tuple[Path, ...]:
         InvalidInputError: There are weights, but only as pickles.
         IntegrityError: The index of the shards is damaged.
     """
-    chosen = _chosen_file(component)
-    if chosen is not None:
-        return shard_files(chosen) if chosen.suffix == ".json" else (chosen,)
-    if pickles := sorted(component.glob("*.bin")):
-        raise InvalidInputError(
-            f"'{pickles[0]}' is a pickle, which can hold code; weights are read from safetensors "
-            "only. Load the base once with diffusers and save it with "
-            "save_pretrained(folder, safe_serialization=True)."
-        )
-    return ()
+    return _files_and_index(component)[0]
 
 
 def read_component(component: Path) -> dict[str, Tensor]:
@@ -126,11 +118,7 @@ def read_component(component: Path) -> dict[str, Tensor]:
         NotFoundError: A shard is missing.
         IntegrityError: A file is damaged, or shards do not hold what their index says.
     """
-    stored_component(component)  # its checks
-    tensors: dict[str, Tensor] = {}
-    for file in _existing_weight_files(component):
-        tensors |= read_safetensors(file)[0]
-    return tensors
+    return _read_shards(component, lambda file: read_safetensors(file)[0])
 
 
 def stored_component(component: Path) -> dict[str, StoredTensor]:
@@ -141,17 +129,28 @@ def stored_component(component: Path) -> dict[str, StoredTensor]:
         NotFoundError: A shard is missing.
         IntegrityError: A file is damaged, or shards do not hold what their index says.
     """
-    tensors: dict[str, StoredTensor] = {}
-    for file in _existing_weight_files(component):
-        found = stored_safetensors(file)[0]
+    return _read_shards(component, lambda file: stored_safetensors(file)[0])
+
+
+def _read_shards(component: Path, read: Callable[[Path], dict[str, T]]) -> dict[str, T]:
+    files, index = _files_and_index(component)
+    if not files:
+        raise InvalidInputError(
+            f"'{component}' holds no weights. Give a complete diffusers folder."
+        )
+    tensors: dict[str, T] = {}
+    shards: dict[str, str] = {}
+    for file in files:
+        found = read(file)
         if twice := sorted(found.keys() & tensors.keys()):
             raise IntegrityError(
-                f"Each tensor is in one shard, and '{twice[0]}' is in '{tensors[twice[0]].path}' "
-                f"and in '{file}'. Copy the whole folder again."
+                f"Each tensor is in one shard, and '{twice[0]}' is in "
+                f"'{component / shards[twice[0]]}' and in '{file}'. Copy the whole folder again."
             )
         tensors |= found
-    for name, shard in _promised(component).items():
-        if name not in tensors or tensors[name].path.name != shard:
+        shards |= dict.fromkeys(found, file.name)
+    for name, shard in index.items():
+        if shards.get(name) != shard:
             raise IntegrityError(
                 f"The index of '{component}' says that '{name}' is in '{shard}', and it is not. "
                 "Copy the whole folder again."
@@ -194,7 +193,11 @@ def shard_files(index: Path) -> tuple[Path, ...]:
         IntegrityError: The index is damaged.
         InvalidInputError: It names a file outside of its folder.
     """
-    return tuple(index.parent / name for name in sorted(set(_weight_map(index).values())))
+    return _shards(index, _weight_map(index))
+
+
+def _shards(index: Path, weight_map: Mapping[str, str]) -> tuple[Path, ...]:
+    return tuple(index.with_name(name) for name in sorted(set(weight_map.values())))
 
 
 def _weight_map(index: Path) -> dict[str, str]:
@@ -209,32 +212,22 @@ def _weight_map(index: Path) -> dict[str, str]:
         return dict(weight_map)
 
 
-def _chosen_file(component: Path) -> Path | None:
-    """The file that holds a component's weights, or the index of those that do."""
+def _files_and_index(component: Path) -> tuple[tuple[Path, ...], dict[str, str]]:
+    """See :func:`weight_files`; and tensor -> shard, by the index, if there is one."""
     for variant in ("", ".fp16"):
         for stem in STEMS:
-            for name in (
-                f"{stem}{variant}.safetensors",
-                f"{stem}.safetensors.index{variant}.json",
-            ):
-                if (component / name).is_file():
-                    return component / name
-    return None
-
-
-def _promised(component: Path) -> dict[str, str]:
-    """Tensor -> shard, by the index; empty for a component in a single file."""
-    chosen = _chosen_file(component)
-    return _weight_map(chosen) if chosen is not None and chosen.suffix == ".json" else {}
-
-
-def _existing_weight_files(component: Path) -> tuple[Path, ...]:
-    files = weight_files(component)
-    if not files:
+            if (single := component / f"{stem}{variant}.safetensors").is_file():
+                return (single,), {}
+            if (index := component / f"{stem}.safetensors.index{variant}.json").is_file():
+                weight_map = _weight_map(index)
+                return _shards(index, weight_map), weight_map
+    if pickles := sorted(component.glob("*.bin")):
         raise InvalidInputError(
-            f"'{component}' holds no weights. Give a complete diffusers folder."
+            f"'{pickles[0]}' is a pickle, which can hold code; weights are read from safetensors "
+            "only. Load the base once with diffusers and save it with "
+            "save_pretrained(folder, safe_serialization=True)."
         )
-    return files
+    return (), {}
 
 
 def check_base_weights(base_folder: Path, parameters: Iterable[str]) -> None:
@@ -249,24 +242,20 @@ def check_base_weights(base_folder: Path, parameters: Iterable[str]) -> None:
         IntegrityError: A parameter of the UNet or transformer is missing, or a file is damaged.
         NotFoundError: A shard is missing.
     """
-    for part in _PARTS:
-        if weight_files(base_folder / part):
-            _check_numbers(base_folder / part)
     network = network_folder(base_folder)
-    held = stored_component(network)
-    if missing := [name for name in parameters if name not in held]:
+    models = [base_folder / name for name in MODELS]
+    held = {m: stored_component(m) for m in models if m == network or weight_files(m)}
+    for model, tensors in held.items():
+        for name, tensor in tensors.items():
+            if not tensor.dtype.is_floating_point and not name.endswith(_POSITIONS):
+                raise InvalidInputError(
+                    f"Weights are floating numbers, and '{name}' in '{model}' holds "
+                    f"{str(tensor.dtype).removeprefix('torch.')}: it may be quantised. Save the "
+                    "base in float16 or float32."
+                )
+    if missing := [name for name in parameters if name not in held[network]]:
         raise IntegrityError(
             f"'{network}' has no '{missing[0]}', which its configuration asks for"
             f"{f' ({len(missing)} are missing)' if len(missing) > 1 else ''}. "
             "Copy the whole folder again."
         )
-
-
-def _check_numbers(component: Path) -> None:
-    for name, tensor in stored_component(component).items():
-        if not tensor.dtype.is_floating_point and not name.endswith(_POSITIONS):
-            raise InvalidInputError(
-                f"Weights are floating numbers, and '{name}' in '{component}' holds "
-                f"{str(tensor.dtype).removeprefix('torch.')}: it may be quantised. Save the base "
-                "in float16 or float32."
-            )

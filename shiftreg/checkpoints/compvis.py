@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from shiftreg.errors import InvalidInputError
+from shiftreg.families import ENCODERS, Encoder
 
 UNET_PREFIX = "model.diffusion_model."
 VAE_PREFIX = "first_stage_model."
@@ -70,10 +71,7 @@ VAE_ENDS = {
     "quant_conv": "quant_conv",
     "post_quant_conv": "post_quant_conv",
 }
-CLIP_PREFIX = "cond_stage_model.transformer."
-OPEN_CLIP_PREFIX = "cond_stage_model.model."
-XL_CLIP_PREFIX = "conditioner.embedders.0.transformer."
-XL_OPEN_CLIP_PREFIX = "conditioner.embedders.1.model."
+OPEN_CLIP_PREFIXES = tuple(filter(None, (encoder.open_clip_prefix for encoder in ENCODERS)))
 OPEN_CLIP_ENDS = {
     "text_model.embeddings.token_embedding.weight": "token_embedding.weight",
     "text_model.embeddings.position_embedding.weight": "positional_embedding",
@@ -206,20 +204,18 @@ class Place:
     turned: bool = False
 
 
-def text_prefix(component: str, config: Mapping[str, Any], components: frozenset[str]) -> str:
+def text_prefix(encoder: Encoder, config: Mapping[str, Any]) -> str:
     """What the names of a text encoder begin with.
 
     Args:
-        component: "text_encoder" or "text_encoder_2".
+        encoder: Which one of its family.
         config: Its ``config.json``.
-        components: All parts of the pipeline.
     """
-    if component == "text_encoder_2":
-        return XL_OPEN_CLIP_PREFIX
-    if "text_encoder_2" in components:
-        return XL_CLIP_PREFIX
-    # OpenAI's CLIP was trained with an approximation of the function that OpenCLIP's has.
-    return OPEN_CLIP_PREFIX if config.get("hidden_act") == "gelu" else CLIP_PREFIX
+    if encoder.clip_prefix and encoder.open_clip_prefix:
+        # OpenAI's CLIP was trained with an approximation of the function that OpenCLIP's has.
+        is_open_clip = config.get("hidden_act") == "gelu"
+        return encoder.open_clip_prefix if is_open_clip else encoder.clip_prefix
+    return encoder.clip_prefix or encoder.open_clip_prefix
 
 
 def text_place(name: str, prefix: str) -> Place | None:
@@ -237,7 +233,7 @@ def text_place(name: str, prefix: str) -> Place | None:
         InvalidInputError: There is none.
     """
     name = long_name(name)
-    if prefix not in (OPEN_CLIP_PREFIX, XL_OPEN_CLIP_PREFIX):
+    if prefix not in OPEN_CLIP_PREFIXES:
         return Place(prefix + name)
     if name in OPEN_CLIP_ENDS:
         return Place(prefix + OPEN_CLIP_ENDS[name])
@@ -264,17 +260,21 @@ def long_name(name: str) -> str:
     return f"text_model.{name}"
 
 
-def is_unused(key: str, config: Mapping[str, Any]) -> bool:
+def is_unused(key: str, encoder: Encoder, config: Mapping[str, Any]) -> bool:
     """Whether a single file's tensor of an OpenCLIP encoder is one that pipelines do without.
 
     Stable Diffusion 2.x reads the last layer but one, and no projection; its files hold both.
 
     Args:
         key: The name in the file.
+        encoder: Which one of its family.
         config: The ``config.json`` of the text encoder in diffusers.
     """
-    if key == f"{OPEN_CLIP_PREFIX}text_projection":
+    prefix = encoder.open_clip_prefix
+    if encoder.is_pooled or not prefix:
+        return False
+    if key == f"{prefix}text_projection":
         return True
-    found = re.match(rf"{re.escape(OPEN_CLIP_PREFIX)}transformer\.resblocks\.(\d+)\.", key)
+    found = re.match(rf"{re.escape(prefix)}transformer\.resblocks\.(\d+)\.", key)
     layers = config.get("num_hidden_layers")
     return found is not None and isinstance(layers, int) and int(found[1]) >= layers

@@ -24,11 +24,16 @@ from shiftreg.checkpoints.state_change import BUFFERS, EMA
 from shiftreg.checkpoints.stored import TensorSource, reshaped, size_in_bytes
 from shiftreg.checkpoints.tensor_files import stored_safetensors, widest_first, write_safetensors
 from shiftreg.errors import IncompatibleError, InvalidInputError
+from shiftreg.families import ENCODERS, NETWORKS, SINGLE_FILE_FAMILIES
 
 Shapes = Mapping[str, Mapping[str, tuple[int, ...]]]
-MODEL_PREFIXES = (UNET_PREFIX, VAE_PREFIX, "cond_stage_model.", "conditioner.")
+MODEL_PREFIXES = (
+    UNET_PREFIX,
+    VAE_PREFIX,
+    *(e.single_file_prefix for e in ENCODERS if e.single_file_prefix),
+)
 SINGLE_FILE_SUFFIXES = (".safetensors", ".ckpt")
-WEIGHT_NAMES = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model"}
+WEIGHT_NAMES = dict.fromkeys((*NETWORKS, "vae"), "diffusion_pytorch_model")
 ORIGIN = ".source.json"  # hidden: it does not count for the folder's digest
 
 
@@ -102,14 +107,15 @@ def sort_single_file(
         raise InvalidInputError(
             f"'{path}' holds no averaged weights ({EMA}*). Register it without --ema."
         )
+    family = next(f for f in SINGLE_FILE_FAMILIES if f.single_file_classes.keys() == shapes.keys())
     configs = {component: read_config(config_folder / component) for component in shapes}
     components: dict[str, dict[str, TensorSource]] = {}
     used: set[str] = set()
     for component, config in configs.items():
         wanted = {_stored_name(component, name): s for name, s in shapes[component].items()}
         with reading(config_folder / component / "config.json"):
-            places = component_places(component, wanted, config, frozenset(shapes))
-        if ema and component == "unet":
+            places = component_places(component, wanted, config, family)
+        if ema and component == family.network:
             places = {name: replace(p, key=_averaged_key(p.key)) for name, p in places.items()}
         components[component] = {
             name: _fitting(tensors, place, wanted[name], path, config_folder)
@@ -119,8 +125,13 @@ def sort_single_file(
     left_out = tuple(key for key in tensors if key not in used and not key.startswith(EMA))
     for key in left_out:
         other = key.startswith(UNET_PREFIX) and ema
-        constant = BUFFERS.fullmatch(key) or is_unused(key, configs["text_encoder"])
-        if key.startswith(MODEL_PREFIXES) and not other and not constant:
+        unused = any(is_unused(key, e, configs[e.component]) for e in family.encoders)
+        if (
+            key.startswith(MODEL_PREFIXES)
+            and not other
+            and not BUFFERS.fullmatch(key)
+            and not unused
+        ):
             raise _mismatch(path, config_folder, key, None, tensors[key].shape)
     return SingleFile(path, components, averaged, ema, left_out)
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from shiftreg.canonical import canonical_json
 from shiftreg.checkpoints.atomic import already_exists, placed_together
-from shiftreg.checkpoints.base_folder import check_base, unet_dtype
+from shiftreg.checkpoints.base_folder import network_folder, unet_dtype
 from shiftreg.checkpoints.ckpt_file import write_ckpt
 from shiftreg.checkpoints.digested_file import DigestedFile
 from shiftreg.checkpoints.files import file_digest, folder_digest, storage_errors
@@ -84,7 +84,7 @@ def export_checkpoint(
         StorageError: The disk refused.
     """
     form, target = export_format(target), Path(target)
-    check_base(base_folder)
+    network_folder(base_folder)  # refuses what is not a base
     check_export_target(base_folder, target, overwrite)
     sidecars = (recipe_path_of(target),)
     with storage_errors(target), placed_together(target, sidecars, overwrite) as placement:
@@ -140,7 +140,7 @@ def write_checkpoint(
     """
     content, sha256 = recipe_bytes(recipe), recipe_digest(recipe)
     texts = {**(metadata or {}), RECIPE_KEY: sha256}
-    check_base(base_folder)
+    network_folder(base_folder)  # refuses what is not a base
     _check_dtype(dtype)
     recipe_path_of(path).write_bytes(content)
     if form == "folder":

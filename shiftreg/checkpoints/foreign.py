@@ -23,18 +23,10 @@ from shiftreg.checkpoints.lora_keys import is_lora
 from shiftreg.checkpoints.state_change import state_change
 from shiftreg.checkpoints.weight_change import WeightChange
 from shiftreg.errors import IncompatibleError, InvalidInputError
+from shiftreg.families import KNOWN_MODELS, SINGLE_FILE_FAMILIES
 
 DIGEST_KEY = "shiftreg.base_sha256"
 VERSION_KEY = "ss_base_model_version"
-# How kohya's names of versions begin -> the family. Within a family, adapters go from one model to
-# another; of names that are not here, such as those of other tools, nothing is known.
-FAMILIES = {
-    "sd_v1": "Stable Diffusion 1.x",
-    "sd_v2": "Stable Diffusion 2.x",
-    "sdxl": "Stable Diffusion XL",
-    "sd3": "Stable Diffusion 3",
-    "flux": "Flux",
-}
 
 
 @dataclass(frozen=True)
@@ -68,7 +60,7 @@ class StatedBase:
             kohya_version: The base's, as ``ModelFacts`` has it.
 
         Raises:
-            IncompatibleError: The digest is another's, or the version is of another family.
+            IncompatibleError: The digest is another's, or the version is of another model.
         """
         if self.digest and self.digest != digest:
             raise IncompatibleError(
@@ -76,7 +68,7 @@ class StatedBase:
                 f"{digest[:12]}. Choose its base with --base, or erase the concept on this one: "
                 "shiftreg erase"
             )
-        made_for, own = _family(self.kohya_version), _family(kohya_version)
+        made_for, own = _known_model(self.kohya_version), _known_model(kohya_version)
         if made_for and own and made_for != own:
             raise IncompatibleError(
                 f"{source} says that it was made for {made_for} ({VERSION_KEY} is "
@@ -85,10 +77,10 @@ class StatedBase:
             )
 
 
-def _family(version: str) -> str:
-    """The family of a version; empty if it is unknown."""
-    found = (name for start, name in FAMILIES.items() if version.lower().startswith(start))
-    return next(found, "")
+def _known_model(version: str) -> str:
+    """The model that a version is of; empty if it is unknown, such as one of other tools."""
+    known = (m for m in KNOWN_MODELS if m.kohya_prefix)
+    return next((m.name for m in known if version.lower().startswith(m.kohya_prefix)), "")
 
 
 @dataclass(frozen=True)
@@ -168,8 +160,8 @@ def change_of_base(
     """
     network = network_folder(base_folder)
     unet = read_component(network)
-    # Transformers never had CompVis names.
-    compvis = _compvis_names(unet, network) if network.name == "unet" else {}
+    has_names = any(family.network == network.name for family in SINGLE_FILE_FAMILIES)
+    compvis = _compvis_names(unet, network) if has_names else {}
     if is_lora(file.tensors):
         return lora_change(file, unet, compvis, source, unet_only=unet_only)
     return state_change(file.tensors, unet, compvis, base_folder, source, unet_only=unet_only)

@@ -10,13 +10,14 @@ from typing import Any
 
 from torch import Tensor
 
-from shiftreg.checkpoints.base_folder import NETWORKS, STEMS, read_component
+from shiftreg.checkpoints.base_folder import MODELS, STEMS, read_component
 from shiftreg.checkpoints.files import reading
 from shiftreg.checkpoints.pickles import Inert
 from shiftreg.checkpoints.shift_file import FORMAT_KEY
 from shiftreg.checkpoints.tensor_files import read_safetensors
 from shiftreg.checkpoints.torch_file import load_pickle_checkpoint
 from shiftreg.errors import IntegrityError, InvalidInputError, NotFoundError
+from shiftreg.families import NETWORKS
 
 PICKLES = (".ckpt", ".pt", ".pth", ".bin")
 ADAPTER_CONFIG = "adapter_config.json"
@@ -28,7 +29,6 @@ LORA_NAMES = tuple(
 )
 # In the header of a LoRA that diffusers saved: the adapter's configuration as JSON.
 LORA_METADATA_KEY = "lora_adapter_metadata"
-PIPELINE_PARTS = (*NETWORKS, "vae", "text_encoder", "text_encoder_2")
 # Where training tools nest the weights, and what they save beside them.
 WRAPPERS = ("state_dict", "model")
 DEEPEST = 8  # mappings within mappings
@@ -116,7 +116,7 @@ def _read_folder(folder: Path) -> ForeignFile:
     if any((folder / network / "config.json").is_file() for network in NETWORKS):
         tensors = {
             f"{part}.{name}": tensor
-            for part in PIPELINE_PARTS
+            for part in MODELS
             if (folder / part).is_dir()
             for name, tensor in _component_tensors(folder / part).items()
         }

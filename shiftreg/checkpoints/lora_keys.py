@@ -10,6 +10,7 @@ from torch import Tensor
 
 from shiftreg.checkpoints.weight_change import probable_architecture
 from shiftreg.errors import IncompatibleError, InvalidInputError
+from shiftreg.families import NETWORKS
 
 # Words that no tensor of a whole model has in its name: LoRA's, and those of its relatives.
 ADAPTER_MARK = re.compile(
@@ -19,7 +20,7 @@ TEXT_ENCODER = re.compile(
     r"lora_te\d?[._]|text_encoder(_\d)?\.|base_model\.model\.(text_model|text_encoder(_\d)?)\."
     r"|text_model\."
 )
-PREFIX = re.compile(r"(base_model\.model\.)?((unet|transformer)\.)?")
+PREFIX = re.compile(rf"(base_model\.model\.)?(({'|'.join(NETWORKS)})\.)?")
 KOHYA_PREFIX = "lora_unet_"
 KOHYA = re.compile(
     r"(?P<module>[^.]+)\.(?P<role>lora_down\.weight|lora_up\.weight|alpha|diff_b|diff)"

@@ -11,11 +11,9 @@ import torch
 from torch import Tensor
 
 from shiftreg.checkpoints.base_folder import (
-    check_base,
     layer_name,
-    network_folder,
     read_config,
-    single_file_components,
+    single_file_family,
     stored_component,
 )
 from shiftreg.checkpoints.files import reading
@@ -153,24 +151,17 @@ def single_file_tensors(
         IncompatibleError: The layers belong to another base.
         IntegrityError: A file is damaged.
     """
-    check_base(base_folder)
-    if network_folder(base_folder).name != "unet":
-        raise InvalidInputError(
-            f"'{base_folder}' has a transformer in place of a UNet, and single files with CompVis "
-            "names exist for Stable Diffusion only. Export a folder instead: a name without a "
-            "suffix."
-        )
-    components = single_file_components(base_folder)
+    family = single_file_family(base_folder)
     state: dict[str, TensorSource] = {}
-    for component in components:
+    for component in family.single_file_classes:
         folder = base_folder / component
         stored = stored_component(folder)
-        own = layers if component == "unet" else {}
+        own = layers if component == family.network else {}
         check_layers(stored, own)
         put = put_layers(stored, own, dtype)
         # A configuration may be valid JSON and still lack what the names follow from.
         with reading(folder / "config.json"):
-            places = component_places(component, stored, read_config(folder), components)
+            places = component_places(component, stored, read_config(folder), family)
         state |= to_single_file(put, places)
     return dict(sorted(state.items()))
 

@@ -23,14 +23,10 @@ from shiftreg.checkpoints.export import recipe_digest
 from shiftreg.checkpoints.files import reading
 from shiftreg.checkpoints.folder_export import CARD_NAME
 from shiftreg.errors import ShiftregError
+from shiftreg.families import Family, read_structure
 
-SD1, SD2, SD2_V = "stable-diffusion-v1", "stable-diffusion-v2-512", "stable-diffusion-v2-768-v"
-SDXL, REFINER = "stable-diffusion-xl-v1-base", "stable-diffusion-xl-v1-refiner"
-WIDTHS = {768: SD1, 1024: SD2}
-KOHYA_VERSIONS = {SD1: "sd_v1", SD2: "sd_v2", SD2_V: "sd_v2_v", SDXL: "sdxl_base_v1-0"}
 PREDICTIONS = {"epsilon": "epsilon", "v_prediction": "v"}
-CONFIGS = ("config.json", "scheduler_config.json", "model_index.json")
-ENCODERS = ("text_encoder", "text_encoder_2")
+CONFIGS = ("config.json", "scheduler_config.json")
 LICENCE_KEYS = ("license", "license_name", "license_link")
 CACHED = re.compile(r"models--(?P<owner>[^/\\]+)--(?P<name>[^/\\]+)[/\\]snapshots[/\\]")
 SPEC_VERSION = "1.0.1"
@@ -44,24 +40,21 @@ class ModelFacts:
     """What the configurations of a base say of it.
 
     Attributes:
+        family: None if it is of none that is known here.
         architecture: ModelSpec's name, such as "stable-diffusion-v1"; "stable-diffusion" for a
-            UNet of that kind that fits no release, and the pipeline's class for other kinds.
+            UNet of that kind that fits no known model, and the pipeline's class for other kinds.
         kohya_version: kohya's name, such as "sd_v1"; "" if it has none.
         resolution: Such as "512x512"; "" if it does not follow.
         prediction: "epsilon" or "v"; "" if the scheduler does not say.
         licence: ``license``, ``license_name`` and ``license_link`` of the base's own card.
     """
 
+    family: Family | None
     architecture: str
     kohya_version: str
     resolution: str
     prediction: str
     licence: Mapping[str, str]
-
-    @property
-    def is_sdxl(self) -> bool:
-        """Whether kohya's files name its layers by CompVis's names."""
-        return self.architecture in (SDXL, REFINER)
 
 
 def model_facts(base_folder: Path, card: Path | None = None) -> ModelFacts:
@@ -74,10 +67,15 @@ def model_facts(base_folder: Path, card: Path | None = None) -> ModelFacts:
     network = network_folder(base_folder)
     unet, vae, scheduler = map(_config, (network, base_folder / "vae", base_folder / "scheduler"))
     prediction = PREDICTIONS.get(str(scheduler.get("prediction_type", "epsilon")), "")
-    architecture = _architecture(base_folder, unet, prediction if scheduler else "")
+    structure = read_structure(base_folder)
+    family, kind, known = structure.family, structure.pipeline, None
+    if family and kind.startswith(family.pipeline.removesuffix("Pipeline")):
+        width = unet.get("cross_attention_dim")
+        known = family.known_model(width, prediction if scheduler else "")
     return ModelFacts(
-        architecture=architecture,
-        kohya_version=KOHYA_VERSIONS.get(architecture, ""),
+        family=family,
+        architecture=known.architecture if known else kind.removesuffix("Pipeline").lower(),
+        kohya_version=known.kohya_version if known else "",
         resolution=_resolution(unet, vae),
         prediction=prediction if scheduler else "",
         licence=_licence(card or base_folder / CARD_NAME),
@@ -99,17 +97,6 @@ def _config(component: Path) -> dict[str, Any]:
         if (component / name).is_file():
             return read_config(component, name)
     return {}
-
-
-def _architecture(base_folder: Path, unet: Mapping[str, Any], prediction: str) -> str:
-    kind = str(_config(base_folder).get("_class_name", ""))
-    if not unet or (kind and not kind.startswith("StableDiffusion")):
-        return kind.removesuffix("Pipeline").lower() or "unknown"
-    if unet.get("addition_embed_type") == "text_time":
-        first, second = ((base_folder / part).is_dir() for part in ENCODERS)
-        return REFINER if second and not first else SDXL
-    architecture = WIDTHS.get(unet.get("cross_attention_dim", 0), "stable-diffusion")
-    return SD2_V if architecture == SD2 and prediction == "v" else architecture
 
 
 def _resolution(unet: Mapping[str, Any], vae: Mapping[str, Any]) -> str:
@@ -172,7 +159,7 @@ def export_metadata(
 
 
 def kohya_metadata(facts: ModelFacts, form: str, ranks: tuple[int, ...]) -> dict[str, str]:
-    """What kohya's trainers write, and web interfaces tell the base's family by.
+    """What kohya's trainers write, and web interfaces recognise the base by.
 
     Args:
         facts: About the base.

@@ -16,21 +16,22 @@ from shiftreg.checkpoints.compvis import (
 )
 from shiftreg.checkpoints.stored import TensorSource, TurnedTensor, joined, reshaped, rows
 from shiftreg.errors import InvalidInputError
+from shiftreg.families import Family
 
 
 def component_places(
     component: str,
     names: Iterable[str],
     config: Mapping[str, Any],
-    components: frozenset[str],
+    family: Family,
 ) -> dict[str, Place]:
     """Where the tensors of a component lie.
 
     Args:
-        component: Of ``COMPONENTS``.
+        component: Its folder.
         names: Of its state dict.
         config: Its ``config.json``.
-        components: All of ``COMPONENTS`` that the pipeline has.
+        family: Of the pipeline.
 
     Returns:
         Name -> place; a constant that such files lack is left out.
@@ -39,11 +40,11 @@ def component_places(
         InvalidInputError: A tensor has no place in such files.
         LookupError, TypeError: The configuration lacks what the names follow from.
     """
-    if component == "unet":
+    if component == family.network:
         return {name: Place(UNET_PREFIX + unet_key(name, config)) for name in names}
     if component == "vae":
         return {name: Place(VAE_PREFIX + vae_key(name, config)) for name in names}
-    prefix = text_prefix(component, config, components)
+    prefix = text_prefix(family.encoder(component), config)
     places = {name: text_place(name, prefix) for name in names}
     return {name: place for name, place in places.items() if place is not None}
 

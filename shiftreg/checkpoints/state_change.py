@@ -13,14 +13,12 @@ from torch import Tensor
 from shiftreg.checkpoints.base_folder import (
     network_folder,
     read_config,
-    single_file_components,
+    single_file_family,
     stored_component,
 )
 from shiftreg.checkpoints.compvis import (
-    CLIP_PREFIX,
     UNET_PREFIX,
     VAE_PREFIX,
-    XL_CLIP_PREFIX,
     is_unused,
     long_name,
     vae_key,
@@ -40,19 +38,17 @@ from shiftreg.checkpoints.weight_change import (
     single_precision,
 )
 from shiftreg.errors import IncompatibleError, InvalidInputError
+from shiftreg.families import ENCODERS, NETWORKS, SINGLE_FILE_FAMILIES, Encoder
 
-# Beginning of a name -> the part that the tensor belongs to; names without one are the UNet's.
+# Component -> what errors call it.
+OTHER_PARTS = {encoder.component: encoder.label for encoder in ENCODERS} | {"vae": "autoencoder"}
+# Beginning of a name -> the component that the tensor belongs to; names without one are the UNet's.
 PARTS = {
     UNET_PREFIX: "unet",
-    "unet.": "unet",
-    "transformer.": "unet",  # what denoises in its place
+    **{f"{network}.": "unet" for network in NETWORKS},
     VAE_PREFIX: "vae",
-    "vae.": "vae",
-    "cond_stage_model.": "text_encoder",
-    "conditioner.embedders.1.": "text_encoder_2",
-    "conditioner.": "text_encoder",
-    "text_encoder.": "text_encoder",
-    "text_encoder_2.": "text_encoder_2",
+    **{f"{component}.": component for component in OTHER_PARTS},
+    **{e.single_file_prefix: e.component for e in ENCODERS if e.single_file_prefix},
 }
 EMA = "model_ema."
 # Constants of the noise schedule, and what training leaves behind.
@@ -68,12 +64,6 @@ UNET_NAME = re.compile(
 )
 # Fine-tuned weights keep a similarity near one; those of two trainings have none.
 LEAST_SIMILARITY = 0.1
-# Folder -> what errors call it.
-OTHER_PARTS = {
-    "text_encoder": "text encoder",
-    "text_encoder_2": "second text encoder",
-    "vae": "autoencoder",
-}
 
 
 def state_change(
@@ -153,7 +143,7 @@ def _sort_by_part(
         if name.startswith(EMA):
             averaged += 1
         elif not BUFFERS.fullmatch(name):
-            prefix = next((prefix for prefix in PARTS if name.startswith(prefix)), None)
+            prefix = max((p for p in PARTS if name.startswith(p)), key=len, default=None)
             parts["unet" if prefix is None else PARTS[prefix]][name] = tensor
     left_out = [f"{averaged} averaged weights ({EMA}*) were left out."] if averaged else []
     return parts, left_out
@@ -178,7 +168,7 @@ def _unet_names(
         )
     spellings = {
         prefix: next((name for name in tensors if name.startswith(prefix)), None)
-        for prefix in (UNET_PREFIX, "unet.", "transformer.")
+        for prefix in (UNET_PREFIX, *(f"{network}." for network in NETWORKS))
     }
     spellings[""] = next((name for name in tensors if UNET_NAME.match(name)), None)
     used = [prefix for prefix, example in spellings.items() if example]
@@ -265,20 +255,23 @@ def first_difference(part: str, tensors: Mapping[str, Tensor], base_folder: Path
         return next(iter(tensors))
     config = read_config(component)
     stored = stored_component(component)
-    if network_folder(base_folder).name != "unet":  # Single files hold no such pipeline.
+    network = network_folder(base_folder).name
+    if all(family.network != network for family in SINGLE_FILE_FAMILIES):
         own = {f"{part}.{name}": source for name, source in stored.items()}
         return next((name for name in tensors if not _same(tensors[name], own.get(name))), None)
+    family = single_file_family(base_folder)
     # A configuration may be valid JSON and still lack what the names follow from.
     with reading(component / "config.json"):
-        places = component_places(part, stored, config, single_file_components(base_folder))
+        places = component_places(part, stored, config, family)
     expected: dict[str, TensorSource] = dict(to_single_file(stored, places))
-    if part != "vae":
+    encoder = None if part == "vae" else family.encoder(part)
+    if encoder:
         expected |= {f"{part}.{long_name(name)}": source for name, source in stored.items()}
     for name, tensor in tensors.items():
-        if part != "vae" and is_unused(name, config):
+        if encoder and is_unused(name, encoder, config):
             continue
         try:
-            old = expected.get(_one_name(part, name, config))
+            old = expected.get(_one_name(encoder, name, config))
         except InvalidInputError:  # The base's kind of autoencoder has no such tensor.
             return name
         if not _same(tensor, old):
@@ -292,11 +285,12 @@ def _same(tensor: Tensor, source: TensorSource | None) -> bool:
     return source is not None and fitted is not None and same_values(fitted, whole(source))
 
 
-def _one_name(part: str, name: str, config: Mapping[str, Any]) -> str:
-    """The name that a tensor has in every kind of file."""
-    if part == "vae" and name.startswith("vae."):
-        return VAE_PREFIX + vae_key(name.removeprefix("vae."), config)
-    for prefix in (f"{part}.", CLIP_PREFIX, XL_CLIP_PREFIX):
-        if name.startswith(prefix) and part != "vae":
+def _one_name(encoder: Encoder | None, name: str, config: Mapping[str, Any]) -> str:
+    """The name that a tensor of a text encoder, or the autoencoder, has in every kind of file."""
+    if encoder is None:
+        own = name.removeprefix("vae.")
+        return name if own == name else VAE_PREFIX + vae_key(own, config)
+    for prefix in filter(None, (f"{encoder.component}.", encoder.clip_prefix)):
+        if name.startswith(prefix):
             return prefix + long_name(name.removeprefix(prefix))
     return name

@@ -13,7 +13,7 @@ import transformers
 from diffusers.loaders import single_file_utils
 
 from shiftreg.errors import IntegrityError, InvalidInputError, NotFoundError
-from shiftreg.families import FAMILIES
+from shiftreg.families import SINGLE_FILE_FAMILIES, SINGLE_FILES
 
 # What diffusers takes from the hub for a single file: everything but weights.
 _CONFIGURATION = ("**/*.json", "*.json", "*.txt", "**/*.txt", "**/*.model")
@@ -39,18 +39,17 @@ def weight_shapes(folder: Path) -> dict[str, dict[str, tuple[int, ...]]]:
         for component, entry in index.items()
         if isinstance(entry, list) and len(entry) == 2
     }
-    readable = [family for family in FAMILIES if family.single_file_classes]
     # The last one asks for the fewest components.
     family = next(
-        (f for f in readable if all(names.get(part) for part in f.single_file_classes)),
-        readable[-1],
+        (f for f in SINGLE_FILE_FAMILIES if all(names.get(c) for c in f.single_file_classes)),
+        SINGLE_FILE_FAMILIES[-1],
     )
     shapes = {}
     for component, classes in family.single_file_classes.items():
         name = names.get(component)
         if name not in classes:
             raise InvalidInputError(
-                f"Single files are read for {' and '.join(f.label for f in readable)}, whose "
+                f"Single files are read for {SINGLE_FILES}, whose "
                 f"{component} is a {' or '.join(classes)}; that of '{folder}' is {name!r}. "
                 "Give the configuration of such a model, or register a diffusers folder."
             )

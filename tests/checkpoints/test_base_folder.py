@@ -161,9 +161,9 @@ def test_pickles_are_refused_with_a_remedy(base: Path, tmp_path: Path) -> None:
         weight_files(folder / "unet")
 
 
-LAYER = "mid_block.attentions.0.transformer_blocks.0.attn2.to_v.weight"
+WEIGHT = f"{LAYER}.weight"
 WEIGHTS = {
-    "unet": LAYER,
+    "unet": WEIGHT,
     "vae": "decoder.conv_in.weight",
     "text_encoder": "encoder.layers.0.mlp.fc1.weight",
 }
@@ -206,14 +206,14 @@ def test_the_positions_of_old_text_encoders_are_no_weights(folder: Path) -> None
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_floating_numbers_of_several_precisions_are_read(folder: Path, dtype: torch.dtype) -> None:
-    change(folder, "unet", lambda state: state | {LAYER: state[LAYER].to(dtype)})
+    change(folder, "unet", lambda state: state | {WEIGHT: state[WEIGHT].to(dtype)})
     check_base_weights(folder, names(folder))
 
 
 def test_what_the_configuration_asks_for_and_no_file_holds_is_named(folder: Path) -> None:
     wanted = names(folder)
-    change(folder, "unet", lambda state: {n: t for n, t in state.items() if n != LAYER})
-    with pytest.raises(IntegrityError, match=f"no '{LAYER}'.*Copy the whole folder"):
+    change(folder, "unet", lambda state: {n: t for n, t in state.items() if n != WEIGHT})
+    with pytest.raises(IntegrityError, match=f"no '{WEIGHT}'.*Copy the whole folder"):
         check_base_weights(folder, wanted)
     change(folder, "unet", lambda state: {"conv_in.bias": state["conv_in.bias"]})
     with pytest.raises(IntegrityError, match=rf"\({len(wanted) - 1} are missing\)"):

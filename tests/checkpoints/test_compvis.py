@@ -13,10 +13,11 @@ from diffusers.loaders.single_file_utils import (
 )
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
+from shiftreg import families
 from shiftreg.checkpoints.base_folder import (
     read_component,
     read_config,
-    single_file_components,
+    single_file_family,
     stored_component,
 )
 from shiftreg.checkpoints.compvis import UNET_PREFIX, text_place, unet_key, vae_key
@@ -47,7 +48,7 @@ def folder(request: pytest.FixtureRequest) -> Path:
 
 def renamed(folder: Path, component: str) -> dict[str, TensorSource]:
     stored, config = stored_component(folder / component), read_config(folder / component)
-    places = component_places(component, stored, config, single_file_components(folder))
+    places = component_places(component, stored, config, single_file_family(folder))
     assert places.keys() == stored.keys()
     return to_single_file(stored, places)
 
@@ -69,11 +70,11 @@ def test_diffusers_maps_the_autoencoder_back_to_what_it_was(folder: Path) -> Non
 
 
 def test_every_tensor_comes_back_from_where_it_was_put(folder: Path) -> None:
-    components = single_file_components(folder)
-    assert len(components) == (4 if (folder / "text_encoder_2").is_dir() else 3)
-    for component in components:
+    family = single_file_family(folder)
+    assert len(family.single_file_classes) == (4 if (folder / "text_encoder_2").is_dir() else 3)
+    for component in family.single_file_classes:
         stored, config = stored_component(folder / component), read_config(folder / component)
-        places = component_places(component, stored, config, components)
+        places = component_places(component, stored, config, family)
         file = to_single_file(stored, places)
         for name, source in stored.items():
             back = from_single_file(file, places[name])
@@ -167,7 +168,7 @@ def test_the_names_and_shapes_of_the_full_size_autoencoder_are_those_of_diffuser
             latent_channels=4,
         )
     tensors, config = model.state_dict(), dict(model.config)
-    places = component_places("vae", tensors, config, frozenset())
+    places = component_places("vae", tensors, config, families.STABLE_DIFFUSION)
     file = to_single_file({key: LoadedTensor(t) for key, t in tensors.items()}, places)
     state = {key: torch.empty(source.shape, device="meta") for key, source in file.items()}
     back = convert_ldm_vae_checkpoint(state, config)
@@ -218,7 +219,7 @@ def test_a_joined_tensor_without_one_of_its_parts_is_refused(base_2: Path) -> No
     stored = stored_component(base_2 / "text_encoder")
     config = read_config(base_2 / "text_encoder")
     del stored[next(name for name in stored if name.endswith("layers.1.self_attn.k_proj.bias"))]
-    places = component_places("text_encoder", stored, config, frozenset({"text_encoder"}))
+    places = component_places("text_encoder", stored, config, families.STABLE_DIFFUSION)
     with pytest.raises(InvalidInputError, match=r"resblocks\.1\.attn\.in_proj_bias"):
         to_single_file(stored, places)
 

@@ -75,7 +75,7 @@ import json, sys
 from pathlib import Path
 from shiftreg.checkpoints import export_checkpoint, single_file_contents
 from shiftreg.checkpoints import sort_single_file, write_base
-from shiftreg.checkpoints.base_folder import single_file_components, stored_component
+from shiftreg.checkpoints.base_folder import single_file_family, stored_component
 from shiftreg.checkpoints.compvis import long_name
 
 def peak():
@@ -89,7 +89,7 @@ shapes = {
         long_name(name) if part.startswith("text") else name: tensor.shape
         for name, tensor in stored_component(base / part).items()
     }
-    for part in single_file_components(base)
+    for part in single_file_family(base).single_file_classes
 }
 before = peak()
 found = sort_single_file(file, single_file_contents(file), shapes, base)

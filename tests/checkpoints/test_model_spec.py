@@ -9,12 +9,17 @@ from typing import Any
 import pytest
 
 from shiftreg.checkpoints.model_spec import hub_name, model_facts
+from shiftreg.families import STABLE_DIFFUSION_XL
 
 
 def base(folder: Path, unet: dict[str, Any], **parts: dict[str, Any]) -> Path:
+    index = parts.pop("index", {"_class_name": "StableDiffusionPipeline"})
+    network = parts.pop("network", "unet/config.json")
+    encoders = ["text_encoder", "text_encoder_2"][: 2 if "XL" in index["_class_name"] else 1]
     files = {
-        "model_index.json": parts.pop("index", {"_class_name": "StableDiffusionPipeline"}),
-        parts.pop("network", "unet/config.json"): unet,
+        "model_index.json": index
+        | {name: ["a library", "a class"] for name in (network.partition("/")[0], *encoders)},
+        network: unet,
         "vae/config.json": {"block_out_channels": [128, 256, 512, 512]},
         "scheduler/scheduler_config.json": {"prediction_type": "epsilon"},
     } | {name.replace("__", "/"): content for name, content in parts.items()}
@@ -99,7 +104,7 @@ def test_the_architecture_follows_from_the_configurations(
     assert facts.kohya_version == kohya
     assert facts.resolution == resolution
     assert facts.prediction == prediction
-    assert facts.is_sdxl == ("xl" in architecture)
+    assert (facts.family is STABLE_DIFFUSION_XL) == ("xl" in architecture)
 
 
 def test_the_licence_is_that_of_the_base_card(tmp_path: Path) -> None:

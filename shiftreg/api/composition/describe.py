@@ -114,7 +114,8 @@ def describe_adapter(
         ranks: Of its layers.
     """
     facts, form = base_facts(workspace), recipe["adapter"]["form"]
-    compvis = facts.is_sdxl and form != "diffusers"
+    family = facts.family
+    compvis = family is not None and family.compvis_adapters and form != "diffusers"
     names = checkpoints.COMPVIS if compvis else checkpoints.DIFFUSERS
     metadata = checkpoints.export_metadata(recipe, facts, names)
     metadata |= checkpoints.kohya_metadata(facts, form, ranks)
@@ -177,7 +178,7 @@ def _model_usage(target: Path, format_: str, facts: checkpoints.ModelFacts) -> U
                 ],
             )
         ]
-    kind = f"StableDiffusion{'XL' if facts.is_sdxl else ''}Pipeline"
+    kind = facts.family.pipeline if facts.family else "DiffusionPipeline"
     return [
         (
             "python",
