@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import unicodedata
 from bisect import bisect_left
 from collections.abc import Mapping
+from pathlib import PurePath
 from typing import Any
 
+from shiftreg.attacks.results import AttackScore
 from shiftreg.errors import IntegrityError
+from shiftreg.evaluation.intervals import Estimate
 
 SCHEMA_VERSION = 1
 HEAT = (1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2)
@@ -15,21 +19,32 @@ HEAT = (1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2)
 
 
 def number(value: float | None) -> str:
-    """Three digits that count; a whole number in full. JSON has None for what is not finite."""
-    if value is None:
+    """Three digits that count; a whole number in full."""
+    if value is None or not math.isfinite(value):
         return "not measurable"
     return f"{value:.0f}" if float(value).is_integer() and abs(value) < 1e9 else f"{value:.3g}"
 
 
-def share(estimate: Mapping[str, Any]) -> str:
+def share(estimate: Estimate) -> str:
     """An estimated share of images: ``35% (28% to 43%) of 64``."""
-    value, low, high = (estimate[key] for key in ("value", "low", "high"))
-    return f"{value:.0%} ({low:.0%} to {high:.0%}) of {estimate['count']}"
+    return f"{estimate.value:.0%} ({estimate.low:.0%} to {estimate.high:.0%}) of {estimate.count}"
 
 
-def distance(estimate: Mapping[str, Any]) -> str:
+def distance(estimate: Estimate) -> str:
     """An estimated average distance: ``0.21 (0.19 to 0.24)``."""
-    return f"{estimate['value']:.2g} ({estimate['low']:.2g} to {estimate['high']:.2g})"
+    return f"{estimate.value:.2g} ({estimate.low:.2g} to {estimate.high:.2g})"
+
+
+def effort(score: AttackScore) -> str:
+    """What an attacker spent: ``steps 300, tokens 2; 42 s``."""
+    budget = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in score.budget.items())
+    seconds = f"{score.seconds:.0f} s"
+    return f"{budget}; {seconds}" if budget else seconds
+
+
+def file_name(path: str) -> str:
+    """The last part of a path."""
+    return PurePath(path).name
 
 
 def moment(time: str) -> str:

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+from shiftreg.attacks.results import AttackReport
+from shiftreg.audit import AuditEvent
 from shiftreg.checks import Check
+from shiftreg.evaluation.results import Evaluation
 from shiftreg.reports import numbers
-from shiftreg.reports.attacked import AttackPart
 from shiftreg.reports.drawing import Curve, EmbeddedImage
-from shiftreg.reports.evaluated import EvaluationPart
 from shiftreg.reports.templating import page_template
+
+if TYPE_CHECKING:
+    from shiftreg.registry.records import CompositionVersion
 
 COLUMNS = 10
 """Shifts side by side in one heat map: more do not fit on paper."""
@@ -108,29 +113,6 @@ class ShiftPart:
 
 
 @dataclass(frozen=True)
-class EventLine:
-    """One event of the audit trail."""
-
-    time: str
-    actor: str
-    action: str
-    concepts: tuple[str, ...]
-    reason: str
-
-
-@dataclass(frozen=True)
-class ExportLine:
-    """One file that holds this composition."""
-
-    version: int
-    name: str
-    digest: str
-    recipe_digest: str
-    created: str
-    reason: str
-
-
-@dataclass(frozen=True)
 class ReportPage:
     """Everything on the page.
 
@@ -174,15 +156,15 @@ class ReportPage:
     images: tuple[ImageGroup, ...]
     separability: Mapping[str, Mapping[str, float]]
     checks: tuple[Check, ...]
-    evaluation: EvaluationPart | None
+    evaluation: Evaluation | None
     evaluation_notes: tuple[Note, ...]
-    attacks: tuple[AttackPart, ...]
+    attacks: tuple[AttackReport, ...]
     attack_notes: tuple[Note, ...]
     shifts: tuple[ShiftPart, ...]
-    history: tuple[EventLine, ...]
+    history: tuple[AuditEvent, ...]
     chain: str
     chain_head: str
-    exports: tuple[ExportLine, ...]
+    exports: tuple[CompositionVersion, ...]
     recipe_title: str
     recipe: str
 

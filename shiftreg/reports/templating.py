@@ -26,6 +26,16 @@ def _environment() -> Environment:
         keep_trailing_newline=True,
     )
     environment.filters |= {
-        name: getattr(numbers, name) for name in ("number", "heat", "percent", "moment")
+        function.__name__: function
+        for function in (
+            numbers.number,
+            numbers.heat,
+            numbers.percent,
+            numbers.moment,
+            numbers.share,
+            numbers.distance,
+            numbers.effort,
+            numbers.file_name,
+        )
     }
     return environment

@@ -7,7 +7,6 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from shiftreg.api import to_json
 from shiftreg.api.trail.evidence import ErasurePart, EvidencePage
 from shiftreg.api.trail.exports import Export
 from shiftreg.api.trail.stored_checks import VerificationLine
@@ -17,11 +16,9 @@ from shiftreg.checks import Check
 from shiftreg.evaluation.intervals import Estimate
 from shiftreg.evaluation.results import ConceptScore, Evaluation, ParaphraseScore, StepResult
 from shiftreg.registry import ShiftVersion
-from shiftreg.registry.records import Measurement
+from shiftreg.registry.records import CompositionVersion, Measurement
 from shiftreg.reports import (
     ConceptLine,
-    EventLine,
-    ExportLine,
     ImageGroup,
     ImageRow,
     Note,
@@ -29,8 +26,6 @@ from shiftreg.reports import (
     ShiftPart,
     curve,
     embed_image,
-    read_attack,
-    read_evaluation,
 )
 
 DIGEST = "fedcba9876543210" * 4
@@ -112,6 +107,46 @@ def make_attack(name: str, digest: str = DIGEST) -> AttackReport:
     )
 
 
+def make_event(name: str, action: str, reason: str) -> AuditEvent:
+    return AuditEvent(
+        sequence=3,
+        time="2026-11-24T02:00:00.000+00:00",
+        actor=name,
+        host=name,
+        tool_version="0",
+        action=action,
+        base="miniature",
+        concepts=(name,),
+        reason=reason,
+        digests={name: DIGEST, "shift": SHIFT_DIGEST},
+        details={},
+        previous=SHIFT_DIGEST,
+        digest=DIGEST,
+        request=name,
+        licence=name,
+        key=DIGEST,
+    )
+
+
+def make_export(name: str) -> CompositionVersion:
+    return CompositionVersion(
+        base="miniature",
+        version=1,
+        digest=DIGEST,
+        shifts=((name, 2, SHIFT_DIGEST),),
+        erased=(name,),
+        restored=(),
+        export_path=f"/models/{name}.ckpt",
+        export_digest=SHIFT_DIGEST,
+        recipe_digest=DIGEST,
+        verification=None,
+        created="2026-11-23T12:00:00.000+00:00",
+        run_id="1",
+        reason=name,
+        actor=name,
+    )
+
+
 def make_page(name: str = "Caravaggio") -> ReportPage:
     """A page; where it can, everything on it carries the name."""
     generator = np.random.default_rng(0)
@@ -153,9 +188,9 @@ def make_page(name: str = "Caravaggio") -> ReportPage:
             Check("separability", f"{name} -> ''", 3e-8, 1e-5, True, "Untouched."),
             Check("erasure", name, 0.25, 0.05, False, f"{name} is still seen.", (0.1, 0.4)),
         ),
-        evaluation=read_evaluation(to_json(make_evaluation(name)), DIGEST),
+        evaluation=make_evaluation(name),
         evaluation_notes=(),
-        attacks=(read_attack(to_json(make_attack(name)), DIGEST),),
+        attacks=(make_attack(name),),
         attack_notes=(Note("No attack is stored on Picasso. Make one:", "shiftreg attack X"),),
         shifts=(
             ShiftPart(
@@ -175,10 +210,10 @@ def make_page(name: str = "Caravaggio") -> ReportPage:
                 solved="",
             ),
         ),
-        history=(EventLine("2026-11-23 09:00:00", name, "erase", (name,), f"about {name}"),),
+        history=(make_event(name, "erase", f"about {name}"),),
         chain="The audit trail's hash chain of 3 events holds.",
         chain_head=DIGEST,
-        exports=(ExportLine(1, f"{name}.ckpt", SHIFT_DIGEST, DIGEST, "2026-11-23 12:00:00", name),),
+        exports=(make_export(name),),
         recipe_title="The file's recipe",
         recipe=f'{{"concept": "{name}"}}',
     )
@@ -210,24 +245,7 @@ def evidence_about() -> Callable[[str], EvidencePage]:
 
     def make(name: str) -> EvidencePage:
         image = np.full((64, 128, 3), 90, np.uint8)
-        event = AuditEvent(
-            sequence=3,
-            time="2026-11-24T02:00:00.000+00:00",
-            actor=name,
-            host=name,
-            tool_version="0",
-            action="restore",
-            base="miniature",
-            concepts=(name,),
-            reason=name,
-            digests={name: DIGEST, "shift": SHIFT_DIGEST},
-            details={},
-            previous=SHIFT_DIGEST,
-            digest=DIGEST,
-            request=name,
-            licence=name,
-            key=DIGEST,
-        )
+        event = make_event(name, "restore", name)
         version = ShiftVersion(
             base="miniature",
             concept=name,

@@ -5,22 +5,19 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import PurePath
 from typing import Any, TypeVar
 
 from shiftreg.api.trail.measurements import doubt, on_record
 from shiftreg.api.values import CompositionPlan
 from shiftreg.api.workspace import Workspace
+from shiftreg.attacks.results import AttackReport
 from shiftreg.audit import AuditEvent
 from shiftreg.errors import IntegrityError
+from shiftreg.evaluation.results import Evaluation
 from shiftreg.plugins import list_methods
 from shiftreg.registry import ShiftVersion
-from shiftreg.registry.records import Measurement
+from shiftreg.registry.records import CompositionVersion, Measurement
 from shiftreg.reports import (
-    AttackPart,
-    EvaluationPart,
-    EventLine,
-    ExportLine,
     Note,
     ShiftPart,
     curve,
@@ -62,7 +59,7 @@ def audit_trail(workspace: Workspace) -> tuple[tuple[AuditEvent, ...], str, str]
 
 def event_lines(
     workspace: Workspace, plan: CompositionPlan
-) -> tuple[tuple[EventLine, ...], str, str]:
+) -> tuple[tuple[AuditEvent, ...], str, str]:
     """The events about a plan's concepts; what the check of the whole chain says, and its head."""
     events, chain, head = audit_trail(workspace)
     about = [
@@ -72,24 +69,13 @@ def event_lines(
     ]
     if len(about) > MOST_EVENTS:
         chain += f" Below are the last {MOST_EVENTS} of {len(about)} events about these concepts."
-    lines = tuple(
-        EventLine(moment(event.time), event.actor, event.action, event.concepts, event.reason)
-        for event in about[-MOST_EVENTS:]
-    )
-    return lines, chain, head
+    return tuple(about[-MOST_EVENTS:]), chain, head
 
 
-def export_lines(workspace: Workspace, plan: CompositionPlan) -> tuple[ExportLine, ...]:
+def export_lines(workspace: Workspace, plan: CompositionPlan) -> tuple[CompositionVersion, ...]:
     """The registered files that hold a composition, oldest first."""
     return tuple(
-        ExportLine(
-            version=version.version,
-            name=PurePath(version.export_path).name,
-            digest=version.export_digest,
-            recipe_digest=version.recipe_digest,
-            created=moment(version.created),
-            reason=version.reason,
-        )
+        version
         for version in workspace.registry.compositions.all(plan.base)
         if version.digest == plan.digest and version.export_digest
     )
@@ -148,7 +134,7 @@ Part = TypeVar("Part")
 
 def stored_evaluation(
     workspace: Workspace, plan: CompositionPlan
-) -> tuple[EvaluationPart | None, tuple[Note, ...]]:
+) -> tuple[Evaluation | None, tuple[Note, ...]]:
     """The latest evaluation of a composition, and what to say if there is none."""
     command = f"shiftreg evaluate{_choice(workspace, plan)}"
     record = on_record(workspace, plan.base, "evaluation")
@@ -157,13 +143,13 @@ def stored_evaluation(
     if not stored:
         text = "No evaluation of this composition is stored. Make one:"
         return None, (*doubts, Note(text, command))
-    part, notes = _read(workspace, stored[-1], plan, read_evaluation, command)
+    part, notes = _read(workspace, stored[-1], read_evaluation, command)
     return part, notes + doubts
 
 
 def stored_attacks(
     workspace: Workspace, plan: CompositionPlan
-) -> tuple[tuple[AttackPart, ...], tuple[Note, ...]]:
+) -> tuple[tuple[AttackReport, ...], tuple[Note, ...]]:
     """The latest attacks on each erased concept, and what to say where there are none.
 
     Attacks on this composition are preferred to later ones on another.
@@ -178,12 +164,12 @@ def stored_attacks(
         known = latest.get(measurement.concept)
         if not known or measurement.digest == plan.digest or known.digest != plan.digest:
             latest[measurement.concept] = measurement
-    parts: list[AttackPart] = []
+    parts: list[AttackReport] = []
     erased = [concept for concept, state in plan.states.items() if state == "erased"]
     notes = list(_doubts(one for one in record.doubted if one.concept in erased))
     for concept in erased:
         if concept in latest:
-            part, wrong = _read(workspace, latest[concept], plan, read_attack, command(concept))
+            part, wrong = _read(workspace, latest[concept], read_attack, command(concept))
             parts += [part] if part else []
             notes += wrong
     if not erased:
@@ -203,14 +189,13 @@ def _doubts(measurements: Iterable[Measurement]) -> tuple[Note, ...]:
 def _read(
     workspace: Workspace,
     measurement: Measurement,
-    plan: CompositionPlan,
-    reader: Callable[[Mapping[str, Any], str], Part],
+    reader: Callable[[Mapping[str, Any]], Part],
     command: str,
 ) -> tuple[Part | None, tuple[Note, ...]]:
     """A stored report, or what is wrong with it: that must not keep the page from being made."""
     try:
         path = workspace.registry.measurements.download(measurement)
-        return reader(json.loads(path.read_text(encoding="utf-8")), plan.digest), ()
+        return reader(json.loads(path.read_text(encoding="utf-8"))), ()
     except (IntegrityError, ValueError) as error:
         when = moment(measurement.created)
         text = f"The {measurement.kind} of {when} cannot be shown: {error}. Make a new one:"

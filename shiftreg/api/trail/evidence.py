@@ -15,10 +15,11 @@ from shiftreg.api.trail.exports import ConceptExports, Export, exports_of
 from shiftreg.api.trail.stored_checks import VerificationLine, attack_parts, verification_lines
 from shiftreg.api.values import Observer, ignore_progress
 from shiftreg.api.workspace import Workspace
+from shiftreg.attacks.results import AttackReport
 from shiftreg.audit import AuditEvent, AuditReport
 from shiftreg.errors import IntegrityError
 from shiftreg.registry import ShiftVersion
-from shiftreg.reports import AttackPart, EmbeddedImage, Note, embed_image, render_evidence
+from shiftreg.reports import EmbeddedImage, Note, embed_image, render_evidence
 from shiftreg.reports.numbers import moment
 
 LONGEST_SIDE = 1400
@@ -98,7 +99,7 @@ class EvidencePage:
     story: tuple[tuple[str, str], ...]
     erasures: tuple[ErasurePart, ...]
     verifications: tuple[VerificationLine, ...]
-    attacks: tuple[AttackPart, ...]
+    attacks: tuple[AttackReport, ...]
     notes: tuple[Note, ...]
     releases: tuple[Export, ...]
     restorations: tuple[AuditEvent, ...]

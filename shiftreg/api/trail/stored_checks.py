@@ -10,11 +10,12 @@ from typing import Any, TypeVar
 
 from shiftreg.api.trail.measurements import on_record
 from shiftreg.api.workspace import Workspace
+from shiftreg.attacks.results import AttackReport
 from shiftreg.checks import Check
 from shiftreg.concepts import mentions
 from shiftreg.errors import IntegrityError
 from shiftreg.registry.records import Measurement
-from shiftreg.reports import AttackPart, Note, read_attack
+from shiftreg.reports import Note, read_attack
 from shiftreg.reports.numbers import check_schema, moment
 
 MOST_CHECKS = 40
@@ -57,7 +58,7 @@ def verification_lines(
 
 def attack_parts(
     workspace: Workspace, concept: str
-) -> tuple[tuple[AttackPart, ...], tuple[Note, ...]]:
+) -> tuple[tuple[AttackReport, ...], tuple[Note, ...]]:
     """The latest attacks on the concept in each composition, and what to say if there are none."""
     stored = on_record(workspace, workspace.base.name, "attack")
     latest = {one.digest: one for one in stored.known if one.concept == concept}
@@ -65,7 +66,7 @@ def attack_parts(
     if not latest:
         command = f"shiftreg attack {shlex.quote(concept)}"
         return (), (*doubts, Note("No attack on it is on record. Make one:", command))
-    parts, notes = _read(workspace, latest.values(), lambda m, d: read_attack(d, m.digest))
+    parts, notes = _read(workspace, latest.values(), lambda _, d: read_attack(d))
     return parts, notes + doubts
 
 

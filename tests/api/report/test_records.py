@@ -85,7 +85,8 @@ def test_exports_of_this_composition_are_told(erased: api.Workspace, tmp_path: P
         erased, plan, tmp_path / "model.ckpt", request=api.ReleaseRequest(reason="release")
     )
     (line,) = records.export_lines(erased, plan)
-    assert (line.name, line.digest, line.reason) == ("model.ckpt", made.digest, "release")
+    assert (line.export_path, line.export_digest) == (str(tmp_path / "model.ckpt"), made.digest)
+    assert line.reason == "release"
 
 
 OTHER = "a" * 64
@@ -162,11 +163,11 @@ def test_an_attack_on_this_composition_goes_before_a_later_one_on_another(
     assert (parts, note.command) == ((), "shiftreg attack Caravaggio")
     keep(erased, tmp_path, "attack", attack(OTHER, "other"), OTHER, "Caravaggio")
     (part,), notes = records.stored_attacks(erased, plan)
-    assert (part.is_this, part.classifier, notes) == (False, "other", ())
+    assert (part.digest == plan.digest, part.classifier, notes) == (False, "other", ())
     for classifier, digest in (("old", plan.digest), ("new", plan.digest), ("other", OTHER)):
         keep(erased, tmp_path, "attack", attack(digest, classifier), digest, "Caravaggio")
     (part,), _ = records.stored_attacks(erased, plan)
-    assert (part.is_this, part.classifier) == (True, "new")
+    assert (part.digest == plan.digest, part.classifier) == (True, "new")
 
 
 def test_a_report_that_the_trail_does_not_know_is_named_and_not_shown(
