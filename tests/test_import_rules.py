@@ -42,7 +42,6 @@ API_ORDER = (
     "composition.half_precision",
     "composition.compose",
     "composition.samples",
-    "composition.contents",
     "erasure",
     "evaluation.classifiers",
     "release",
