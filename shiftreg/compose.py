@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -56,9 +57,9 @@ class Composition:
             )
         return cls(base_digest, ordered)
 
-    @property
+    @cached_property
     def digest(self) -> str:
-        """SHA-256 of the base's and the shifts' digests."""
+        """SHA-256 of the base's and the shifts' digests; it goes along to other processes."""
         text = canonical_json([self.base_digest, [shift.digest for shift in self.shifts]])
         return hashlib.sha256(text.encode()).hexdigest()
 

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from shiftreg.api.composition.compose import composition_weights as composition_weights
     from shiftreg.api.composition.compose import plan_composition as plan_composition
     from shiftreg.api.composition.export import export_composition as export_composition
-    from shiftreg.api.composition.samples import generate_grid as generate_grid
     from shiftreg.api.composition.verify import verify as verify
     from shiftreg.api.deletion import Deletion as Deletion
     from shiftreg.api.deletion import delete as delete
@@ -45,6 +44,7 @@ if TYPE_CHECKING:
     from shiftreg.api.front_end import ui_command as ui_command
     from shiftreg.api.generation.generate import generate_images as generate_images
     from shiftreg.api.generation.generate import plan_generation as plan_generation
+    from shiftreg.api.generation.grid import generate_grid as generate_grid
     from shiftreg.api.inspection.inspect import inspect_file as inspect_file
     from shiftreg.api.measurement.measure import measure_folders as measure_folders
     from shiftreg.api.opening import open_workspace as open_workspace

@@ -8,10 +8,10 @@ from pathlib import Path
 from torch import Tensor
 
 from shiftreg import pipelines
-from shiftreg.api.composition.samples import before_and_after
 from shiftreg.api.erasure.measures import disturbance, measure_shift, noise_moved
 from shiftreg.api.erasure.plan import ErasureContext, ErasureTerms, prepare_erasure
 from shiftreg.api.erasure.register import register_shift
+from shiftreg.api.generation.grid import before_and_after
 from shiftreg.api.values import ErasurePlan, ErasureResult, Observer, Progress, ignore_progress
 from shiftreg.api.workspace import Workspace
 from shiftreg.concepts import Concept, mentions

@@ -11,10 +11,10 @@ from typing import Any
 import torch
 
 from shiftreg import checkpoints, pipelines
-from shiftreg.api.composition.samples import before_and_after
 from shiftreg.api.erasure.decouple import decouple_version, shift_plan
 from shiftreg.api.erasure.measures import measure_shift
 from shiftreg.api.erasure.register import register_shift
+from shiftreg.api.generation.grid import before_and_after
 from shiftreg.api.values import ErasureResult, Observer, Progress, ignore_progress
 from shiftreg.api.workspace import Workspace
 from shiftreg.concepts import Concept, Kind

@@ -10,10 +10,10 @@ from types import TracebackType
 from typing import Any
 
 from shiftreg import checkpoints
-from shiftreg.api.composition.samples import save_samples
 from shiftreg.api.erasure.plan import PreparedErasure
 from shiftreg.api.erasure.register import register_shift
 from shiftreg.api.erasure.task import ErasureTask, Planned, ShiftResult, run_anywhere, run_task
+from shiftreg.api.generation.grid import save_samples
 from shiftreg.api.states import plan_refresh
 from shiftreg.api.values import ErasurePlan, ErasureResult, Observer, Progress
 from shiftreg.api.workspace import Workspace

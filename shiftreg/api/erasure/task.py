@@ -11,7 +11,6 @@ from pathlib import Path
 from torch import Tensor
 
 from shiftreg import pipelines
-from shiftreg.api.composition.samples import sample_rows
 from shiftreg.api.erasure.measures import measure_shift
 from shiftreg.api.erasure.plan import (
     ErasureTerms,
@@ -19,6 +18,7 @@ from shiftreg.api.erasure.plan import (
     prepare_erasure,
     require_capacity,
 )
+from shiftreg.api.generation.grid import sample_rows
 from shiftreg.api.loaded_base import LoadedBase, recorded_base
 from shiftreg.api.values import ErasurePlan, Observer, Progress
 from shiftreg.checkpoints import Unfinished

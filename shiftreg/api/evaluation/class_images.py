@@ -80,7 +80,7 @@ def generate_classes(
     seed: int,
     observe: Observer,
 ) -> ClassImages:
-    """Lets the base generate ``images`` images a class; an interrupted painting is continued.
+    """Lets the base generate ``images`` images a class; an interrupted generation is continued.
 
     Args:
         workspace: Whose base generates.

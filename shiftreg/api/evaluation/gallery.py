@@ -1,4 +1,4 @@
-"""Gallery: images on disk, generated once for each composition, prompt and seed."""
+"""Images on disk, generated once for each composition, prompt and seed."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from shiftreg.api.generation.batches import Batch, generate_batches
+from shiftreg.api.generation.folder import save_image_file
 from shiftreg.api.workspace import Workspace
-from shiftreg.checkpoints import atomic_file
 from shiftreg.compose import Composition
 from shiftreg.concepts import slug
 from shiftreg.engines import Engine, InProcess
@@ -45,7 +45,7 @@ def shots(prompts: Sequence[str], seed: int = 0) -> tuple[Shot, ...]:
 
 
 class Gallery:
-    """Images of a base and its compositions in a folder: an interrupted painting goes on."""
+    """Images of a base and its compositions in a folder: an interrupted run continues."""
 
     def __init__(self, workspace: Workspace, folder: Path, engine: Engine | None = None) -> None:
         """Opens a folder.
@@ -64,12 +64,12 @@ class Gallery:
         composition: Composition | None = None,
         observe: Callable[[int, int], None] | None = None,
     ) -> dict[Shot, np.ndarray]:
-        """Gives images, painting those that are not there.
+        """Gives images, generating those that are missing.
 
         Args:
             wanted: What to generate; repeated ones are generated once.
             composition: Whose images; None for the base's own.
-            observe: Told of the number of images that are there, and of all.
+            observe: Notified of how many images there are, and of all.
 
         Returns:
             An image each, uint8 ``(H, W, 3)``.
@@ -87,7 +87,7 @@ class Gallery:
 
         def keep(number: int, generated: np.ndarray) -> None:
             for shot, image in zip(parts[number], generated, strict=True):
-                _write(self._path(digest, shot), image)
+                save_image_file(image, self._path(digest, shot))
                 images[shot] = image
             if observe:
                 observe(len(images), total)
@@ -132,9 +132,3 @@ def _read(path: Path) -> np.ndarray | None:
             return np.asarray(image.convert("RGB"))
     except (OSError, UnidentifiedImageError, SyntaxError):
         return None
-
-
-def _write(path: Path, image: np.ndarray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_file(path, overwrite=True) as partial:
-        Image.fromarray(image).save(partial, format="PNG")

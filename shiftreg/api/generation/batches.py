@@ -9,12 +9,17 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from shiftreg import pipelines
 from shiftreg.api.loaded_base import LoadedBase, recorded_base
 from shiftreg.compose import Composition, merged_weights
 from shiftreg.engines import Engine, InProcess
 from shiftreg.registry import BaseRecord
+
+Merged = dict[str, dict[str, Tensor]]
+"""Digest of a composition -> its merged weights."""
+_MERGED: Merged = {}  # of this process, where it works for others
 
 
 @dataclass(frozen=True)
@@ -56,7 +61,7 @@ class Batch:
 
 
 def generate_batches(
-    place: LoadedBase,
+    base: LoadedBase,
     batches: Sequence[Batch],
     engine: Engine,
     generated: Callable[[int, np.ndarray], None],
@@ -64,7 +69,7 @@ def generate_batches(
     """Generates batches, the same images wherever it is done.
 
     Args:
-        place: The base, for batches that are generated here.
+        base: For batches that are generated here.
         batches: What to generate.
         engine: Where.
         generated: Given each batch's number and images, uint8 ``(n, H, W, 3)``, in this process, in
@@ -74,19 +79,27 @@ def generate_batches(
         ShiftregError: A batch could not be generated; the others were.
     """
     receiver = _Receiver(generated)
-    here = partial(generate_batch, place) if isinstance(engine, InProcess) else None
+    here = partial(_generate, base, {}) if isinstance(engine, InProcess) else None
+    # Digested here once: it goes along to other processes, which would digest all shifts again.
+    _ = {batch.composition.digest for batch in batches}
     engine.run(batches, here or _generate_anywhere, receiver)
     if receiver.errors:
         raise receiver.errors[0]
 
 
 @torch.no_grad()
-def generate_batch(
-    place: LoadedBase, batch: Batch, _tell: Callable[[object], None] | None = None
+def _generate(
+    base: LoadedBase, merged: Merged, batch: Batch, _notify: Callable[[object], None]
 ) -> np.ndarray:
-    """Generates one batch, uint8 ``(n, H, W, 3)``."""
-    pipeline, network = place.pipeline, place.network
-    weights = merged_weights(pipelines.parameters(network), batch.composition)
+    """Generates one batch, uint8 ``(n, H, W, 3)``, and keeps the weights that it merged."""
+    pipeline, network = base.pipeline, base.network
+    weights: dict[str, Tensor] = {}
+    if batch.composition.shifts:
+        digest = batch.composition.digest
+        if digest not in merged:
+            merged.clear()  # those of one composition are enough to hold
+            merged[digest] = merged_weights(pipelines.parameters(network), batch.composition)
+        weights = merged[digest]
     noise = None
     if batch.draws is not None:
         drawn = {
@@ -105,9 +118,9 @@ def generate_batch(
         )
 
 
-def _generate_anywhere(batch: Batch, _tell: Callable[[object], None]) -> np.ndarray:
+def _generate_anywhere(batch: Batch, notify: Callable[[object], None]) -> np.ndarray:
     """Generates in a process that has nothing but the batch."""
-    return generate_batch(recorded_base(batch.record), batch)
+    return _generate(recorded_base(batch.record), _MERGED, batch, notify)
 
 
 class _Receiver:

@@ -1,7 +1,8 @@
-"""The folder of a painting on disk: one job a folder, one writer at a time, never half an image.
+"""The folder that images are generated to: one job, one writer at a time, never half an image.
 
-``generate.json`` says which job it is, ``prompts.csv`` is a copy of the cases, and each composition
-has a subfolder of images. Everything can be read by tools that know nothing of this package.
+``generate.json``, the manifest, says which job it is, ``prompts.csv`` is a copy of the cases, and
+each composition has a subfolder of images. Everything can be read by tools that know nothing of
+this package.
 """
 
 from __future__ import annotations
@@ -22,16 +23,24 @@ import numpy as np
 from filelock import FileLock, Timeout
 from PIL import Image
 
-from shiftreg.api.generation import manifest as generation_manifest
 from shiftreg.checkpoints import atomic_file
 from shiftreg.concepts import slug
-from shiftreg.errors import AlreadyExistsError, InvalidInputError, ShiftregError, StorageError
+from shiftreg.errors import (
+    AlreadyExistsError,
+    IntegrityError,
+    InvalidInputError,
+    ShiftregError,
+    StorageError,
+)
 from shiftreg.evaluation.prompt_file import CASE, PROMPT, SEED, PromptCase
 from shiftreg.reports import save_image
 
-MANIFEST = generation_manifest.NAME
+FORMAT = "shiftreg-generate-1"
+MANIFEST = "generate.json"
+LIBRARIES = ("torch", "diffusers", "transformers")
+"""Those that decide what an image looks like, down to rounding."""
 PROMPTS, METADATA, LOCK = "prompts.csv", "metadata.csv", ".generate.lock"
-_PICTURE = re.compile(r"\d+_\d+\.png", flags=re.ASCII)
+_IMAGE = re.compile(r"\d+_\d+\.png", flags=re.ASCII)
 _PARTIAL = ".*.partial"
 
 
@@ -80,16 +89,16 @@ def is_whole(path: Path, size: tuple[int, int]) -> bool:
         return False
 
 
-def check_place(folder: Path, manifest: Mapping[str, Any], overwrite: bool) -> list[str]:
+def check_folder(folder: Path, manifest: Mapping[str, Any], overwrite: bool) -> list[str]:
     """Refuses a folder that holds anything but this job; compositions may be added to it.
 
     Args:
         folder: May be missing.
         manifest: Of the job.
-        overwrite: Accept another painting, which will be replaced.
+        overwrite: Accept another job, which will be replaced.
 
     Returns:
-        Sentences about what will not fit perfectly.
+        Sentences about what will not match perfectly.
 
     Raises:
         InvalidInputError: It is a file.
@@ -97,7 +106,7 @@ def check_place(folder: Path, manifest: Mapping[str, Any], overwrite: bool) -> l
         IntegrityError: Its manifest is damaged.
         StorageError: It cannot be read.
     """
-    with _refusals(folder):
+    with _storage_errors(folder):
         if not folder.exists():
             return []
         if not folder.is_dir():
@@ -110,19 +119,19 @@ def check_place(folder: Path, manifest: Mapping[str, Any], overwrite: bool) -> l
                     "shiftreg. Choose an empty or a new folder."
                 )
             return []
-        there = generation_manifest.read_manifest(folder)
+        there = read_manifest(folder)
     if overwrite:
         return []
-    if differing := generation_manifest.differences(there, manifest):
+    if differing := differences(there, manifest):
         raise AlreadyExistsError(
-            f"'{folder}' holds another generating: {'; '.join(differing)}. Choose another folder, "
-            "or replace all that was generated there with --force."
+            f"'{folder}' holds images of another job: {'; '.join(differing)}. Choose another "
+            "folder, or replace everything there with --force."
         )
-    return generation_manifest.other_tools(there, manifest)
+    return other_tools(there, manifest)
 
 
 @contextmanager
-def writing(
+def locked_folder(
     folder: Path, manifest: Mapping[str, Any], prompts: bytes, overwrite: bool
 ) -> Iterator[None]:
     """Makes a folder ready for a job, and keeps other writers out while the block runs.
@@ -134,23 +143,23 @@ def writing(
         overwrite: Remove all that was generated there before.
 
     Raises:
-        StorageError: Another process is painting there, or the disk is full or read-only.
-        AlreadyExistsError: As for :func:`check_place`.
+        StorageError: Another process generates there, or the disk is full or read-only.
+        AlreadyExistsError: As for :func:`check_folder`.
     """
-    check_place(folder, manifest, overwrite)
-    with _refusals(folder):
+    check_folder(folder, manifest, overwrite)
+    with _storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / LOCK, timeout=0)
         try:
             lock.acquire()
         except Timeout as error:
             raise StorageError(
-                f"Another process is painting to '{folder}'. Wait for it to end, or choose another "
+                f"Another process generates to '{folder}'. Wait for it to end, or choose another "
                 "folder."
             ) from error
     try:
-        check_place(folder, manifest, overwrite)  # again, now that nobody else changes it
-        with _refusals(folder):
+        check_folder(folder, manifest, overwrite)  # again, now that nobody else changes it
+        with _storage_errors(folder):
             _prepare(folder, manifest, prompts, overwrite)
         yield
     finally:
@@ -159,7 +168,7 @@ def writing(
 
 def save_image_file(image: np.ndarray, path: Path) -> None:
     """Writes an image, uint8 ``(H, W, 3)``, whole or not at all; a damaged one is replaced."""
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_file(path, overwrite=True) as partial:
         save_image(Image.fromarray(image), partial)
 
@@ -195,7 +204,7 @@ def _prompt_folders(cases: Iterable[PromptCase]) -> dict[str, str]:
 def _prepare(folder: Path, manifest: Mapping[str, Any], prompts: bytes, overwrite: bool) -> None:
     folders = dict(manifest["folders"])
     if (folder / MANIFEST).exists():
-        there = generation_manifest.read_manifest(folder)
+        there = read_manifest(folder)
         for name in there["folders"]:
             _sweep(folder / name, _PARTIAL)  # what a killed process left
         if overwrite:
@@ -215,7 +224,7 @@ def _sweep(folder: Path, *patterns: str) -> None:
     """Removes files of ours from an image folder and its subfolders, and those left empty."""
     for pattern in patterns:
         for path in (*folder.glob(pattern), *folder.glob(f"*/{pattern}")):
-            if path.suffix != ".png" or _PICTURE.fullmatch(path.name):
+            if path.suffix != ".png" or _IMAGE.fullmatch(path.name):
                 path.unlink()
     for path in (*folder.glob("*/"), folder):
         with suppress(OSError):  # not empty: somebody else's files are in it
@@ -230,8 +239,8 @@ def _write(path: Path, content: bytes) -> None:
 
 
 @contextmanager
-def _refusals(folder: Path) -> Iterator[None]:
-    """Turns a refusal of the disk into an error of ours."""
+def _storage_errors(folder: Path) -> Iterator[None]:
+    """Turns an error of the disk into a StorageError."""
     try:
         yield
     except ShiftregError:
@@ -241,3 +250,73 @@ def _refusals(folder: Path) -> Iterator[None]:
             f"'{folder}' cannot be used: {error.strerror or error}. Choose a folder that you may "
             "write to, with free space."
         ) from error
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a folder that was generated to.
+
+    Raises:
+        IntegrityError: It is damaged, or written by another version.
+    """
+    path = folder / MANIFEST
+    damaged = IntegrityError(
+        f"'{path}' is damaged or of another version, so that it is unknown what was "
+        "generated there. Choose another folder."
+    )
+    try:
+        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        folders = manifest["folders"].values()
+        entries = [(one["digest"], *one["tools"].items()) for one in folders]
+        strings = [*_job(manifest).values(), *(digest for digest, *_ in entries)]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise damaged from error
+    # Files below these folders may be removed one day: never outside.
+    outside = any(n in ("", ".", "..") or Path(n).name != n for n in manifest["folders"])
+    if manifest.get("format") != FORMAT or outside or not all(isinstance(s, str) for s in strings):
+        raise damaged
+    return manifest
+
+
+def differences(there: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    """Why the images of two manifests do not belong together; another composition is no reason."""
+    before, now = _job(there), _job(wanted)
+    differing = [
+        f"{key} {before[key][:12]} there, and {now[key][:12]} asked for"
+        for key in now
+        if before[key] != now[key]
+    ]
+    for name, entry in wanted["folders"].items():
+        old = there["folders"].get(name, entry)
+        if old["digest"] != entry["digest"]:
+            differing.append(
+                f"'{entry['composition']}' was composition {old['digest'][:12]} there, and is "
+                f"{entry['digest'][:12]} by now"
+            )
+    return differing
+
+
+def other_tools(there: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    """Sentences about libraries that have changed since images were generated."""
+    now = next(iter(wanted["folders"].values()))["tools"]
+    changed = {
+        f"{library} {entry['tools'].get(library)}, and this is {now[library]}"
+        for entry in there["folders"].values()
+        for library in LIBRARIES
+        if entry["tools"].get(library) != now[library]
+    }
+    return [
+        f"Images there were generated with {change}: new ones may differ from them by rounding."
+        for change in sorted(changed)
+    ]
+
+
+def _job(manifest: Mapping[str, Any]) -> dict[str, str]:
+    """What must be the same for images to belong together, labelled."""
+    return {
+        "base": manifest["base"]["digest"],
+        "prompts": manifest["prompts"]["digest"],
+        "steps": str(manifest["steps"]),
+        "guidance": str(manifest["guidance"]),
+        "images a case": str(manifest["count"]),
+        "folders by prompt": "yes" if manifest["by_prompt"] else "no",
+    }

@@ -1,4 +1,4 @@
-"""Generation files of prompts: the base and compositions in one pass, from the same noise."""
+"""Generates files of prompts: the base and compositions in one pass, from the same noise."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from shiftreg.api.composition.compose import plan_shifts
 from shiftreg.api.generation.batches import Batch, Draw, generate_batches
 from shiftreg.api.generation.folder import (
     PlannedImage,
-    check_place,
+    check_folder,
+    locked_folder,
     save_image_file,
     save_metadata,
-    writing,
 )
 from shiftreg.api.generation.job import GenerationJob, GenerationPlan, read_job
 from shiftreg.api.selection import ACTIVE, Selection
@@ -70,7 +70,7 @@ def plan_generation(
         by_prompt=by_prompt,
         skip_long=skip_long,
     )
-    warnings = check_place(folder, job.manifest(batch_size), overwrite)
+    warnings = check_folder(folder, job.manifest(batch_size), overwrite)
     missing = job.missing(folder)
     if overwrite:
         missing = {name: [True] * len(of_folder) for name, of_folder in missing.items()}
@@ -97,8 +97,8 @@ def generate_images(
     """Generates a file of prompts with the base and with compositions, each case from one noise.
 
     The images of a composition are ``folder/{composition}/{case}_{i}.png``. Interrupted, the
-    same call goes on where it was: images that are there and whole are kept, and those that are
-    made are the same to the byte as without the interruption.
+    same call continues where it stopped: images that are there and whole are kept, and new ones
+    are the same to the byte as without the interruption.
 
     Args:
         workspace: Where.
@@ -114,9 +114,9 @@ def generate_images(
         by_prompt: Put the images of each prompt into a subfolder.
         skip_long: Leave cases out whose prompts are longer than the encoder reads; they are
             refused otherwise.
-        overwrite: Generate all anew; what was generated to the folder before is removed.
+        overwrite: Regenerate all; what was generated to the folder before is removed.
         engine: Where batches are generated: see :func:`choose_engine`; by default here, in turn.
-        observe: Told of the progress, in images.
+        observe: Notified of the progress, in images.
 
     Raises:
         NotFoundError: No such file or concept.
@@ -139,15 +139,15 @@ def generate_images(
         skip_long=skip_long,
     )
     manifest = job.manifest(batch_size)
-    warnings = check_place(folder, manifest, overwrite)
-    with writing(folder, manifest, job.content, overwrite):
+    warnings = check_folder(folder, manifest, overwrite)
+    with locked_folder(folder, manifest, job.content, overwrite):
         missing = job.missing(folder)
         plan = job.plan(folder, missing, warnings)
         try:
             _generate(job, folder, missing, batch_size, engine or InProcess(), observe)
         except StorageError as error:
             raise StorageError(
-                f"{error} What is generated stays: the same command goes on from there."
+                f"{error} The images so far are kept: the same command continues from there."
             ) from error
     new, kept = (sum(getattr(one, key) for one in plan.folders) for key in ("new", "kept"))
     return GenerationResult(plan, new, kept)

@@ -1,4 +1,4 @@
-"""What is to be generated: a file of prompts, compositions in words, and settings."""
+"""What is to be generated: a file of prompts, compositions, and settings."""
 
 from __future__ import annotations
 
@@ -15,13 +15,20 @@ from typing import Any
 import shiftreg
 from shiftreg import pipelines
 from shiftreg.api.composition.compose import plan_composition
-from shiftreg.api.generation.folder import PlannedImage, images_of, is_whole
-from shiftreg.api.generation.manifest import FORMAT, LIBRARIES, NAME
+from shiftreg.api.generation.folder import (
+    FORMAT,
+    LIBRARIES,
+    MANIFEST,
+    PlannedImage,
+    images_of,
+    is_whole,
+)
 from shiftreg.api.selection import NONE, Selection
 from shiftreg.api.values import CompositionPlan
 from shiftreg.api.workspace import Workspace
 from shiftreg.errors import InvalidInputError
 from shiftreg.evaluation.prompt_file import PromptCase, parse_prompts, read_content
+from shiftreg.pipelines import Pipeline
 
 SHOWN = 10  # numbers of skipped cases that a warning spells out
 
@@ -34,7 +41,7 @@ class GenerationFolder:
         name: Of the subfolder: "base", "active", "without-picasso".
         composition: In words: "none" (the base), "active", "without Picasso".
         plan: Which shifts apply, and what that means for every concept.
-        new: Images to generate; after painting, those that were generated.
+        new: Images to generate; afterwards, those that were generated.
         kept: Images that were there and whole.
     """
 
@@ -47,7 +54,7 @@ class GenerationFolder:
 
 @dataclass(frozen=True)
 class GenerationPlan:
-    """What painting does.
+    """What a generation does.
 
     Attributes:
         base: Name of the base.
@@ -55,14 +62,14 @@ class GenerationPlan:
         prompts: The file of prompts.
         prompts_digest: Of the file's bytes.
         folder: Where the images go.
-        cases: Lines of the file, without those that were skipped.
+        cases: Lines of the file, without the skipped ones.
         count: Images a case.
         steps: Denoising steps.
         guidance: Guidance scale.
         by_prompt: Whether each prompt has a subfolder.
         folders: One a composition.
         warnings: Sentences to show.
-        skipped: Numbers of the cases whose prompts are too long, and which are left out.
+        skipped: Numbers of the cases whose prompts are too long.
     """
 
     base: str
@@ -155,7 +162,7 @@ class GenerationJob:
         base = self.workspace.base
         # Of the base, restored concepts and stale shifts are no news.
         composed = [plan.warnings for one, plan in self.compositions.items() if one != NONE]
-        left_out = [self._left_out()] * bool(self.skipped)
+        skipped_note = [self._skipped_note()] * bool(self.skipped)
         return GenerationPlan(
             base=base.name,
             base_digest=base.digest,
@@ -178,19 +185,19 @@ class GenerationJob:
                 for one, plan in self.compositions.items()
             ),
             warnings=tuple(
-                dict.fromkeys((*left_out, *warnings, *(w for some in composed for w in some)))
+                dict.fromkeys((*skipped_note, *warnings, *(w for some in composed for w in some)))
             ),
             skipped=self.skipped,
         )
 
-    def _left_out(self) -> str:
+    def _skipped_note(self) -> str:
         shown = ", ".join(map(str, self.skipped[:SHOWN]))
         more = len(self.skipped) - SHOWN
-        rest = f" and {more} more (all in {NAME} and --json)" if more > 0 else ""
+        rest = f" and {more} more (all in {MANIFEST} and --json)" if more > 0 else ""
         total = len(self.skipped) + len(self.cases)
         limit = pipelines.token_limit(self.workspace.pipeline)
         return (
-            f"{len(self.skipped)} of {total} cases are left out, whose prompts have more than "
+            f"{len(self.skipped)} of {total} cases are skipped, whose prompts have more than "
             f"{limit} tokens: {shown}{rest}."
         )
 
@@ -207,7 +214,7 @@ def read_job(
     by_prompt: bool,
     skip_long: bool = False,
 ) -> GenerationJob:
-    """Reads and checks all that painting needs, before a long piece of work begins.
+    """Reads and checks all that a generation needs, before a long piece of work begins.
 
     Raises:
         InvalidInputError: A setting or a line of the file is wrong.
@@ -252,7 +259,7 @@ def _refusal(
     remedy = (
         "No case would be left: shorten them."
         if skip_long
-        else ("Shorten them, or leave them out with --skip-long.")
+        else ("Shorten them, or skip them with --skip-long.")
     )
     return (
         f"A prompt has at most {limit} tokens here. Longer in '{source}': case {first.case} "
@@ -267,11 +274,19 @@ def _check(job: GenerationJob) -> None:
         )
     if job.count < 1:
         raise InvalidInputError(f"A case has at least 1 image, and {job.count} were asked for.")
-    pipeline = job.workspace.pipeline
+    check_sampling(job.workspace.pipeline, job.steps, job.guidance)
+
+
+def check_sampling(pipeline: Pipeline, steps: int, guidance: float) -> None:
+    """Refuses settings that a base cannot denoise with.
+
+    Raises:
+        InvalidInputError: Too few or too many steps, or a guidance scale below 0.
+    """
     limit = pipeline.scheduler.config.num_train_timesteps
-    if not 1 <= job.steps <= limit:
+    if not 1 <= steps <= limit:
         raise InvalidInputError(
-            f"This base denoises in 1 to {limit} steps, and {job.steps} were asked for."
+            f"This base denoises in 1 to {limit} steps, and {steps} were asked for."
         )
-    if not (math.isfinite(job.guidance) and job.guidance >= 0):
-        raise InvalidInputError(f"A guidance scale is a number from 0 on, not {job.guidance}.")
+    if not (math.isfinite(guidance) and guidance >= 0):
+        raise InvalidInputError(f"A guidance scale is a number from 0 on, not {guidance}.")

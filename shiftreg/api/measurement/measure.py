@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from shiftreg.api.generation import manifest as generation_manifest
-from shiftreg.api.generation.folder import METADATA
+from shiftreg.api.generation.folder import MANIFEST, METADATA, read_manifest
 from shiftreg.api.measurement.folders import FILE, ImageFolder, describe_size, open_images
 from shiftreg.api.measurement.metrics import (
     FolderFeatures,
@@ -132,12 +131,12 @@ def _sides(folder: Path, others: Sequence[Path]) -> tuple[Path, tuple[Path, ...]
         return folder, tuple(others)
     if not folder.is_dir():
         raise NotFoundError(f"No folder '{folder}'. Check the path.")
-    if not (folder / generation_manifest.NAME).is_file():
+    if not (folder / MANIFEST).is_file():
         raise InvalidInputError(
             f"'{folder}' is compared with nothing. Name another folder, too, or give one "
             "that shiftreg generate wrote, with the base and its compositions in it."
         )
-    generated = tuple(generation_manifest.read_manifest(folder)["folders"])
+    generated = tuple(read_manifest(folder)["folders"])
     compositions = tuple(folder / name for name in generated if name != BASE_FOLDER)
     if not compositions or BASE_FOLDER not in generated:
         raise InvalidInputError(

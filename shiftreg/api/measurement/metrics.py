@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from shiftreg.api.evaluation.classifiers import find_classifier
-from shiftreg.api.generation import manifest as generation_manifest
+from shiftreg.api.generation.folder import MANIFEST, read_manifest
 from shiftreg.api.measurement.folders import ImageFolder
 from shiftreg.api.values import Estimate, Observer, Progress
 from shiftreg.api.workspace import Workspace
@@ -241,12 +241,12 @@ def _classifier_of_generator(
     if not reference.prompts:
         return None, f"{out}: nothing says which prompts '{reference.path}' was generated with."
     folder = reference.path.resolve().parent
-    if not (folder / generation_manifest.NAME).is_file():
+    if not (folder / MANIFEST).is_file():
         return None, (
             f"{out}: '{reference.path}' is not of shiftreg generate, so that it is unknown which "
             "classifier knows its images. Give one with --classifier."
         )
-    generator = generation_manifest.read_manifest(folder)["base"]
+    generator = read_manifest(folder)["base"]
     name, digest = generator["name"], generator["digest"]
     try:
         base = workspace.registry.bases.read(name)

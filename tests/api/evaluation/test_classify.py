@@ -81,7 +81,7 @@ def test_the_same_seed_gives_the_same_file(workspace: api.Workspace, tmp_path: P
     assert digests[0] == digests[1] != digests[2]
 
 
-def test_an_interrupted_painting_is_continued(workspace: api.Workspace, tmp_path: Path) -> None:
+def test_an_interrupted_generation_is_continued(workspace: api.Workspace, tmp_path: Path) -> None:
     request: dict[str, Any] = {"concepts": ["Picasso"], "images": 15, "epochs": 1}
 
     def stop(progress: Progress) -> None:

@@ -41,7 +41,7 @@ def test_a_damaged_image_is_generated_again(gallery: Gallery, tmp_path: Path) ->
     assert np.array_equal(gallery.generate(wanted)[wanted[0]], first[wanted[0]])
 
 
-def test_an_interrupted_painting_goes_on(gallery: Gallery, tmp_path: Path) -> None:
+def test_an_interrupted_generation_continues(gallery: Gallery, tmp_path: Path) -> None:
     wanted = [Shot("Picasso", seed) for seed in range(BATCH + 1)]
 
     def interrupt(_done: int, _total: int) -> None:

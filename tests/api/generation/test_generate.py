@@ -381,7 +381,7 @@ def test_a_second_writer_is_refused(workspace: api.Workspace, prompts: Path, fol
     refused: list[str] = []
 
     def generate_too(_progress: Progress) -> None:
-        with pytest.raises(StorageError, match="Another process is painting") as error:
+        with pytest.raises(StorageError, match="Another process generates") as error:
             api.generate_images(workspace, prompts, folder, compositions=())
         refused.append(str(error.value))
 
@@ -396,7 +396,7 @@ def test_a_full_disk_stops_it_and_with_more_space_it_goes_on(
     lines = [f"Caravaggio,{seed}" for seed in range(12)]
     prompts.write_text("\n".join(["prompt,evaluation_seed", *lines]))
     folder = small_disk / "images"
-    with pytest.raises(StorageError, match=r"No space left.*the same command goes on from there"):
+    with pytest.raises(StorageError, match=r"No space left.*the same command continues from there"):
         api.generate_images(workspace, prompts, folder, compositions=(), batch_size=4)
     kept = len(list(folder.rglob("*.png")))
     assert 0 < kept < 12
@@ -502,7 +502,7 @@ def test_prompts_that_are_too_long_can_be_skipped_and_are_noted(
     plan = api.plan_generation(workspace, prompts, folder, **settings)
     assert (plan.cases, plan.skipped) == (2, tuple(range(2, 14)))
     assert plan.warnings[0] == (
-        "12 of 14 cases are left out, whose prompts have more than 14 tokens: "
+        "12 of 14 cases are skipped, whose prompts have more than 14 tokens: "
         "2, 3, 4, 5, 6, 7, 8, 9, 10, 11 and 2 more (all in generate.json and --json)."
     )
     assert api.generate_images(workspace, prompts, folder, **settings).generated == 2

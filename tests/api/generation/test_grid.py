@@ -47,7 +47,8 @@ def test_an_existing_image_is_not_replaced_unless_asked(
     [
         ([], {}, "at least one prompt"),
         (["Picasso"], {"seeds": []}, "at least one"),
-        (["Picasso"], {"steps": 0}, "at least 1 step"),
+        (["Picasso"], {"steps": 0}, "denoises in 1 to"),
+        (["Picasso"], {"guidance": -1.0}, "from 0 on"),
         (["a painting of a church " * 4], {}, "at most 14 tokens"),
     ],
 )

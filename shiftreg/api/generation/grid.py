@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from shiftreg import pipelines
 from shiftreg.api.composition.compose import plan_composition, plan_shifts
+from shiftreg.api.generation.job import check_sampling
 from shiftreg.api.loaded_base import LoadedBase
 from shiftreg.api.selection import ACTIVE, Selection
 from shiftreg.api.values import CompositionPlan, GridResult, Observer, Progress, ignore_progress
@@ -47,17 +50,20 @@ def generate_grid(
         observe: Told of the progress.
 
     Raises:
-        InvalidInputError: No prompt or seed, a prompt that is too long, steps below 1.
+        InvalidInputError: No prompt or seed, a prompt that is too long, or settings that the
+            base cannot denoise with.
         AlreadyExistsError: The file exists.
     """
     if not prompts or not seeds:
         raise InvalidInputError("Images need at least one prompt and one seed.")
-    if steps is not None and steps < 1:
-        raise InvalidInputError(f"Denoising takes at least 1 step, and {steps} were asked for.")
+    base = workspace.base
+    steps = base.steps if steps is None else steps
+    guidance = base.guidance if guidance is None else guidance
+    check_sampling(workspace.pipeline, steps, guidance)
     plan = plan_composition(workspace, selection)
-    shifts = plan_shifts(workspace, plan).shifts
+    composition = plan_shifts(workspace, plan)
     with atomic_file(path, overwrite=overwrite) as partial:
-        rows = _rows(workspace, prompts, seeds, shifts, steps, guidance, observe)
+        rows = _rows(workspace, prompts, seeds, composition, steps, guidance, observe)
         save_image(image_grid(rows, ("base", _label(plan))), partial)
     return GridResult(plan, path, tuple(prompts), tuple(seeds))
 
@@ -77,7 +83,8 @@ def sample_rows(place: LoadedBase, shift: ConceptShift, observe: Observer) -> li
         prompts.insert(1, fill(template, subject, shift.concept))
     fits = pipelines.fitting(place.pipeline, prompts)
     prompts = [prompt for prompt, fit in zip(prompts, fits, strict=True) if fit]
-    return _rows(place, prompts, SAMPLE_SEEDS, [shift], None, None, observe)
+    composition = Composition.of(base.digest, [shift])
+    return _rows(place, prompts, SAMPLE_SEEDS, composition, base.steps, base.guidance, observe)
 
 
 def save_samples(home: Path, shift: ConceptShift, rows: Sequence[GridRow]) -> Path:
@@ -91,35 +98,31 @@ def save_samples(home: Path, shift: ConceptShift, rows: Sequence[GridRow]) -> Pa
 
 
 def _rows(
-    place: LoadedBase,
+    base: LoadedBase,
     prompts: Sequence[str],
     seeds: Sequence[int],
-    shifts: Sequence[ConceptShift],
-    steps: int | None,
-    guidance: float | None,
+    composition: Composition,
+    steps: int,
+    guidance: float,
     observe: Observer,
 ) -> list[GridRow]:
-    import numpy as np
-
-    base, pipeline = place.base, place.pipeline
     texts = [prompt for prompt in prompts for _ in seeds]
     numbers = [seed for _ in prompts for seed in seeds]
     total = 2 * len(texts)
 
     def generate(done_before: int) -> np.ndarray:
         return pipelines.generate(
-            pipeline,
+            base.pipeline,
             texts,
             numbers,
-            steps=steps or base.steps,
-            guidance=base.guidance if guidance is None else guidance,
+            steps=steps,
+            guidance=guidance,
             observe=lambda done: observe(Progress("generating samples", done_before + done, total)),
         )
 
-    composition = Composition.of(base.digest, shifts)
     before = generate(0)
-    weights = merged_weights(pipelines.parameters(pipelines.network_of(pipeline)), composition)
-    with pipelines.applied_weights(pipelines.network_of(pipeline), weights):
+    weights = merged_weights(pipelines.parameters(base.network), composition)
+    with pipelines.applied_weights(base.network, weights):
         after = generate(len(texts))
     return [
         GridRow(prompt, np.concatenate([before[i : i + len(seeds)], after[i : i + len(seeds)]]))
