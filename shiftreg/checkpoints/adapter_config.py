@@ -152,7 +152,7 @@ def _patterns(values: Mapping[str, Any], key: str, source: str) -> dict[str, Any
             re.compile(pattern)
         except re.error as error:
             raise InvalidInputError(
-                f"{key} in {source} holds '{pattern}', which is no regular expression: {error}. "
+                f"{key} in {source} holds '{pattern}', which is not a regular expression: {error}. "
                 "Use the configuration that was saved with the weights."
             ) from error
     return patterns

@@ -166,21 +166,21 @@ def check_adapter_name(target: Path) -> None:
     """Refuses the name of another kind of file.
 
     Raises:
-        InvalidInputError: It is no safetensors file.
+        InvalidInputError: It is not a safetensors file.
     """
     if target.suffix.lower() != ".safetensors":
         raise InvalidInputError(
-            f"An adapter is a '.safetensors' file, and '{target}' is none. "
+            f"An adapter is a '.safetensors' file, and '{target}' is not one. "
             f"Name it such as '{target.name or 'adapter'}.safetensors'."
         )
 
 
 def check_adapter_target(base_folder: Path, target: Path, overwrite: bool) -> None:
-    """Refuses early a place where an adapter cannot be written.
+    """Refuses early a target to which an adapter cannot be written.
 
     Raises:
         AlreadyExistsError: It, its recipe or its card is there.
-        InvalidInputError: It is no safetensors file, or lies in the base.
+        InvalidInputError: It is not a safetensors file, or lies in the base.
     """
     check_adapter_name(target)
     check_export_target(base_folder, target, overwrite)

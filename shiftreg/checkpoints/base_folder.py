@@ -44,7 +44,7 @@ def network_folder(base_folder: Path) -> Path:
         if (base_folder / name / "config.json").is_file():
             return base_folder / name
     raise InvalidInputError(
-        f"'{base_folder}' is no diffusers folder: it has neither unet/config.json nor "
+        f"'{base_folder}' is not a diffusers folder: it has neither unet/config.json nor "
         "transformer/config.json. Save the pipeline with save_pretrained."
     )
 
@@ -238,7 +238,7 @@ def check_base_weights(base_folder: Path, parameters: Iterable[str]) -> None:
         parameters: Names of all parameters of its UNet or transformer, by the configuration.
 
     Raises:
-        InvalidInputError: Weights are no floating numbers, or there are only pickles.
+        InvalidInputError: Weights are not floating numbers, or there are only pickles.
         IntegrityError: A parameter of the UNet or transformer is missing, or a file is damaged.
         NotFoundError: A shard is missing.
     """

@@ -65,7 +65,7 @@ def write_ckpt(
         extras: Texts beside it.
 
     Raises:
-        InvalidInputError: A tensor's dtype is none that every reader knows.
+        InvalidInputError: A tensor's dtype is not one that every reader knows.
         OSError: The disk refused.
     """
     for name, source in tensors.items():
@@ -107,7 +107,7 @@ def stored_ckpt(path: Path) -> dict[str, TensorSource]:
 
 
 def state_dict(content: dict[Any, Any]) -> dict[Any, Any]:
-    """The innermost of dictionaries that training tools put around the weights."""
+    """The innermost of dictionaries that training tools wrap weights in."""
     for _ in range(DEEPEST):
         inner = content.get("state_dict")
         if not isinstance(inner, dict):

@@ -94,7 +94,7 @@ def unet_key(name: str, config: Mapping[str, Any]) -> str:
     """The CompVis name of one UNet tensor, without ``model.diffusion_model.``.
 
     Raises:
-        InvalidInputError: There is none.
+        InvalidInputError: Such files have no name for it.
     """
     layers = config["layers_per_block"]
     types = (*config["down_block_types"], *config["up_block_types"])
@@ -144,7 +144,7 @@ def vae_key(name: str, config: Mapping[str, Any]) -> str:
     """The CompVis name of one autoencoder tensor, without ``first_stage_model.``.
 
     Raises:
-        InvalidInputError: There is none.
+        InvalidInputError: Such files have no name for it.
     """
     module, _, parameter = name.rpartition(".")
     if module in VAE_ENDS:
@@ -195,13 +195,13 @@ class Place:
         key: The name of the tensor there.
         part: Which of its equal parts along the first dimension.
         parts: How many there are.
-        turned: Whether it is transposed there.
+        transposed: Whether it is there.
     """
 
     key: str
     part: int = 0
     parts: int = 1
-    turned: bool = False
+    transposed: bool = False
 
 
 def text_prefix(encoder: Encoder, config: Mapping[str, Any]) -> str:
@@ -230,7 +230,7 @@ def text_place(name: str, prefix: str) -> Place | None:
         The place; None for a constant that OpenCLIP does not keep.
 
     Raises:
-        InvalidInputError: There is none.
+        InvalidInputError: Such files have no name for it.
     """
     name = long_name(name)
     if prefix not in OPEN_CLIP_PREFIXES:
@@ -238,7 +238,7 @@ def text_place(name: str, prefix: str) -> Place | None:
     if name in OPEN_CLIP_ENDS:
         return Place(prefix + OPEN_CLIP_ENDS[name])
     if name == "text_projection.weight":
-        return Place(f"{prefix}text_projection", turned=True)
+        return Place(f"{prefix}text_projection", transposed=True)
     if name.endswith(POSITIONS):
         return None
     if found := LAYER.fullmatch(name):

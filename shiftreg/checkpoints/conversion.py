@@ -147,7 +147,7 @@ def _fitting(
     found = from_single_file(tensors, place)
     if found is None or _linear(found.shape) != _linear(shape):
         have = tensors[place.key].shape if place.key in tensors else None
-        want = shape[::-1] if place.turned else (shape[0] * place.parts, *shape[1:])
+        want = shape[::-1] if place.transposed else (shape[0] * place.parts, *shape[1:])
         raise _mismatch(path, config_folder, place.key, want, have)
     if not found.dtype.is_floating_point:
         raise InvalidInputError(
@@ -180,7 +180,7 @@ def _mismatch(
     have: tuple[int, ...] | None,
 ) -> IncompatibleError:
     wanted = f"'{key[:99]}' has shape {want}" if want else f"there is no '{key[:99]}'"
-    has = f"it has shape {have}" if have else "there is none"
+    has = f"it has shape {have}" if have else "it is missing"
     return IncompatibleError(
         f"'{path}' is of another architecture than the configuration in '{config_folder}': by the "
         f"configuration {wanted}, and in the file {has}. Give a diffusers folder of the "
@@ -202,7 +202,7 @@ def write_base(
         config_folder: Where configurations and tokenizers come from.
         target: Does not exist.
         origin: JSON values on where the folder comes from, kept in it.
-        observe: Is told how many bytes of how many are written.
+        observe: Called with how many bytes of how many are written.
 
     Raises:
         InvalidInputError: The configurations are incomplete.
@@ -241,7 +241,7 @@ def read_origin(folder: Path) -> dict[str, Any] | None:
 
 
 def _copy_configuration(source: Path, target: Path, file: SingleFile) -> None:
-    """Copies what is no weight, of the parts that the folder will have."""
+    """Copies all but weights, of the components that the folder will have."""
     with reading(source / "model_index.json"):
         index = dict(json.loads((source / "model_index.json").read_text(encoding="utf-8")))
     parts = {name for name, entry in index.items() if isinstance(entry, list) and any(entry)}

@@ -198,8 +198,8 @@ def check_export_target(base_folder: Path, target: Path, overwrite: bool) -> Non
     base, place = base_folder.resolve(), target.resolve()
     if base == place or base in place.parents or place in base.parents:
         raise InvalidInputError(
-            f"'{target}' lies in the base folder '{base_folder}' or around it, and a base never "
-            "changes. Choose another place."
+            f"'{target}' lies in the base folder '{base_folder}' or contains it, and a base never "
+            "changes. Choose another target."
         )
     for path in (target, recipe_path_of(target), card_path_of(target)):
         if path.exists() and not overwrite:

@@ -21,13 +21,13 @@ from shiftreg.errors import (
 
 CHUNK = 1 << 20
 REMEDIES = {
-    errno.ENOSPC: "Free some space, or choose another place.",
-    errno.EDQUOT: "Free some space, or choose another place.",
+    errno.ENOSPC: "Free some space, or choose another target.",
+    errno.EDQUOT: "Free some space, or choose another target.",
     errno.EROFS: "Choose a folder that you may write to.",
     errno.EACCES: "Choose a folder that you may write to.",
     errno.EPERM: "Choose a folder that you may write to.",
-    errno.ENOENT: "Create the folder first, or choose another place.",
-    errno.ENOTDIR: "Create the folder first, or choose another place.",
+    errno.ENOENT: "Create the folder first, or choose another target.",
+    errno.ENOTDIR: "Create the folder first, or choose another target.",
 }
 IDENTITY_PATTERNS = (
     "*.safetensors", "*.bin", "*.ckpt", "*.json", "*.model", "merges.txt", "vocab.txt",
@@ -74,7 +74,7 @@ def storage_errors(target: Path) -> Iterator[None]:
         if code is None:
             raise
         reason = os.strerror(code) if code else str(error)
-        remedy = REMEDIES.get(code, "Check the disk, or choose another place.")
+        remedy = REMEDIES.get(code, "Check the disk, or choose another target.")
         raise StorageError(f"'{target}' could not be written: {reason}. {remedy}") from error
 
 

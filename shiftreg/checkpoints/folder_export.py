@@ -1,4 +1,4 @@
-"""A diffusers folder with merged layers: a copy of the base in which little is written anew."""
+"""A diffusers folder with merged layers: a copy of the base of which little is rewritten."""
 
 from __future__ import annotations
 

@@ -123,7 +123,7 @@ def read_foreign(path: Path, base_folder: Path, *, unet_only: bool = False) -> F
         IntegrityError: It is damaged, or holds code; or the base is damaged.
         StorageError: It cannot be read.
     """
-    network_folder(base_folder)  # refuses what is no base
+    network_folder(base_folder)  # refuses what is not a base
     source = f"'{path}'"
     file = read_foreign_file(path)
     change = change_of_base(file, base_folder, source, unet_only=unet_only)

@@ -46,7 +46,7 @@ class ForeignFile:
 
     Attributes:
         tensors: By the names that the file uses, or ``unet.``, ``vae.``, ... for a folder.
-        adapter: A PEFT configuration; None if there is none.
+        adapter: A PEFT configuration; None if the file has none.
         adapter_source: Where the configuration was read from, for errors.
         metadata: Texts of the header of a safetensors file.
     """
@@ -127,8 +127,8 @@ def _read_folder(folder: Path) -> ForeignFile:
     if (folder / "config.json").is_file():
         return ForeignFile(_component_tensors(folder), None, "", {})
     raise InvalidInputError(
-        f"'{folder}' is no diffusers pipeline with a UNet, no UNet saved by diffusers, and no LoRA "
-        f"({', '.join(LORA_NAMES)}). Give the weight file itself."
+        f"'{folder}' is neither a diffusers pipeline with a UNet, nor a UNet saved by diffusers, "
+        f"nor a LoRA ({', '.join(LORA_NAMES)}). Give the weight file itself."
     )
 
 
@@ -158,7 +158,7 @@ def _pickled_tensors(path: Path) -> dict[str, Tensor]:
         if isinstance(value, Tensor):
             if name in tensors:
                 raise InvalidInputError(
-                    f"'{path}' holds '{name}' twice. Save it anew with one tensor a name."
+                    f"'{path}' holds '{name}' twice. Save it again with one tensor a name."
                 )
             tensors[name] = value
         elif value is not None and not isinstance(value, str | bool | int | float):
@@ -175,7 +175,7 @@ def _named(content: Mapping[Any, Any], path: Path, depth: int = 0) -> Iterator[t
     """The values of nested state dicts, their names joined by dots.
 
     Raises:
-        IntegrityError: A name is no text, or they are nested without end.
+        IntegrityError: A name is not a text, or they are nested without end.
     """
     if depth > DEEPEST:
         raise IntegrityError(

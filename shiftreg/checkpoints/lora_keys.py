@@ -130,8 +130,8 @@ def _take_apart(name: str, source: str) -> _Key:
         found = KOHYA.fullmatch(name.removeprefix(KOHYA_PREFIX))
         if not found:
             raise _unsupported(name, source)
-        spelling = "CompVis" if COMPVIS.match(found["module"]) else "diffusers"
-        style = f"kohya, {spelling} names"
+        names = "CompVis" if COMPVIS.match(found["module"]) else "diffusers"
+        style = f"kohya, {names} names"
         return _Key(style, found["module"], ROLES.get(found["role"], found["role"]))
     prefix = PREFIX.match(name)
     assert prefix is not None  # it may be empty

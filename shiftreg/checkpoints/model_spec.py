@@ -197,7 +197,7 @@ def export_title(recipe: Mapping[str, Any]) -> str:
 
 
 def state_sentences(recipe: Mapping[str, Any]) -> tuple[str, ...]:
-    """What is erased and what generates, in words."""
+    """Sentences on what is erased and what generates."""
     states = recipe["states"]
     erased = [name for name, state in states.items() if state == "erased"]
     generates = [name for name, state in states.items() if state != "erased"]

@@ -174,7 +174,7 @@ class _Machine:
     def name(self, module: Any, name: Any) -> None:
         """Pushes the name of a class or function."""
         if not isinstance(module, str) or not isinstance(name, str):
-            raise TypeError("a name is no text")
+            raise TypeError("a name is not a text")
         module = OLD_NAMES.get(module, module)
         root = module.partition(".")[0]
         allowed = HARMLESS.get(module, set())
@@ -206,7 +206,7 @@ class _Machine:
 
 
 def fill(target: dict[Any, Any], items: Iterable[tuple[Any, Any]]) -> dict[Any, Any]:
-    """Adds keys and values; a key that is no plain value cannot be looked up.
+    """Adds keys and values; a key that is not a plain value cannot be looked up.
 
     Raises:
         ValueError: A text is named twice. No dictionary that was saved does so; readers would

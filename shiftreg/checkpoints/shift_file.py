@@ -51,7 +51,7 @@ def load_shift(path: Path) -> ConceptShift:
     Raises:
         NotFoundError: The file does not exist.
         IntegrityError: The file is damaged or was altered.
-        InvalidInputError: It is another kind of safetensors file, or its values are no shift.
+        InvalidInputError: It is another kind of safetensors file, or its values are not a shift.
     """
     with reading(path):
         # Read whole, not mapped: what was verified must not change afterwards.

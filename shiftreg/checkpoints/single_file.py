@@ -14,7 +14,7 @@ from shiftreg.checkpoints.compvis import (
     unet_key,
     vae_key,
 )
-from shiftreg.checkpoints.stored import TensorSource, TurnedTensor, joined, reshaped, rows
+from shiftreg.checkpoints.stored import TensorSource, TransposedTensor, joined, reshaped, rows
 from shiftreg.errors import InvalidInputError
 from shiftreg.families import Family
 
@@ -63,7 +63,9 @@ def to_single_file(
     """
     parts: dict[str, dict[int, TensorSource]] = {}
     for name, place in places.items():
-        source: TensorSource = TurnedTensor(tensors[name]) if place.turned else tensors[name]
+        source: TensorSource = (
+            TransposedTensor(tensors[name]) if place.transposed else tensors[name]
+        )
         # (c_out, c_in) -> (c_out, c_in, 1, 1)
         if place.key.startswith(VAE_PREFIX) and ".mid.attn_" in place.key:
             source = reshaped(source, _kernel(source.shape))
@@ -87,17 +89,17 @@ def from_single_file(tensors: Mapping[str, TensorSource], place: Place) -> Tenso
     """The tensor that lies at a place.
 
     Returns:
-        None if there is none, or one of a shape that cannot be divided so.
+        None if there is no such tensor, or its shape cannot be divided so.
     """
     source = tensors.get(place.key)
-    if source is None or (place.turned and len(source.shape) != 2):
+    if source is None or (place.transposed and len(source.shape) != 2):
         return None
     if place.parts > 1:
         if not source.shape or source.shape[0] % place.parts:
             return None
         size = source.shape[0] // place.parts
         source = rows(source, place.part * size, (place.part + 1) * size)
-    return TurnedTensor(source) if place.turned else source
+    return TransposedTensor(source) if place.transposed else source
 
 
 def _kernel(shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -158,7 +158,7 @@ def _unet_names(
     """The file's names of the UNet's tensors -> diffusers' names.
 
     Raises:
-        InvalidInputError: There are none, several spellings are mixed, or one is unknown.
+        InvalidInputError: There are none, several forms are mixed, or one is unknown.
         IncompatibleError: The base's UNet lacks one.
     """
     if not tensors:
@@ -166,20 +166,20 @@ def _unet_names(
             f"A shift changes the UNet, and {source} holds nothing of one. "
             "Give a LoRA, a state dict or a checkpoint of a UNet."
         )
-    spellings = {
+    forms = {
         prefix: next((name for name in tensors if name.startswith(prefix)), None)
         for prefix in (UNET_PREFIX, *(f"{network}." for network in NETWORKS))
     }
-    spellings[""] = next((name for name in tensors if UNET_NAME.match(name)), None)
-    used = [prefix for prefix, example in spellings.items() if example]
+    forms[""] = next((name for name in tensors if UNET_NAME.match(name)), None)
+    used = [prefix for prefix, example in forms.items() if example]
     if len(used) > 1:
         raise InvalidInputError(
             f"The tensors of a UNet are named in one way, and {source} mixes "
-            f"'{spellings[used[0]]}' with '{spellings[used[1]]}'. Save one model alone."
+            f"'{forms[used[0]]}' with '{forms[used[1]]}'. Save one model alone."
         )
     prefix = used[0] if used else ""
-    spelt = compvis if prefix == UNET_PREFIX else {name: name for name in unet}
-    known = {prefix + written: name for name, written in spelt.items()}
+    own = compvis if prefix == UNET_PREFIX else {name: name for name in unet}
+    known = {prefix + written: name for name, written in own.items()}
     if unknown := [name for name in tensors if name not in known]:
         first = unknown[0]
         probably = probable_architecture(tensors)
@@ -189,7 +189,7 @@ def _unet_names(
                 f"{shape_text(tensors[first])}.{probably} Import it for a base of that structure."
             )
         raise InvalidInputError(
-            f"'{first}' in {source} is no tensor of a UNet that is known here, nor a LoRA's. "
+            f"'{first}' in {source} is not a tensor of a UNet that is known here, nor a LoRA's. "
             "Save the UNet's weights with diffusers' names (save_pretrained), then import that."
         )
     return {name: known[name] for name in tensors}

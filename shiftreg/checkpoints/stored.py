@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor
@@ -100,6 +100,68 @@ class LoadedTensor:
         return iter(self.tensor.reshape(-1).split(PIECE) if self.tensor.numel() else ())
 
 
+@dataclass(frozen=True)
+class Storage:
+    """Values in a file, in a row.
+
+    Attributes:
+        key: What the pickle calls it.
+        dtype: Of the values.
+        count: How many there are.
+        path: The file.
+        offset: Where they begin; -1 until it is known.
+    """
+
+    key: str
+    dtype: torch.dtype
+    count: int
+    path: Path
+    offset: int = -1
+
+
+@dataclass(frozen=True)
+class PickledTensor:
+    """A view of a storage, as the pickle describes it."""
+
+    storage: Storage
+    dtype: torch.dtype
+    start: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+    def is_contiguous(self) -> bool:
+        """Whether the values follow one another in the order of their indices."""
+        expected, step = [], 1
+        for size in reversed(self.shape):
+            expected.append(step)
+            step *= size
+        pairs = zip(self.shape, self.strides, reversed(expected), strict=True)
+        return 0 in self.shape or all(size == 1 or have == want for size, have, want in pairs)
+
+    def source(self) -> TensorSource:
+        """The tensor, read when its values are needed."""
+        if not self.is_contiguous():
+            return LoadedTensor(self.load(mapped_file(self.storage.path)))
+        offset = self.storage.offset + self.start * self.dtype.itemsize
+        return StoredTensor(self.storage.path, offset, self.dtype, self.shape)
+
+    def load(self, mapped: torch.UntypedStorage) -> Tensor:
+        """The tensor, of the bytes of its file."""
+        if math.prod(self.shape) == 0:
+            return torch.empty(self.shape, dtype=self.dtype)
+        first = self.storage.offset
+        own = mapped[first : first + self.storage.count * self.storage.dtype.itemsize]
+        return torch.empty(0, dtype=self.dtype).set_(own, self.start, self.shape, self.strides)
+
+
+def mapped_file(path: Path) -> torch.UntypedStorage:
+    """A file's bytes; only those that are looked at come into memory, and none are written."""
+    size = path.stat().st_size
+    if not size:
+        return torch.UntypedStorage(0)
+    return cast(torch.UntypedStorage, torch.UntypedStorage.from_file(str(path), False, size))
+
+
 def size_in_bytes(tensor: Tensor | TensorSource) -> int:
     """How many bytes the values take."""
     return math.prod(tensor.shape) * tensor.dtype.itemsize
@@ -172,7 +234,7 @@ class JoinedTensor:
 
 
 @dataclass(frozen=True)
-class TurnedTensor:
+class TransposedTensor:
     """A matrix with rows and columns exchanged; in memory while it is read."""
 
     source: TensorSource

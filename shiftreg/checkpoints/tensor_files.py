@@ -1,6 +1,6 @@
 """Safetensors files, written so that equal content gives equal bytes.
 
-The library's own writer orders the metadata anew in every run.
+The library's own writer orders the metadata differently in every run.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def stored_safetensors(path: Path) -> tuple[dict[str, StoredTensor], dict[str, s
     Raises:
         NotFoundError: The file does not exist.
         IntegrityError: It is damaged, or not a safetensors file.
-        InvalidInputError: A tensor's dtype is none that is known here.
+        InvalidInputError: A tensor's dtype is not known here.
     """
     # The library compares what the header says with the file's size, and refuses gaps and overlaps.
     with reading(path), safe_open(path, framework="pt", device="cpu"):
@@ -92,7 +92,7 @@ def _read_header(path: Path) -> tuple[dict[str, Any], int]:
         for name, value in pairs:
             if name in content:
                 raise InvalidInputError(
-                    f"'{path}' holds '{name[:99]}' twice. Save it anew with one tensor a name."
+                    f"'{path}' holds '{name[:99]}' twice. Save it again with one tensor a name."
                 )
             content[name] = value
         return content
@@ -117,7 +117,7 @@ def write_safetensors(
         metadata: For the header.
         like: Where the values of a file begin that these are copied from: they come to lie at the
             same place of a block, so that file systems can share the blocks.
-        wrote: Is told the size of each tensor when it is written.
+        wrote: Called with the size of each tensor when it is written.
 
     Raises:
         InvalidInputError: A tensor's dtype has no name in the format.

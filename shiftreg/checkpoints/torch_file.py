@@ -11,12 +11,11 @@ import math
 import os
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO
 
 import torch
-from torch import Tensor
 
 from shiftreg.checkpoints.files import opened, reading
 from shiftreg.checkpoints.pickles import (
@@ -27,7 +26,7 @@ from shiftreg.checkpoints.pickles import (
     fill,
     read_pickle,
 )
-from shiftreg.checkpoints.stored import LoadedTensor, StoredTensor, TensorSource
+from shiftreg.checkpoints.stored import PickledTensor, Storage, mapped_file
 from shiftreg.errors import IntegrityError
 
 LOCAL_HEADER = b"PK\x03\x04"
@@ -69,7 +68,7 @@ class TorchArchive:
         """Reads the list of contents.
 
         Raises:
-            IntegrityError: The archive is damaged, or is none that torch writes.
+            IntegrityError: The archive is damaged, or not one that torch writes.
             Exception: Of any kind, if it is damaged.
         """
         self._path = path
@@ -138,74 +137,12 @@ class TorchArchive:
 
     def _odd(self, what: str) -> IntegrityError:
         return IntegrityError(
-            f"'{self._path}' is no archive as torch writes them: it {what}. "
+            f"'{self._path}' is not an archive as torch writes them: it {what}. "
             "It is damaged, or was made to do harm: fetch or make it again."
         )
 
 
-@dataclass(frozen=True)
-class Storage:
-    """Values in a file, in a row.
-
-    Attributes:
-        key: What the pickle calls it.
-        dtype: Of the values.
-        count: How many there are.
-        path: The file.
-        offset: Where they begin; -1 until it is known.
-    """
-
-    key: str
-    dtype: torch.dtype
-    count: int
-    path: Path
-    offset: int = -1
-
-
-@dataclass(frozen=True)
-class PickledTensor:
-    """A view of a storage, as the pickle describes it."""
-
-    storage: Storage
-    dtype: torch.dtype
-    start: int
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]
-
-    def is_contiguous(self) -> bool:
-        """Whether the values follow one another in the order of their indices."""
-        expected, step = [], 1
-        for size in reversed(self.shape):
-            expected.append(step)
-            step *= size
-        pairs = zip(self.shape, self.strides, reversed(expected), strict=True)
-        return 0 in self.shape or all(size == 1 or have == want for size, have, want in pairs)
-
-    def source(self) -> TensorSource:
-        """The tensor, read when its values are needed."""
-        if not self.is_contiguous():
-            return LoadedTensor(self.load(mapped_file(self.storage.path)))
-        offset = self.storage.offset + self.start * self.dtype.itemsize
-        return StoredTensor(self.storage.path, offset, self.dtype, self.shape)
-
-    def load(self, mapped: torch.UntypedStorage) -> Tensor:
-        """The tensor, of the bytes of its file."""
-        if math.prod(self.shape) == 0:
-            return torch.empty(self.shape, dtype=self.dtype)
-        first = self.storage.offset
-        own = mapped[first : first + self.storage.count * self.storage.dtype.itemsize]
-        return torch.empty(0, dtype=self.dtype).set_(own, self.start, self.shape, self.strides)
-
-
 Convert = Callable[[PickledTensor], Any]
-
-
-def mapped_file(path: Path) -> torch.UntypedStorage:
-    """A file's bytes; only those that are looked at come into memory, and none are written."""
-    size = path.stat().st_size
-    if not size:
-        return torch.UntypedStorage(0)
-    return cast(torch.UntypedStorage, torch.UntypedStorage.from_file(str(path), False, size))
 
 
 def load_pickle_checkpoint(path: Path, values: bool = True) -> dict[str, Any]:
@@ -231,9 +168,8 @@ def load_pickle_checkpoint(path: Path, values: bool = True) -> dict[str, Any]:
         else:
             content = _read(path, handle, PickledTensor.source)
     if not isinstance(content, dict):
-        what = (
-            content.name if isinstance(content, Inert) and content.name else type(content).__name__
-        )
+        made_by = content.name if isinstance(content, Inert) else ""
+        what = made_by or type(content).__name__
         raise IntegrityError(
             f"'{path}' should hold a mapping of names to tensors, and holds a {what}. "
             "Use a checkpoint of a diffusion model."
@@ -317,16 +253,8 @@ def _builders(convert: Convert) -> dict[str, Builder]:
     def tensor(storage: Any, start: Any, shape: Any, strides: Any, *_: Any) -> Any:
         return convert(_view(storage, storage.dtype, start, shape, strides))
 
-    def tensor_of_dtype(
-        storage: Any,
-        start: Any,
-        shape: Any,
-        strides: Any,
-        _grad: Any,
-        _hooks: Any,
-        dtype: Any,
-        *_: Any,
-    ) -> Any:
+    def tensor_of_dtype(storage: Any, start: Any, shape: Any, strides: Any, *rest: Any) -> Any:
+        _grad, _hooks, dtype, *_ = rest
         if str(dtype) not in DTYPES:
             return Inert(str(dtype))
         return convert(_view(storage, DTYPES[str(dtype)], start, shape, strides))
@@ -369,7 +297,7 @@ def _view(storage: Any, dtype: torch.dtype, start: Any, shape: Any, strides: Any
 
 def _count(value: Any) -> int:
     if not isinstance(value, int) or not 0 <= value < 1 << 62:
-        raise TypeError("a size is no number")
+        raise TypeError("a size is not a number")
     return value
 
 

@@ -50,7 +50,7 @@ class Unfinished:
         return cls(home / "unfinished" / digest[:32])
 
     def load(self) -> Mapping[str, Any] | None:
-        """The state that was last kept; None if there is none."""
+        """The state that was last kept; None if nothing was."""
         return self._read("training.pt")
 
     def save(self, state: Callable[[], Mapping[str, Any]]) -> None:

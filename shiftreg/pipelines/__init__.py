@@ -1,4 +1,4 @@
-"""The one place that knows diffusers and transformers."""
+"""All that knows diffusers and transformers."""
 
 from diffusers import DiffusionPipeline as Pipeline
 

@@ -33,7 +33,7 @@ def load_clip(folder: Path) -> tuple[CLIPModel, CLIPProcessor]:
         raise NotFoundError(f"There is no folder '{folder}' with a CLIP model. Check the path.")
     if _kind(folder) != "clip":
         raise InvalidInputError(
-            f"'{folder}' is no CLIP model: its config.json does not say so. Give the folder of "
+            f"'{folder}' is not a CLIP model: its config.json does not say so. Give the folder of "
             "one with its processor, such as a copy of openai/clip-vit-large-patch14."
         )
     if not any(all((folder / name).is_file() for name in names) for names in _VOCABULARIES):

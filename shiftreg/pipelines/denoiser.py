@@ -229,7 +229,7 @@ def _noise_schedule(pipeline: DiffusionPipeline) -> Tensor:
     """``(T,)``, the cumulative products of the noise schedule.
 
     Raises:
-        IncompatibleError: It is none of diffusion, but of flow matching or another kind.
+        IncompatibleError: It is not one of diffusion, but of flow matching or another kind.
     """
     alphas = getattr(pipeline.scheduler, "alphas_cumprod", None)
     if alphas is None:

@@ -146,7 +146,7 @@ class LiveComposer:
     def _parameter(self, name: str) -> nn.Parameter:
         """Finds a parameter that can be changed in place.
 
-        It is looked up anew each time: moving or offloading a model may exchange it.
+        It is looked up each time: moving or offloading a model may exchange it.
         """
         owner, attribute = name, "weight"
         if owner not in self._modules:

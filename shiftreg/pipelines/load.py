@@ -31,7 +31,7 @@ def resolve_source(source: str) -> Path:
 
     Raises:
         NotFoundError: Neither a folder nor a hub name that can be fetched.
-        InvalidInputError: A file, or a folder that is no diffusers pipeline.
+        InvalidInputError: A file, or a folder that is not a diffusers pipeline.
         IncompatibleError: A pipeline in which shifts are not known to be separable.
         IntegrityError: Parts of it are missing.
     """
@@ -45,7 +45,7 @@ def resolve_source(source: str) -> Path:
         path = _download(source)
     if not (path / "model_index.json").is_file():
         raise InvalidInputError(
-            f"'{source}' is no diffusers pipeline: it has no model_index.json. "
+            f"'{source}' is not a diffusers pipeline: it has no model_index.json. "
             "Give the folder that save_pretrained wrote."
         )
     if missing := [part for part in find_family(path).components if not (path / part).is_dir()]:

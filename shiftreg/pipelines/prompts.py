@@ -44,8 +44,8 @@ def encode_prompts(pipeline: DiffusionPipeline, prompts: Sequence[str]) -> Tenso
 
     Of SDXL, these are the hidden states of both encoders, one beside the other; of PixArt, those
     that went through its caption projection, and zeros where there is padding, which nothing
-    attends to. What else a pipeline takes from a prompt is no part of it: SDXL's pooled embedding
-    goes past the cross-attentions.
+    attends to. What else a pipeline takes from a prompt does not belong to it: SDXL's pooled
+    embedding goes past the cross-attentions.
 
     Args:
         pipeline: The loaded base.

@@ -109,7 +109,7 @@ def _read_json(path: Path, folder: Path) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise InvalidInputError(
-            f"'{folder}' is no diffusers pipeline: it has no {path.relative_to(folder)}. "
+            f"'{folder}' is not a diffusers pipeline: it has no {path.relative_to(folder)}. "
             "Give a folder that save_pretrained wrote; weights are not needed."
         ) from error
     except (OSError, ValueError, RecursionError) as error:

@@ -252,7 +252,7 @@ def test_a_configuration_of_another_architecture_is_refused(
 @pytest.mark.parametrize(
     ("change", "error", "words"),
     [
-        (lambda state: state.popitem(), IncompatibleError, "in the file there is none"),
+        (lambda state: state.popitem(), IncompatibleError, "in the file it is missing"),
         (
             lambda state: state.update({"model.diffusion_model.out.2.bias": torch.ones(5)}),
             IncompatibleError,

@@ -24,7 +24,7 @@ from shiftreg.errors import IncompatibleError
 from shiftreg.families import PIXART, Family
 from shiftreg.pipelines.families.base import FamilyPipeline
 
-# They differ in how long a prompt may be, and in the sizes that the transformer is told.
+# They differ in how long a prompt may be, and in the sizes that the transformer gets.
 PIPELINES = {kind.__name__: kind for kind in (PixArtAlphaPipeline, PixArtSigmaPipeline)}
 # Captions are lower case, and nothing else is done to them: diffusers' cleaning depends on which
 # packages are installed. Images have the size that the transformer was trained for.
