@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from shiftreg import api
-from shiftreg.api.erasure import running
+from shiftreg.api.erasure import run
 from shiftreg.api.erasure.register import register_shift
 from shiftreg.api.values import Progress
 from shiftreg.engines import Engine, InProcess, ProcessPool, RayCluster
@@ -105,7 +105,7 @@ def test_what_was_trained_together_is_registered_one_by_one(
             raise StorageError("The disk is full.")
         return register_shift(*arguments, **options)
 
-    monkeypatch.setattr(running, "register_shift", refuse_the_second)
+    monkeypatch.setattr(run, "register_shift", refuse_the_second)
     with pytest.raises(IncompleteError, match="1 of 2 concepts are not erased") as caught:
         api.erase(workspace, NAMES[:2], method="srs-me-joint", options=OPTIONS)
     assert caught.value.missing == ("Caravaggio",)
