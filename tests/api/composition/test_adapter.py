@@ -19,12 +19,11 @@ from shiftreg import api, miniature, pipelines
 from shiftreg.api.composition.adapter_content import (
     adapter_check,
     adapter_content,
-    adapter_recipe,
     held_ranks,
 )
 from shiftreg.api.composition.compose import plan_shifts
 from shiftreg.api.composition.describe import base_facts
-from shiftreg.checkpoints import AdapterNames, file_digest, read_foreign
+from shiftreg.checkpoints import AdapterNames, file_digest, read_foreign, recipe_path_of
 from shiftreg.compose import Composition, merged_weights
 from shiftreg.errors import (
     AlreadyExistsError,
@@ -243,7 +242,7 @@ def check_of(workspace: api.Workspace, result: api.AdapterResult) -> Check:
         workspace,
         result.path,
         plan_shifts(workspace, plan.plan),
-        adapter_recipe(result.path) or {},
+        json.loads(recipe_path_of(result.path).read_text())["adapter"],
         getattr(torch, plan.dtype),
     )
 
