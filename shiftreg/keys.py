@@ -81,7 +81,7 @@ def load_signing_key(path: Path) -> SigningKey:
 
     Raises:
         NotFoundError: No such file.
-        InvalidInputError: It is no private key of a kind that signs, or the passphrase is missing
+        InvalidInputError: Not a private key that can sign, or the passphrase is missing
             or wrong.
         StorageError: The file cannot be read.
     """
@@ -110,7 +110,7 @@ def load_public_key(path: Path) -> PublicKey:
 
     Raises:
         NotFoundError: No such file.
-        InvalidInputError: It is no public key of a kind that signs.
+        InvalidInputError: It is not a public key of a kind that signs.
         StorageError: The file cannot be read.
     """
     content = _read(path)

@@ -51,7 +51,7 @@ def register_base(
     """Registers a base, so that concepts can be erased from it.
 
     Args:
-        workspace: Where.
+        workspace: Workspace to work in.
         source: "miniature", a diffusers folder, a hub name, or a single file (``.safetensors``,
             ``.ckpt``), which becomes a folder below the home.
         config: For a single file: a diffusers folder of the same architecture, with or without
@@ -64,7 +64,7 @@ def register_base(
         subjects: Nouns for the prompts of styles.
         steps: Default denoising steps.
         guidance: Default guidance scale.
-        observe: Told of the progress of a conversion.
+        observe: Notified of the progress of a conversion.
 
     Returns:
         The record.
@@ -204,7 +204,7 @@ def convert_base(
             the hub's that diffusers takes for such a file.
         ema: Takes the UNet's averaged weights; by default the plain ones.
         dry_run: Checks everything, and writes nothing.
-        observe: Told of the progress.
+        observe: Notified of the progress.
 
     Raises:
         NotFoundError: The file or the configuration does not exist or cannot be fetched.
@@ -258,7 +258,7 @@ def check_options(source: str, config: Path | None, ema: bool) -> None:
     if (config or ema) and not checkpoints.is_single_file(source):
         option = "--config" if config else "--ema"
         raise InvalidInputError(
-            f"{option} belongs to a single file (.safetensors, .ckpt), and '{source}' is none."
+            f"{option} belongs to a single file (.safetensors, .ckpt), which '{source}' is not."
         )
 
 

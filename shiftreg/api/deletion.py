@@ -42,7 +42,7 @@ def plan_deletion(
     """Looks up what would be deleted, and what speaks against it; nothing is changed.
 
     Args:
-        workspace: Where.
+        workspace: Workspace to work in.
         reference: "NAME@VERSION" of a shift; the version must be said.
         composition: Or else the number of a composition.
 
@@ -68,7 +68,7 @@ def delete(
     the number to no other version. The audit trail keeps the story.
 
     Args:
-        workspace: Where.
+        workspace: Workspace to work in.
         reference: "NAME@VERSION" of a shift; the version must be said.
         composition: Or else the number of a composition.
         reason: For the audit trail; required.

@@ -93,7 +93,7 @@ def base_folder(source: str) -> Path:
 
     Raises:
         NotFoundError: Not on this machine.
-        InvalidInputError: It is no diffusers pipeline.
+        InvalidInputError: It is not a diffusers pipeline.
         IntegrityError: A part is missing.
     """
     from shiftreg.pipelines import resolve_source

@@ -43,7 +43,7 @@ class Progress:
     """How far a long piece of work is.
 
     Attributes:
-        stage: What is being done, in words ("training Caravaggio").
+        stage: A label of what is being done ("training Caravaggio").
         done: Units done.
         total: Units in all; for a training that may stop early, its limit.
         values: Numbers worth showing (loss, momentum average, tau).
@@ -165,7 +165,7 @@ class CompositionPlan:
         digest: The composition's.
         shifts: ``(concept, version, digest)``, in canonical order.
         states: Every known concept -> "erased" or "generates".
-        statements: The same in words, a line a concept.
+        statements: The same as sentences, a line a concept.
         warnings: Sentences to show, e.g. stale shifts, or ``--without`` of what was not erased.
     """
 

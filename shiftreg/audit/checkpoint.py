@@ -56,7 +56,7 @@ class Checkpoint:
         """Reads what :meth:`to_json` wrote.
 
         Raises:
-            IntegrityError: It is no checkpoint.
+            IntegrityError: It is not a checkpoint.
         """
         try:
             values: Any = json.loads(text)

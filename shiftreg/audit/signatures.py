@@ -40,7 +40,7 @@ class PublicKeys:
 
         Raises:
             NotFoundError: No such file.
-            InvalidInputError: It is no public key of a kind that signs.
+            InvalidInputError: It is not a public key of a kind that signs.
         """
         loaded = map(load_public_key, paths)
         return cls({key.fingerprint: key for key in loaded})
@@ -97,14 +97,14 @@ def signature_findings(
         return problems, []
     notes = []
     if unsigned and (keys is not None or unknown):
-        notes.append(f"not signed: {word} {in_words(unsigned)}")
+        notes.append(f"not signed: {word} {number_ranges(unsigned)}")
     for key, numbers in unknown.items():
         remark = "a key that was not given" if keys else "not checked: no public key was given"
-        notes.append(f"signed by {key[:12]}, {remark}: {word} {in_words(numbers)}")
+        notes.append(f"signed by {key[:12]}, {remark}: {word} {number_ranges(numbers)}")
     return problems, notes
 
 
-def in_words(numbers: Sequence[int]) -> str:
+def number_ranges(numbers: Sequence[int]) -> str:
     """Ascending numbers, with what is contiguous put together: "1 to 3, 7"."""
     runs: list[list[int]] = []
     for number in numbers:

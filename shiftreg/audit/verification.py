@@ -34,7 +34,7 @@ class AuditReport:
         count: Events in the chain.
         head: Digest of the last event; write it down elsewhere to see later deletions.
         problems: One sentence each, beginning with the place: "line 3: edited: ...".
-        notes: What a reader should know and is no damage: unsigned events, void places.
+        notes: What a reader should know and is not damage: unsigned events, void places.
         origin: Digest of the first event.
         sequence: Of the last event.
     """
@@ -116,7 +116,7 @@ def place_events(contents: Contents) -> tuple[Placed, Placed, Findings]:
 
     Returns:
         The events of the chain with their places, the void ones, and what is wrong with entries
-        that are no events.
+        that are not events.
     """
     events: Placed = []
     voids: Placed = []

@@ -106,7 +106,7 @@ def create_version(
 
 
 def claim_model(store: Store, base: str, concept: str, aliases: tuple[str, ...], kind: str) -> str:
-    """The name of a concept's registered model, which is made where there is none.
+    """The name of a concept's registered model, which is made if there is none.
 
     Raises:
         AlreadyExistsError: It belongs to a concept with a name that is too like this one.

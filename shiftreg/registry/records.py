@@ -67,7 +67,7 @@ class BaseRecord:
             return cls(**values | lists)
         except (ValueError, TypeError, AttributeError) as error:
             raise IntegrityError(
-                f"The record of a base is damaged: {error}. Write it anew: shiftreg init"
+                f"The record of a base is damaged: {error}. Write it again: shiftreg init"
             ) from error
 
 

@@ -33,7 +33,7 @@ def check_address(uri: str) -> None:
     try:
         parts = urlsplit(uri)
         _ = parts.port
-    except ValueError:  # a bracket that is not closed, a port that is no number
+    except ValueError:  # a bracket that is not closed, a port that is not a number
         parts = urlsplit("")
     is_whole = bool(re.match(r"\w[\w+.-]*://", uri)) and bool(parts.scheme)
     if is_whole and is_server(uri):

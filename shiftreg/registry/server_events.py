@@ -213,7 +213,7 @@ class ServerEvents(Section):
         except Exception as error:
             files = self.store.client.list_artifacts(run_id, Path(file).parent.as_posix())
             if isinstance(error, IntegrityError) or file not in [found.path for found in files]:
-                return text.encode()  # No event: whoever reads it says so, and where.
+                return text.encode()  # Not an event: whoever reads it says so, and where.
             raise
 
     @cached_property

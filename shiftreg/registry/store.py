@@ -77,7 +77,7 @@ class Store:
 
 
 def connect(home: Path, tracking_uri: str | None = None, *, reading: bool = False) -> Store:
-    """Opens the registry, and creates it where there is none.
+    """Opens the registry, and creates it if there is none.
 
     Args:
         home: Folder for the database and all files.
@@ -142,7 +142,7 @@ class _Patient:
 
 
 def _is_read_only(home: Path) -> bool:
-    """Whether nothing can be written in a folder, which is made where there is none."""
+    """Whether nothing can be written in a folder, which is made if there is none."""
     try:
         home.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -189,7 +189,7 @@ def paged(search: Callable[..., Any], *arguments: Any, **options: Any) -> Iterat
 
 
 def _prepare_database(path: Path, is_read_only: bool) -> None:
-    """Checks the database, and creates it where there is none, one process at a time."""
+    """Checks the database, and creates it if there is none, one process at a time."""
     # The database's address gives both characters a meaning, which differs between versions.
     if set("?%") & set(str(path)):
         raise InvalidInputError(

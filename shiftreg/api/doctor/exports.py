@@ -58,7 +58,7 @@ def export_findings(
         elif event.digests.get("record", composition.record_digest) != composition.record_digest:
             yield damage(
                 subject,
-                "What MLflow says of it was edited since it was registered.",
+                "Its record in MLflow was edited since it was registered.",
                 "Undo the change of its tags in MLflow.",
             )
     for event in forgotten:

@@ -132,7 +132,7 @@ def _story(version: ShiftVersion, event: AuditEvent | None) -> Iterator[Finding]
     elif event.digests.get("record", version.record_digest) != version.record_digest:
         yield damage(
             version.reference,
-            "What MLflow says of it was edited since it was registered (reason, actor, metrics, "
+            "Its record in MLflow was edited since it was registered (reason, actor, metrics, "
             "time or another tag).",
             f"Undo the change of its tags in MLflow; event {event.sequence} of the audit trail "
             "has the reason.",

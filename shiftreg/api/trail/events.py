@@ -34,7 +34,7 @@ def list_events(
     """The events that fulfil all conditions, oldest first, of all bases.
 
     Args:
-        workspace: Where.
+        workspace: Workspace to work in.
         concept: Name of a concept that they are about; case and punctuation do not matter.
         actor: Who did it.
         action: What was done: "erase", "export", ...
@@ -44,7 +44,7 @@ def list_events(
 
     Raises:
         NotFoundError: No event and no concept has this name, or the file does not exist.
-        InvalidInputError: A time that is none.
+        InvalidInputError: Not a time.
         IntegrityError: An entry of the trail is not an event.
     """
     events = workspace.audit.events()
@@ -142,7 +142,7 @@ def verify_trail(
     """Checks every event of the audit trail, and that each continues the one before.
 
     Args:
-        workspace: Where.
+        workspace: Workspace to work in.
         head: Digest of an event that was noted earlier, and must still be there.
         checkpoint: A file that :func:`write_checkpoint` made, of which the trail must be a
             continuation.
@@ -151,9 +151,9 @@ def verify_trail(
 
     Raises:
         NotFoundError: The checkpoint or a key does not exist.
-        InvalidInputError: The head is no digest, or all events are to be signed and no key is
+        InvalidInputError: The head is not a digest, or all events are to be signed and no key is
             known.
-        IntegrityError: The checkpoint is none.
+        IntegrityError: The file is not a checkpoint.
     """
     if head is not None and not DIGEST.fullmatch(head):
         raise InvalidInputError(
@@ -177,7 +177,7 @@ def write_checkpoint(workspace: Workspace, path: Path, *, overwrite: bool = Fals
     """Writes the head of the trail to a file, signed if there is a signing key.
 
     Args:
-        workspace: Where.
+        workspace: Workspace to work in.
         path: Of the file; to be kept where who writes the trail cannot write.
         overwrite: Replace an existing file.
 

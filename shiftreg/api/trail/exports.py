@@ -88,10 +88,10 @@ def exports_of(
     """Every recorded export that contains a concept's shift, and every one that lacks it.
 
     Args:
-        workspace: Where.
+        workspace: Workspace to work in.
         concept: Its name.
         look: Whether to compare the files with their digests, which reads all of them.
-        observe: Told of the progress.
+        observe: Notified of the progress.
 
     Raises:
         NotFoundError: Unknown concept.
