@@ -121,6 +121,7 @@ CUTS: dict[str, tuple[tuple[str, int, bool, bool], ...]] = {
     "init --steps 3": ((UPLOAD, 1, False, False), (POINT, 1, True, True)),
 }
 """Commands, and where each is cut off, one after the other."""
+QUICKEST = [command for command in CUTS if command.startswith(("compose", "delete"))]
 
 
 @pytest.fixture
@@ -152,7 +153,17 @@ def files(folder: Path) -> dict[str, int]:
     return {str(path): path.stat().st_mtime_ns for path in folder.rglob("*")}
 
 
-@pytest.mark.parametrize("command", CUTS, ids=[command.split()[0] for command in CUTS])
+@pytest.mark.parametrize(
+    "command",
+    [
+        pytest.param(
+            command,
+            id=command.split()[0],
+            marks=() if command in QUICKEST else pytest.mark.second_tier,
+        )
+        for command in CUTS
+    ],
+)
 def test_a_command_that_is_cut_off_made_its_change_or_did_not(
     prepared: Settings, link: Link, tmp_path: Path, command: str
 ) -> None:
@@ -174,7 +185,13 @@ def test_a_command_that_is_cut_off_made_its_change_or_did_not(
         assert not workspace.write_ahead.exist()
 
 
-@pytest.mark.parametrize(("nth", "is_made"), [(1, False), (2, True)], ids=["version", "event"])
+@pytest.mark.parametrize(
+    ("nth", "is_made"),
+    [
+        pytest.param(1, False, id="version", marks=pytest.mark.second_tier),
+        pytest.param(2, True, id="event"),
+    ],
+)
 def test_a_database_that_stops_behind_the_server_leaves_no_change_in_between(
     prepared: Settings, server: Server, link: Link, tmp_path: Path, nth: int, is_made: bool
 ) -> None:
