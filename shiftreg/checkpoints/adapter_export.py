@@ -57,12 +57,7 @@ class AdapterNames:
 
     @classmethod
     def of(cls, base_folder: Path, facts: ModelFacts) -> AdapterNames:
-        """Reads which parameters a base has.
-
-        Args:
-            base_folder: The diffusers folder.
-            facts: About the base.
-        """
+        """Reads which parameters a base has."""
         network = network_folder(base_folder)
         shapes = {name: stored.shape for name, stored in stored_component(network).items()}
         has_compvis_names = facts.family is not None and facts.family.compvis_adapters

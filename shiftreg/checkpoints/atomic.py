@@ -23,10 +23,6 @@ PARTIAL = re.compile(r"\..*\.([0-9a-f]+-\d+)-[0-9a-f]{8}\.partial(?:\.previous)?
 def atomic_file(target: Path, overwrite: bool = False) -> Iterator[Path]:
     """Lets a file appear whole or not at all.
 
-    Args:
-        target: Where the file will be.
-        overwrite: Replaces a file that is there.
-
     Yields:
         An empty temporary file beside the target, to be written. Leaving the block normally
         moves it to the target; leaving it by any exception removes it.
@@ -59,10 +55,6 @@ def atomic_file(target: Path, overwrite: bool = False) -> Iterator[Path]:
 @contextmanager
 def atomic_folder(target: Path, overwrite: bool = False) -> Iterator[Path]:
     """Lets a folder appear whole or not at all; like :func:`atomic_file`.
-
-    Args:
-        target: Where the folder will be.
-        overwrite: Replaces the whole folder that is there.
 
     Yields:
         An empty hidden folder, to be filled.
@@ -268,12 +260,7 @@ def placed_together(
 
 
 def take_back(target: Path, appeared: Iterable[Path]) -> None:
-    """Undoes a placement whose process is gone, wherever it stopped.
-
-    Args:
-        target: What was to appear.
-        appeared: What of the target and its sidecars was not there before.
-    """
+    """Undoes a placement whose process is gone, wherever it stopped: what had appeared goes."""
     left = _left_beside(target)
     # The hidden folder goes last: without it, the placement ended, and what is there is not its.
     for path in appeared if left else ():

@@ -78,10 +78,6 @@ def single_file_family(base_folder: Path) -> Family:
 def read_config(component: Path, name: str = "config.json") -> dict[str, Any]:
     """The configuration of a component.
 
-    Args:
-        component: Such as ``base/unet``.
-        name: Of its file.
-
     Raises:
         NotFoundError: It does not exist.
         IntegrityError: It is not JSON.
@@ -96,9 +92,6 @@ def weight_files(component: Path) -> tuple[Path, ...]:
     """The safetensors files that together hold a component's weights.
 
     The plain ones, single or sharded; those of variant ``fp16`` where there are no plain ones.
-
-    Args:
-        component: Such as ``base/unet``.
 
     Returns:
         Files, sorted; none for a component without weights, such as a tokenizer.

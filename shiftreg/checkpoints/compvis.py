@@ -205,12 +205,7 @@ class Place:
 
 
 def text_prefix(encoder: Encoder, config: Mapping[str, Any]) -> str:
-    """What the names of a text encoder begin with.
-
-    Args:
-        encoder: Which one of its family.
-        config: Its ``config.json``.
-    """
+    """What the names of a text encoder begin with."""
     if encoder.clip_prefix and encoder.open_clip_prefix:
         # OpenAI's CLIP was trained with an approximation of the function that OpenCLIP's has.
         is_open_clip = config.get("hidden_act") == "gelu"

@@ -115,15 +115,10 @@ class DigestedFile:
         return len(view)
 
     def copy(self, source: Path, offset: int = 0, length: int | None = None) -> None:
-        """Writes bytes of another file.
+        """Writes bytes of another file: all that follow the offset, if no length is given.
 
         Where they lie at the same place of a block in both files, the file system is asked to
         copy: it may share the blocks, or have a server do the work.
-
-        Args:
-            source: The file.
-            offset: Where to begin.
-            length: How many bytes; all that follow by default.
 
         Raises:
             NotFoundError: The source does not exist.

@@ -63,24 +63,13 @@ def export_checkpoint(
 ) -> Export:
     """Writes a checkpoint as :func:`write_checkpoint` does; it and its recipe appear, or neither.
 
-    Args:
-        base_folder: The diffusers folder; it is only read.
-        layers: UNet module name without ``.weight`` -> merged weight.
-        target: Where to write. The name decides on the form: ``.ckpt`` and ``.safetensors`` are
-            single files with CompVis names; no suffix, a slash at the end, or a folder that exists,
-            is a diffusers folder.
-        recipe: What went into it, as JSON values; written to ``<target>.recipe.json``.
-        dtype: Casts all floating weights; by default each keeps the base's.
-        metadata: Further texts for the header.
-        card: The model card for a folder.
-        overwrite: Replaces what is there.
+    The name decides on the form: ``.ckpt`` and ``.safetensors`` are single files with CompVis
+    names; no suffix, a slash at the end, or a folder that exists, is a diffusers folder. The recipe
+    is ``<target>.recipe.json``.
 
     Raises:
-        AlreadyExistsError: The target or its recipe exists.
-        InvalidInputError: The name, base, recipe or dtype is not of the required form.
-        IncompatibleError: The layers belong to another base.
-        NotFoundError: The base does not exist.
-        IntegrityError: The base is damaged.
+        AlreadyExistsError: The target or its recipe exists, and is not to be overwritten.
+        InvalidInputError: The name is not of the required form, or lies in the base.
         StorageError: The disk refused.
     """
     form, target = export_format(target), Path(target)

@@ -43,21 +43,11 @@ class StatedBase:
 
     @classmethod
     def of(cls, metadata: Mapping[str, str]) -> StatedBase:
-        """Reads it from a header.
-
-        Args:
-            metadata: The texts of the header.
-        """
+        """Reads it from a header."""
         return cls(metadata.get(DIGEST_KEY, ""), metadata.get(VERSION_KEY, ""))
 
     def check(self, source: str, base: str, digest: str, kohya_version: str) -> None:
         """Refuses a file that says it was made for another base.
-
-        Args:
-            source: The file, for errors.
-            base: The base's name, for errors.
-            digest: The base's.
-            kohya_version: The base's, as ``ModelFacts`` has it.
 
         Raises:
             IncompatibleError: The digest is another's, or the version is of another model.

@@ -83,11 +83,7 @@ def model_facts(base_folder: Path, card: Path | None = None) -> ModelFacts:
 
 
 def hub_name(source: str) -> str:
-    """The name on the hub of a base that lies in its cache; "" of any other folder.
-
-    Args:
-        source: Where the base is.
-    """
+    """The name on the hub of a base that lies in its cache; "" of any other folder."""
     found = CACHED.search(source)
     return f"{found['owner']}/{found['name']}" if found else ""
 

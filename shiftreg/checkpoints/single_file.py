@@ -27,12 +27,6 @@ def component_places(
 ) -> dict[str, Place]:
     """Where the tensors of a component lie.
 
-    Args:
-        component: Its folder.
-        names: Of its state dict.
-        config: Its ``config.json``.
-        family: Of the pipeline.
-
     Returns:
         Name -> place; a constant that such files lack is left out.
 
@@ -53,10 +47,6 @@ def to_single_file(
     tensors: Mapping[str, TensorSource], places: Mapping[str, Place]
 ) -> dict[str, TensorSource]:
     """The tensors of a component as single files hold them.
-
-    Args:
-        tensors: Its state dict.
-        places: Of each.
 
     Raises:
         InvalidInputError: A part of a joined tensor is missing, or its parts differ.

@@ -86,11 +86,6 @@ class Unfinished:
     ) -> Mapping[str, Any]:
         """A part of the work that was done before, or that is done now.
 
-        Args:
-            name: Of the part.
-            find: Does it.
-            is_whole: Whether what was kept is what it should be.
-
         Raises:
             StorageError: The disk refused.
         """

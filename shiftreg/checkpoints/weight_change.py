@@ -92,10 +92,6 @@ def holds(one: torch.dtype, other: torch.dtype) -> bool:
 def single_precision(name: str, delta: Tensor) -> Tensor | None:
     """Rounds a delta once.
 
-    Args:
-        name: The parameter.
-        delta: Computed in float64.
-
     Returns:
         float32; None if nothing of it is left.
 
@@ -132,9 +128,6 @@ def _linear(shape: Sequence[int]) -> tuple[int, ...]:
 
 def probable_architecture(tensors: Mapping[str, Tensor]) -> str:
     """A sentence on the model that a file was probably made for.
-
-    Args:
-        tensors: The names that the file uses -> its tensors.
 
     Returns:
         With a space before it, to be added to an error; empty if nothing tells.

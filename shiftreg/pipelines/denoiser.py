@@ -145,9 +145,6 @@ class Denoiser:
     def trainable(self, names: Iterable[str]) -> Iterator[Trained]:
         """Lets parameters be trained in place for a block; the base's values return bit for bit.
 
-        Args:
-            names: Of the parameters.
-
         Yields:
             The parameters, which start as copies of the base's.
         """

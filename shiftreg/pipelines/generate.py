@@ -107,11 +107,6 @@ def starting_noise(pipeline: DiffusionPipeline, seed: int, count: int = 1) -> Te
     One image starts from what :func:`generate` draws for the seed. Of several, each starts from
     its slice of one draw, so that they depend on how many there are.
 
-    Args:
-        pipeline: The base.
-        seed: Of the generator.
-        count: Images.
-
     Returns:
         ``(count, C, h, w)`` float32, of unit variance: the scheduler's scale is not in it yet.
     """

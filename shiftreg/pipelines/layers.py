@@ -22,9 +22,6 @@ def image_independent_layers(network: nn.Module) -> dict[str, nn.Linear]:
     Their input is the text embedding, whatever the image: a change that vanishes on a prompt's
     embedding leaves that prompt alone at every timestep (SRS-ME, weight decoupling).
 
-    Args:
-        network: A UNet or transformer of diffusers.
-
     Returns:
         Module name -> linear layer ``(d_in -> d_out)``, sorted by name.
 
@@ -84,9 +81,6 @@ def text_only_layers(pipeline: DiffusionPipeline) -> frozenset[str]:
 
     The network runs with other latents at another time, and with another prompt: the input of such
     a layer stays the same, bit for bit, in the first case, and does not in the second.
-
-    Args:
-        pipeline: The loaded base.
 
     Returns:
         Names of modules.

@@ -99,9 +99,6 @@ class LiveComposer:
     def composed(self, weights: Mapping[str, Tensor]) -> Iterator[None]:
         """Applies weights for a block; then, or after an exception, what was applied before.
 
-        Args:
-            weights: As in :meth:`switch`.
-
         Raises:
             IncompatibleError: As :meth:`switch`.
             InvalidInputError: As :meth:`switch`.

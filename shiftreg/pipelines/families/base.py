@@ -145,11 +145,7 @@ class FamilyPipeline(ABC):
 
 
 def joint_attention_error(network: str) -> IncompatibleError:
-    """Why models of one stream for text and image are refused (SD 3, FLUX and their like).
-
-    Args:
-        network: Name of its class.
-    """
+    """Why models of one stream for text and image are refused (SD 3, FLUX and their like)."""
     return IncompatibleError(
         f"{network} lets text and image attend to each other (joint attention): from the second "
         "block on, the keys and values of a prompt depend on the image and the time, so no "
