@@ -133,7 +133,7 @@ def world(setting: Setting, count: int = 100) -> World:
 
 
 def _encoded(setting: Setting, count: int) -> dict[str, object]:
-    pipeline = pipelines.load_prompt_reader(setting.base("float32"))
+    pipeline = pipelines.load_prompt_encoder(setting.base("float32"))
 
     @torch.no_grad()
     def encode(prompts: Sequence[str]) -> Tensor:

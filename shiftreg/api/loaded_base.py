@@ -50,11 +50,11 @@ class LoadedBase:
         return load_pipeline(self.folder)
 
     @cached_property
-    def prompt_reader(self) -> Pipeline:
+    def prompt_encoder(self) -> Pipeline:
         """The base, of which all is loaded that reads prompts, if not the whole of it."""
-        from shiftreg.pipelines import load_prompt_reader
+        from shiftreg.pipelines import load_prompt_encoder
 
-        return self.__dict__.get("pipeline") or load_prompt_reader(self.folder)
+        return self.__dict__.get("pipeline") or load_prompt_encoder(self.folder)
 
     @property
     def network(self) -> nn.Module:

@@ -14,7 +14,7 @@ from shiftreg.pipelines.layers import (
     text_only_layers,
 )
 from shiftreg.pipelines.live import LiveComposer
-from shiftreg.pipelines.load import load_pipeline, load_prompt_reader, resolve_source
+from shiftreg.pipelines.load import load_pipeline, load_prompt_encoder, resolve_source
 from shiftreg.pipelines.prompts import (
     encode_prompts,
     fitting,
@@ -43,7 +43,7 @@ __all__ = [
     "last_positions",
     "layer_weights",
     "load_pipeline",
-    "load_prompt_reader",
+    "load_prompt_encoder",
     "name_ends",
     "name_positions",
     "network_of",

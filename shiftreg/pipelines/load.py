@@ -71,8 +71,8 @@ def _download(name: str) -> Path:
         raise missing from error
 
 
-def load_prompt_reader(folder: Path) -> DiffusionPipeline:
-    """Loads of a base what reads prompts, for ``encode_prompts``; it cannot generate.
+def load_prompt_encoder(folder: Path) -> DiffusionPipeline:
+    """Loads of a base what encodes prompts, for ``encode_prompts``; it cannot generate.
 
     Raises:
         IntegrityError: As :func:`load_pipeline`.

@@ -135,7 +135,7 @@ class RoundedWeights(Mapping[str, Tensor]):
         self._base = checkpoints.parameter_reader(workspace.folder)
         self._dtype = dtype or checkpoints.unet_dtype(workspace.folder)
         self._layers = dict.fromkeys(name for name in workspace.base.layers if name in exact)
-        embeds = pipelines.encode_prompts(workspace.prompt_reader, rounding.prompts)
+        embeds = pipelines.encode_prompts(workspace.prompt_encoder, rounding.prompts)
         self._compensation = ErrorCompensation.of(
             embeds.flatten(0, 1), fine_entries=rounding.fine_entries, damping=rounding.damping
         )

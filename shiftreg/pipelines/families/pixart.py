@@ -10,7 +10,6 @@ take no part in any span, mean or target, and the mask can be told from the embe
 from __future__ import annotations
 
 import inspect
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +20,7 @@ from diffusers import DiffusionPipeline, PixArtAlphaPipeline, PixArtSigmaPipelin
 from torch import Tensor
 
 from shiftreg.errors import IncompatibleError
-from shiftreg.families import PIXART, Family
+from shiftreg.families import PIXART, Family, read_structure
 from shiftreg.pipelines.families.base import FamilyPipeline
 
 # They differ in how long a prompt may be, and in the sizes that the transformer gets.
@@ -39,12 +38,11 @@ class PixArt(FamilyPipeline):
     @classmethod
     def load(cls, folder: Path, **options: Any) -> DiffusionPipeline:
         """See ``FamilyPipeline``."""
-        index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
-        kind = PIPELINES.get(index["_class_name"])
-        if kind is None:
+        name = read_structure(folder).pipeline
+        if (kind := PIPELINES.get(name)) is None:
             raise IncompatibleError(
                 f"A pipeline with a PixArt transformer is loaded as one of {', '.join(PIPELINES)}, "
-                f"and '{folder}' says {index['_class_name']} in its model_index.json."
+                f"and '{folder}' says {name} in its model_index.json."
             )
         return kind.from_pretrained(folder, **options)
 
