@@ -126,12 +126,12 @@ def patient(client: MlflowClient) -> MlflowClient:
 
 class _Patient:
     def __init__(self, client: MlflowClient) -> None:
-        from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
+        from tenacity import Retrying, retry_if_exception, wait_random_exponential
 
         self._client = client
         self._retrying = Retrying(
             retry=retry_if_exception(lambda error: any(sign in str(error) for sign in CONFLICTS)),
-            stop=stop_after_delay(PATIENCE_SECONDS),
+            stop=lambda state: (state.seconds_since_start or 0.0) > PATIENCE_SECONDS,
             wait=wait_random_exponential(0.02, max=1.0),
             reraise=True,
         )

@@ -184,7 +184,7 @@ def test_an_edited_event_is_found(log: AuditLog, client: MlflowClient, stranger:
     assert report.problems == ("version 2: edited: its content does not match its digest",)
 
 
-def test_an_event_that_was_sealed_anew_breaks_the_next_link(
+def test_an_event_with_a_new_digest_breaks_the_next_link(
     log: AuditLog, client: MlflowClient, stranger: AuditLog
 ) -> None:
     events = write(log, 4)
