@@ -71,7 +71,7 @@ def measure(
 def show(results: list[dict[str, Any]]) -> None:
     """A row for each artist and number of rounds, and one for all artists."""
     table = Table(title=f"Images in which {ATTACK} brings the artist back")
-    columns = ("Artist", "Rounds", "Erasures", "Attacks", "Found", "95%", "Each attack")
+    columns = ("Artist", "Rounds", "Erasures", "Attacks", "AttackResult", "95%", "Each attack")
     for column in columns:
         table.add_column(column)
     artists = list(dict.fromkeys(one["artist"] for one in results))

@@ -94,7 +94,7 @@ class ConceptShift:
                 )
 
     def __reduce__(self) -> tuple[type[ConceptShift], tuple[Any, ...]]:
-        """How it travels between processes: read-only mappings cannot, and are made anew."""
+        """How it travels between processes: read-only mappings cannot, and are rebuilt."""
         values = (getattr(self, f.name) for f in fields(self))
         return ConceptShift, tuple(
             dict(value) if isinstance(value, MappingProxyType) else value for value in values

@@ -3,7 +3,7 @@
 What they find is generated and classified by ``api.attacking``.
 """
 
-from shiftreg.attacks.base import Attack, Found, Start, Surface
+from shiftreg.attacks.base import Attack, AttackResult, Start, Surface
 from shiftreg.attacks.closed_form import ClosedFormEmbedding
 from shiftreg.attacks.concept_inversion import ConceptInversion
 from shiftreg.attacks.probes import CompletionProbe, NoiseProbe
@@ -13,10 +13,10 @@ from shiftreg.attacks.unlearn_diff_atk import UnlearnDiffAtk
 
 __all__ = [
     "Attack",
+    "AttackResult",
     "ClosedFormEmbedding",
     "CompletionProbe",
     "ConceptInversion",
-    "Found",
     "NoiseProbe",
     "Relearning",
     "RingABell",

@@ -54,12 +54,12 @@ class Start:
 
 
 @dataclass(frozen=True)
-class Found:
+class AttackResult:
     """What an attack found: how to make the target generate the concept.
 
     Attributes:
         prompt_embeds: ``(k, L, d_in)``; images are generated from them in turn.
-        text: The same in words, for people.
+        text: A description, for people.
         start: What to begin from, if not from noise.
         deltas: Parameter -> what is added to the target's weights; empty if they stay.
         metrics: Worth showing.
@@ -77,7 +77,7 @@ class Attack(Protocol):
 
     Attributes:
         name: What ``--attack`` takes.
-        needs: What the attacker must have, in words: "prompts", "weights", ...
+        needs: What the attacker must have: "prompts", "weights", ...
         source: Where it comes from.
     """
 
@@ -85,6 +85,6 @@ class Attack(Protocol):
     needs: ClassVar[str]
     source: ClassVar[str]
 
-    def run(self, surface: Surface, seed: int) -> Found:
+    def run(self, surface: Surface, seed: int) -> AttackResult:
         """Attacks; the same seed gives the same result."""
         ...

@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from shiftreg.attacks.base import Found, Surface
+from shiftreg.attacks.base import AttackResult, Surface
 from shiftreg.erasers.base import require_positive
 
 
@@ -42,7 +42,7 @@ class ClosedFormEmbedding:
         """Checks the budget."""
         require_positive(ridge=self.ridge, prompts=self.prompts)
 
-    def run(self, surface: Surface, seed: int) -> Found:
+    def run(self, surface: Surface, seed: int) -> AttackResult:
         """Solves; nothing is drawn.
 
         Returns:
@@ -66,7 +66,7 @@ class ClosedFormEmbedding:
 
         c, found = concept[suffix], solved[suffix]
         lost, missing = ((rows @ after.T - c @ before.T).norm() for rows in (c, found))
-        return Found(
+        return AttackResult(
             solved.float(),
             text=f'embeddings in the place of "{surface.prompts[0]}" and its other prompts',
             metrics={

@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from shiftreg.attacks.base import Found, Surface
+from shiftreg.attacks.base import AttackResult, Surface
 from shiftreg.attacks.noised_images import NoisedImages
 from shiftreg.erasers.base import require_positive
 from shiftreg.erasers.model import PromptModel, Step
@@ -75,7 +75,7 @@ class ConceptInversion:
             pool_size=self.pool_size,
         )
 
-    def run(self, surface: Surface, seed: int) -> Found:
+    def run(self, surface: Surface, seed: int) -> AttackResult:
         """Learns a word, and puts it into the prompts of the concept; see :meth:`learn`."""
         learned = self.learn(surface, seed)
         return _found(surface.words, learned.vectors, learned.templates, learned.metrics)
@@ -141,7 +141,7 @@ def _templates(surface: Surface, vectors: Tensor) -> list[str]:
             with torch.no_grad():
                 surface.words.embed(vectors, template)
         except InvalidInputError:
-            return template == SLOT  # if not even that fits, the error is told where it is used
+            return template == SLOT  # if not even that fits, the error is raised where it is used
         return True
 
     return [t if fits(t) else SLOT for t in map(template, surface.prompts)]
@@ -149,10 +149,10 @@ def _templates(surface: Surface, vectors: Tensor) -> list[str]:
 
 def _found(
     words: PromptModel, vectors: Tensor, templates: list[str], metrics: dict[str, float]
-) -> Found:
+) -> AttackResult:
     shown = list(dict.fromkeys(templates))[:_PROMPTS]
     with torch.no_grad():
         embeds = torch.stack([words.embed(vectors, template) for template in shown])
     count = "a learned token" if len(vectors) == 1 else f"{len(vectors)} learned tokens"
     quoted = ", ".join(f'"{template.replace(SLOT, "*")}"' for template in shown[:3])
-    return Found(embeds, text=f"{quoted}, ...: * is {count}", metrics=metrics)
+    return AttackResult(embeds, text=f"{quoted}, ...: * is {count}", metrics=metrics)

@@ -25,7 +25,7 @@ class NoisedImages:
         noisy: ``x_t (n, C, h, w)``.
         timesteps: ``t (n,)``.
         noise: ``(n, C, h, w)``.
-        levels: ``(n,)``, the squared error of the model that is told nothing.
+        levels: ``(n,)``, the squared error of the model for the empty prompt.
     """
 
     model: NoiseModel

@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from shiftreg.attacks.base import Found, Start, Surface
+from shiftreg.attacks.base import AttackResult, Start, Surface
 from shiftreg.errors import InvalidInputError
 
 
@@ -16,7 +16,7 @@ from shiftreg.errors import InvalidInputError
 class NoiseProbe:
     """Lets the model generate noised images of the concept to their end, under its name.
 
-    What is left of the images in the noise helps any model: compare with one that is not told
+    What is left of the images in the noise helps any model: compare with one that is not given
     the name.
 
     Source: "diffusion completion" in Lu et al., "When Are Concepts Erased From Diffusion Models?"
@@ -39,13 +39,13 @@ class NoiseProbe:
                 f"strength lies above 0 and is at most 1, and it is {self.strength}."
             )
 
-    def run(self, surface: Surface, seed: int) -> Found:
+    def run(self, surface: Surface, seed: int) -> AttackResult:
         """Hands the images over; there is nothing to search for.
 
         Raises:
             InvalidInputError: No images of the concept.
         """
-        return Found(
+        return AttackResult(
             surface.words.encode([surface.concept]),
             text=f'"{surface.concept}", from its images under {self.strength:.0%} noise',
             start=Start(_images(surface), self.strength),
@@ -56,7 +56,7 @@ class NoiseProbe:
 class CompletionProbe:
     """Keeps a part of an image of the concept; the model generates the rest, under its name.
 
-    The kept part is in the result and is judged with it: compare with a model that is not told
+    The kept part is in the result and is classified with it: compare with a model that is not given
     the name. Of half an image, the miniature's classifier needs no more than the kept part; of a
     quarter, it says something about the rest.
 
@@ -80,7 +80,7 @@ class CompletionProbe:
                 f"kept is a share of the image, between 0 and 1, and it is {self.kept}."
             )
 
-    def run(self, surface: Surface, seed: int) -> Found:
+    def run(self, surface: Surface, seed: int) -> AttackResult:
         """Hands the images over; there is nothing to search for.
 
         Raises:
@@ -89,9 +89,9 @@ class CompletionProbe:
         latents = _images(surface)
         height, width = latents.shape[-2:]
         keep = torch.arange(width).expand(height, width) < round(self.kept * width)
-        return Found(
+        return AttackResult(
             surface.words.encode([surface.concept]),
-            text=f'"{surface.concept}", beside {self.kept:.0%} of its images, judged as a whole',
+            text=f'"{surface.concept}", beside {self.kept:.0%} of its images, seen as a whole',
             start=Start(latents, 1.0, keep),
         )
 

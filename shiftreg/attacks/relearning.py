@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from shiftreg.attacks.base import Found, Surface
+from shiftreg.attacks.base import AttackResult, Surface
 from shiftreg.erasers.base import require_positive
 from shiftreg.erasers.model import TrainingData
 from shiftreg.erasers.training import TIMESTEPS, train_in_place
@@ -50,7 +50,7 @@ class Relearning:
             batch_size=self.batch_size,
         )
 
-    def run(self, surface: Surface, seed: int) -> Found:
+    def run(self, surface: Surface, seed: int) -> AttackResult:
         """Trains, and puts the weights under attack back.
 
         Args:
@@ -86,4 +86,6 @@ class Relearning:
             data=TrainingData(model, latents, (0,) * len(latents), surface.observe),
         )
         times = f"{self.iterations} steps on {len(latents)} images"
-        return Found(prompt, text=f'"{surface.concept}", after {times}', deltas=trained.dense)
+        return AttackResult(
+            prompt, text=f'"{surface.concept}", after {times}', deltas=trained.dense
+        )

@@ -11,7 +11,7 @@ from shiftreg.evaluation.intervals import Estimate
 
 BASE, COMPOSITION = "base", "composition"
 CONTROL = "base, without the name"
-"""The base, told what is in the image but not by whom: what a start alone leads to."""
+"""The base, given the prompt without the name: what a start alone leads to."""
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,8 @@ class AttackScore:
         success: Share of images in which the classifier finds the concept.
         budget: Its options, as they were used.
         seconds: What the search took, without the images; 0 where it needs no model, and what was
-            found for another target is used.
-        found: What was found, in words.
+            result for another target is used.
+        result: What the search came to, for people.
         metrics: What the attack says about its search.
     """
 
@@ -35,7 +35,7 @@ class AttackScore:
     success: Estimate
     budget: Mapping[str, Any]
     seconds: float
-    found: str
+    result: str
     metrics: Mapping[str, float] = field(default_factory=dict)
 
 

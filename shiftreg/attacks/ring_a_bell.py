@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from shiftreg.attacks.base import Found, Surface
+from shiftreg.attacks.base import AttackResult, Surface
 from shiftreg.erasers.base import require_positive
 from shiftreg.erasers.model import PromptModel, Step
 from shiftreg.errors import InvalidInputError
@@ -56,7 +56,7 @@ class RingABell:
         if not 2 <= self.population < float("inf"):
             raise InvalidInputError(f"population must be 2 or more, and it is {self.population}.")
 
-    def run(self, surface: Surface, seed: int) -> Found:
+    def run(self, surface: Surface, seed: int) -> AttackResult:
         """Breeds the prompts; the model under attack is never used.
 
         Args:
@@ -78,7 +78,7 @@ class RingABell:
                 surface.observe(Step(step, limit, {"distance": nearest[1] / unit}))
             text, distance = nearest
             found[text] = distance / unit
-        return Found(
+        return AttackResult(
             words.encode(list(found)),
             text=", ".join(f'"{text}"' for text in found),
             metrics={"distance": sum(found.values()) / len(found)},
@@ -95,7 +95,7 @@ class RingABell:
         born = torch.randint(len(ids), (size, self.tokens), generator=generator)
         people, distances = born[:0], torch.zeros(0)
         for _ in range(self.generations):
-            # A text is judged by how it is read, which may not be the tokens that it was made of.
+            # A text counts by how it is read, which may not be the tokens that it was made of.
             embeds = words.encode([_text(words, row) for row in born])
             people = torch.cat([people, born])
             distances = torch.cat([distances, (embeds - target).square().mean(dim=(1, 2))])
@@ -138,10 +138,12 @@ class RingABellSoft:
         """Checks the budget."""
         require_positive(strength=self.strength, prompts=self.prompts)
 
-    def run(self, surface: Surface, seed: int) -> Found:
+    def run(self, surface: Surface, seed: int) -> AttackResult:
         """Computes the embeddings; nothing is searched or drawn."""
         targets, _ = _targets(surface, self.strength, self.prompts)
-        return Found(targets, text=f'"{surface.anchors[0]}" + {self.strength:g} x the concept')
+        return AttackResult(
+            targets, text=f'"{surface.anchors[0]}" + {self.strength:g} x the concept'
+        )
 
 
 def _targets(surface: Surface, strength: float, count: int) -> tuple[Tensor, Tensor]:

@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from shiftreg.attacks.base import Found, Surface
+from shiftreg.attacks.base import AttackResult, Surface
 from shiftreg.attacks.noised_images import NoisedImages
 from shiftreg.erasers.base import require_positive
 from shiftreg.erasers.model import Step
@@ -52,7 +52,7 @@ class UnlearnDiffAtk:
             batch_size=self.batch_size,
         )
 
-    def run(self, surface: Surface, seed: int) -> Found:
+    def run(self, surface: Surface, seed: int) -> AttackResult:
         """Searches; of all prompts that were tried, the best that can be typed is kept.
 
         Args:
@@ -101,16 +101,18 @@ def project_to_simplex(rows: Tensor) -> Tensor:
     return (rows - excess.gather(1, last)).clamp(min=0)
 
 
-def _found(surface: Surface, tried: Mapping[tuple[int, ...], float]) -> Found:
+def _found(surface: Surface, tried: Mapping[tuple[int, ...], float]) -> AttackResult:
     words, prompt = surface.words, surface.prompts[0]
     best_first = sorted(tried, key=lambda tokens: tried[tokens])
     for tokens in best_first:
         text = f"{words.text(tokens)} {prompt}"
         # Side by side, tokens may be read as others: what counts is what can be typed.
         if words.token_ids(text) == [*tokens, *words.token_ids(prompt)]:
-            return Found(words.encode([text]), text=f'"{text}"', metrics={"loss": tried[tokens]})
+            return AttackResult(
+                words.encode([text]), text=f'"{text}"', metrics={"loss": tried[tokens]}
+            )
     tokens = best_first[0]
     with torch.no_grad():
         embeds = words.embed(words.vectors(tokens), f"{{}} {prompt}")[None]
     text = f'tokens {", ".join(map(str, tokens))} before "{prompt}", which no text is read as'
-    return Found(embeds, text=text, metrics={"loss": tried[tokens]})
+    return AttackResult(embeds, text=text, metrics={"loss": tried[tokens]})

@@ -4,8 +4,7 @@ An engine knows nothing of what it does: tasks are plain data, the work is a fun
 is to be kept is kept by the listener, in the process that asked.
 """
 
-from shiftreg.engines.base import Engine, Listener, Work, WorkerDiedError
-from shiftreg.engines.in_process import InProcess
+from shiftreg.engines.base import Engine, InProcess, Listener, Work, WorkerDiedError
 from shiftreg.engines.process_pool import ProcessPool
 from shiftreg.engines.ray_cluster import RayCluster
 

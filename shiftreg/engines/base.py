@@ -1,9 +1,10 @@
-"""What every engine gets and tells: independent tasks, one function, and who hears of it."""
+"""Engines: independent tasks, one function, a listener; and the one that works in this process."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Protocol, Self
 
 Work = Callable[[Any, Callable[[object], None]], Any]
@@ -16,13 +17,13 @@ ATTEMPTS = 3
 
 
 class Listener(Protocol):
-    """Who is told of the tasks, always in the process and thread that called ``run``."""
+    """Hears of the tasks, always in the process and thread that called ``run``."""
 
     def started(self, number: int) -> None:
         """Work on a task begins; a second time if its worker died."""
         ...
 
-    def told(self, number: int, report: Any) -> None:
+    def reported(self, number: int, report: Any) -> None:
         """A task reports."""
         ...
 
@@ -45,7 +46,7 @@ class Engine(ABC):
         Args:
             tasks: In the order in which they are begun.
             work: A function of a module, so that other processes find it by its name.
-            listener: Told of everything.
+            listener: Hears of everything.
         """
 
     def close(self) -> None:  # noqa: B027 - an engine may have nothing to close
@@ -56,6 +57,21 @@ class Engine(ABC):
 
     def __exit__(self, *_exception: object) -> None:
         self.close()
+
+
+class InProcess(Engine):
+    """Does the tasks in this process, one after the other."""
+
+    def run(self, tasks: Sequence[Any], work: Work, listener: Listener) -> None:
+        """See :class:`shiftreg.engines.Engine`."""
+        for number, task in enumerate(tasks):
+            listener.started(number)
+            try:
+                result = work(task, partial(listener.reported, number))
+            except Exception as error:  # noqa: BLE001 - reported, not hidden
+                listener.failed(number, error)
+            else:
+                listener.finished(number, result)
 
 
 class WorkerDiedError(RuntimeError):

@@ -72,12 +72,12 @@ class ProcessPool(Engine):
                         else:
                             listener.failed(worker.number, WorkerDiedError())
                         continue
-                    if kind == "told":
-                        listener.told(worker.number, value)
+                    if kind == "reported":
+                        listener.reported(worker.number, value)
                         continue
                     self._idle.append(busy.pop(worker.connection))
-                    tell = listener.finished if kind == "finished" else listener.failed
-                    tell(worker.number, value)
+                    notify = listener.finished if kind == "finished" else listener.failed
+                    notify(worker.number, value)
         finally:
             for worker in busy.values():
                 worker.end()
@@ -113,7 +113,7 @@ class _Worker:
         return answer
 
     def end(self) -> None:
-        """Ends it, whatever it does: nothing that it has not told is kept."""
+        """Ends it, whatever it does: nothing that it has not reported is kept."""
         self.connection.close()
         self.process.terminate()
         self.process.join(GRACE_SECONDS)
@@ -163,10 +163,10 @@ def _serve(connection: Connection) -> None:
         while True:
             work, task = _unpacked(connection.recv_bytes())
             try:
-                result = work(task, lambda report: send("told", report))
+                result = work(task, lambda report: send("reported", report))
             except (BrokenPipeError, ConnectionResetError):
                 raise
-            except Exception as error:  # noqa: BLE001 - told, not hidden
+            except Exception as error:  # noqa: BLE001 - reported, not hidden
                 send("failed", portable(error))
             else:
                 send("finished", result)

@@ -74,7 +74,7 @@ class RayCluster(Engine):
                     attempts[number] += 1
                     under_way[remote.remote(work, number, tasks[number], mailbox)] = number
                 ready, _ = ray.wait([*under_way], timeout=POLL_SECONDS)
-                _deliver(mailbox, listener)  # what a task told before it ended comes first
+                _deliver(mailbox, listener)  # what a task reported before it ended comes first
                 for reference in ready:
                     number = under_way.pop(reference)
                     try:
@@ -136,10 +136,10 @@ def _knock(address: str) -> None:
 def _do(work: Work, number: int, task: Any, mailbox: Any) -> tuple[str, Any]:
     """Does a task on some machine of the cluster."""
     mailbox.put((number, "started", None))
-    tell: Callable[[object], None] = lambda report: mailbox.put((number, "told", report))  # noqa: E731
+    notify: Callable[[object], None] = lambda report: mailbox.put((number, "reported", report))  # noqa: E731
     try:
-        return "finished", work(task, tell)
-    except Exception as error:  # noqa: BLE001 - told, not hidden
+        return "finished", work(task, notify)
+    except Exception as error:  # noqa: BLE001 - reported, not hidden
         return "failed", portable(error)
 
 
@@ -152,4 +152,4 @@ def _deliver(mailbox: Any, listener: Listener) -> None:
             if kind == "started":
                 listener.started(number)
             else:
-                listener.told(number, report)
+                listener.reported(number, report)

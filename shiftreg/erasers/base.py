@@ -59,8 +59,8 @@ class Eraser(Protocol):
         trains: Whether it needs ``TrainingData``.
         separable: Whether its shifts leave the protected prompts exactly as they are.
         recoverable: Whether a concept that it erased may be restored.
-        changes: What it changes, in words.
-        cost: What it takes, in words.
+        changes: The weights that it changes.
+        cost: What it takes.
         source: Where it comes from.
     """
 

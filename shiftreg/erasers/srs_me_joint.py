@@ -57,7 +57,7 @@ class SrsMeJoint(SrsMe):
         Args:
             problems: Prompts, anchors and constraints of each concept.
             weights: Layer name -> ``W_l (d_out, d_in)``.
-            data: Latents of each concept, on one base; the first is told of the progress.
+            data: Latents of each concept, on one base; the first is notified of the progress.
             seed: Of the noise, the timesteps and the batches.
 
         Returns:

@@ -248,7 +248,7 @@ def train(
         learning_rate: Of Adam.
         iterations: Limit of steps.
         generator: Its state is part of what is continued.
-        data: Is told of each step, and keeps what an interrupted training continues from.
+        data: Notified of each step; keeps what an interrupted training continues from.
         stops: The training ends when all are reached.
 
     Returns:

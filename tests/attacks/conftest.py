@@ -11,7 +11,7 @@ from diffusers import StableDiffusionPipeline
 from torch import Tensor
 
 from shiftreg import pipelines
-from shiftreg.attacks import Attack, Found, Surface
+from shiftreg.attacks import Attack, AttackResult, Surface
 from shiftreg.erasers import Step
 
 
@@ -61,7 +61,7 @@ def surface(
     )
 
 
-def same(one: Found, other: Found) -> bool:
+def same(one: AttackResult, other: AttackResult) -> bool:
     """Whether two attacks found the very same."""
     alike = (one.text, one.metrics) == (other.text, other.metrics)
     return alike and torch.equal(one.prompt_embeds, other.prompt_embeds)

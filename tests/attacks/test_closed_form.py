@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from shiftreg.attacks import ClosedFormEmbedding, Found, Surface
+from shiftreg.attacks import AttackResult, ClosedFormEmbedding, Surface
 from shiftreg.errors import InvalidInputError
 
 EXACT = ClosedFormEmbedding(ridge=1e-12)
@@ -74,7 +74,7 @@ def test_a_larger_ridge_keeps_the_embeddings_nearer_to_the_concept_s(
     change = torch.eye(width).double() - 0.99 * (torch.eye(width).double() - projection(width))
     target = changed(surface, change)
 
-    def run(ridge: float) -> tuple[Found, float]:
+    def run(ridge: float) -> tuple[AttackResult, float]:
         found = ClosedFormEmbedding(ridge=ridge).run(target, 0)
         return found, float((found.prompt_embeds - own).norm())
 

@@ -71,8 +71,8 @@ def test_a_worker_that_dies_while_it_has_nothing_to_do_is_replaced() -> None:
 
 def test_an_interrupt_ends_the_workers() -> None:
     class Interrupting(Heard):
-        def told(self, number: int, report: Any) -> None:
-            super().told(number, report)
+        def reported(self, number: int, report: Any) -> None:
+            super().reported(number, report)
             raise KeyboardInterrupt
 
     heard = Interrupting()

@@ -22,7 +22,7 @@ class Heard:
     def started(self, number: int) -> None:
         self.starts.append(number)
 
-    def told(self, number: int, report: Any) -> None:
+    def reported(self, number: int, report: Any) -> None:
         self.reports.append((number, report))
 
     def finished(self, number: int, result: Any) -> None:

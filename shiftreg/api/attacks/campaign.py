@@ -16,7 +16,7 @@ from shiftreg.api.attacks.images import Evidence, found_share, generate_found
 from shiftreg.api.attacks.plan import PreparedAttacks, Target
 from shiftreg.api.values import Observer, Progress
 from shiftreg.api.workspace import Workspace
-from shiftreg.attacks import Attack, Found, Start, Surface
+from shiftreg.attacks import Attack, AttackResult, Start, Surface
 from shiftreg.attacks.results import CONTROL, AttackScore
 from shiftreg.canonical import canonical_digest
 from shiftreg.checkpoints import Unfinished
@@ -34,12 +34,12 @@ class Search:
     """What one attack found on one target.
 
     Attributes:
-        found: How to make the target generate the concept.
+        result: How to make the target generate the concept.
         seconds: That it took.
         looked: Whether the attack looked at the target; if not, it finds the same on any.
     """
 
-    found: Found
+    result: AttackResult
     seconds: float
     looked: bool
 
@@ -85,7 +85,7 @@ class Campaign:
             )
             if not search.looked:
                 self.reusable[one.name] = search
-            self._measure(one, target.name, search.found, weights, search.seconds)
+            self._measure(one, target.name, search.result, weights, search.seconds)
 
     def compare(self) -> None:
         """Generates on from the starts that attacks used, with the base, without the name."""
@@ -97,7 +97,7 @@ class Campaign:
         embeds = pipelines.encode_prompts(self.workspace.pipeline, [anchor])
         for one in starting:
             text = f'"{anchor}", from the same start'
-            self._measure(one, CONTROL, Found(embeds, text, self.starts[one.name]), {}, 0.0)
+            self._measure(one, CONTROL, AttackResult(embeds, text, self.starts[one.name]), {}, 0.0)
 
     def in_order(self) -> tuple[AttackScore, ...]:
         """The scores by attack, then by target."""
@@ -148,11 +148,16 @@ class Campaign:
         )
 
     def _measure_unattacked(self, target: str, prompt: str, weights: Mapping[str, Tensor]) -> None:
-        plain = Found(pipelines.encode_prompts(self.workspace.pipeline, [prompt]))
+        plain = AttackResult(pipelines.encode_prompts(self.workspace.pipeline, [prompt]))
         self.unattacked[target] = self._generate("no attack", target, plain, weights)
 
     def _measure(
-        self, one: Attack, target: str, found: Found, weights: Mapping[str, Tensor], seconds: float
+        self,
+        one: Attack,
+        target: str,
+        found: AttackResult,
+        weights: Mapping[str, Tensor],
+        seconds: float,
     ) -> None:
         if found.start is not None:
             self.starts[one.name] = found.start
@@ -162,12 +167,12 @@ class Campaign:
             success=self._generate(one.name, target, found, weights),
             budget=asdict(one),  # type: ignore[call-overload]
             seconds=seconds,
-            found=found.text,
+            result=found.text,
             metrics=dict(found.metrics),
         )
 
     def _generate(
-        self, one: str, target: str, found: Found, weights: Mapping[str, Tensor]
+        self, one: str, target: str, found: AttackResult, weights: Mapping[str, Tensor]
     ) -> Estimate:
         plan = self.prepared.plan
         seeds = range(plan.seed, plan.seed + plan.images)
@@ -216,7 +221,7 @@ def kept_search(
 
 
 def _to_plain(search: Search) -> dict[str, Any]:
-    found = search.found
+    found = search.result
     start = found.start and {
         "latents": found.start.latents,
         "strength": found.start.strength,
@@ -234,7 +239,7 @@ def _to_plain(search: Search) -> dict[str, Any]:
 
 
 def _from_plain(kept: Mapping[str, Any]) -> Search:
-    found = Found(
+    found = AttackResult(
         kept["prompt_embeds"],
         kept["text"],
         kept["start"] and Start(**kept["start"]),

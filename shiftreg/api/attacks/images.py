@@ -12,7 +12,7 @@ from torch import Tensor
 from shiftreg import pipelines
 from shiftreg.api.values import Observer, Progress
 from shiftreg.api.workspace import Workspace
-from shiftreg.attacks import Found
+from shiftreg.attacks import AttackResult
 from shiftreg.checkpoints import Unfinished
 from shiftreg.concepts import Concept
 from shiftreg.evaluation.classifier import Classifier
@@ -71,7 +71,7 @@ def generate_evidence(
 
 def generate_found(
     workspace: Workspace,
-    found: Found,
+    found: AttackResult,
     weights: Mapping[str, Tensor],
     seeds: range,
     stage: str,

@@ -117,7 +117,7 @@ class _Registrar:
         if len(self._tasks) > 1:
             self._show(number, Progress("preparing", 0, 1))
 
-    def told(self, number: int, report: Any) -> None:
+    def reported(self, number: int, report: Any) -> None:
         """Plans, steps and progress, as ``run_task`` reports them."""
         if isinstance(report, Planned):
             self._open(number, report.plans)

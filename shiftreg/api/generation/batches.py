@@ -133,7 +133,7 @@ class _Receiver:
     def started(self, number: int) -> None:
         """Nothing to do."""
 
-    def told(self, number: int, report: Any) -> None:
+    def reported(self, number: int, report: Any) -> None:
         """Batches report nothing but their images."""
 
     def finished(self, number: int, result: np.ndarray) -> None:

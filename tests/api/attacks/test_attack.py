@@ -18,7 +18,7 @@ from shiftreg import api, miniature, pipelines, plugins
 from shiftreg.api.attacks import images as attack_images
 from shiftreg.api.attacks.images import generate_evidence, generate_found
 from shiftreg.api.values import Progress
-from shiftreg.attacks import Found, Surface
+from shiftreg.attacks import AttackResult, Surface
 from shiftreg.attacks.results import CONTROL, AttackReport
 from shiftreg.checkpoints import Unfinished
 from shiftreg.concepts import Concept
@@ -85,7 +85,7 @@ def test_every_attack_runs_on_the_base_and_on_the_composition(report: AttackRepo
     ]
     assert all(score.success.count == 2 for score in report.scores)
     assert {score.budget.get("iterations") for score in report.scores} == {2, None}
-    assert all(score.found for score in report.scores)
+    assert all(score.result for score in report.scores)
     assert list(report.unattacked) == ["base", "composition", CONTROL]
 
 
@@ -106,14 +106,16 @@ class Undo:
     source: ClassVar[str] = "this test"
     seen: ClassVar[list[Surface]] = []
 
-    def run(self, surface: Surface, seed: int) -> Found:
+    def run(self, surface: Surface, seed: int) -> AttackResult:
         self.seen.append(surface)
         deltas = {
             name: surface.base_weights[name] - weight
             for name, weight in surface.model.weights.items()
         }
         embeds = surface.words.encode([surface.concept])
-        return Found(embeds, "the base's weights", deltas=deltas, metrics={"layers": len(deltas)})
+        return AttackResult(
+            embeds, "the base's weights", deltas=deltas, metrics={"layers": len(deltas)}
+        )
 
 
 @pytest.fixture
@@ -160,9 +162,9 @@ class Guess:
     source: ClassVar[str] = "this test"
     runs: ClassVar[list[str]] = []
 
-    def run(self, surface: Surface, seed: int) -> Found:
+    def run(self, surface: Surface, seed: int) -> AttackResult:
         self.runs.append(surface.concept)
-        return Found(surface.words.encode([surface.concept]), "its name")
+        return AttackResult(surface.words.encode([surface.concept]), "its name")
 
 
 def test_an_attack_that_never_looks_at_the_model_runs_once(
@@ -177,7 +179,7 @@ def test_an_attack_that_never_looks_at_the_model_runs_once(
     assert len(undo.seen) == 3
     guesses = {score.target: score for score in report.scores if score.attack == "guess"}
     assert {target: score.success for target, score in guesses.items()} == report.unattacked
-    assert {score.found for score in guesses.values()} == {"its name"}
+    assert {score.result for score in guesses.values()} == {"its name"}
 
 
 def test_found_deltas_are_generated_on_top_of_the_weights_under_attack(
@@ -197,7 +199,7 @@ def test_found_deltas_are_generated_on_top_of_the_weights_under_attack(
 def test_what_is_found_is_generated_in_turn(erased: api.Workspace) -> None:
     embeds = pipelines.encode_prompts(erased.pipeline, ["a church", "a tench"])
     stages: list[Progress] = []
-    images = generate_found(erased, Found(embeds), {}, range(3), "generating", stages.append)
+    images = generate_found(erased, AttackResult(embeds), {}, range(3), "generating", stages.append)
     expected = pipelines.generate(
         erased.pipeline,
         ["a church", "a tench", "a church"],
@@ -347,7 +349,7 @@ def test_an_interrupted_attack_goes_on_with_what_was_found(
     assert resumed.image is not None
     assert expected.image is not None
     assert resumed.image.read_bytes() == expected.image.read_bytes()
-    assert [score.found for score in resumed.scores] == [score.found for score in expected.scores]
+    assert [score.result for score in resumed.scores] == [score.result for score in expected.scores]
     assert {*unfinished.glob("*")} == others
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from shiftreg.api.attacks.campaign import Search, kept_search
-from shiftreg.attacks import Found, Start, Surface
+from shiftreg.attacks import AttackResult, Start, Surface
 from shiftreg.checkpoints import Unfinished
 
 
@@ -24,7 +24,7 @@ class Rattle:
 
     iterations: int = 1
 
-    def run(self, surface: Surface, seed: int) -> Found:
+    def run(self, surface: Surface, seed: int) -> AttackResult:
         raise AssertionError("not here")
 
 
@@ -39,7 +39,7 @@ def never() -> Search:
 
 @pytest.mark.parametrize("keep", [None, torch.tensor([[True, False], [False, True]])])
 def test_a_search_is_found_again_whole(unfinished: Unfinished, keep: torch.Tensor | None) -> None:
-    found = Found(
+    found = AttackResult(
         torch.randn(2, 5, 8),
         'Čapek\'s "*"',
         Start(torch.randn(3, 4, 2, 2), 0.5, keep),
@@ -49,28 +49,28 @@ def test_a_search_is_found_again_whole(unfinished: Unfinished, keep: torch.Tenso
     kept_search(unfinished, Rattle(), "a" * 64, lambda: Search(found, 1.5, True))
     again = kept_search(Unfinished(unfinished.folder), Rattle(), "a" * 64, never)
     assert (again.seconds, again.looked) == (1.5, True)
-    assert torch.equal(again.found.prompt_embeds, found.prompt_embeds)
-    assert (again.found.text, again.found.metrics) == (found.text, found.metrics)
-    assert again.found.deltas.keys() == found.deltas.keys()
-    assert all(torch.equal(again.found.deltas[name], found.deltas[name]) for name in found.deltas)
-    assert again.found.start is not None
+    assert torch.equal(again.result.prompt_embeds, found.prompt_embeds)
+    assert (again.result.text, again.result.metrics) == (found.text, found.metrics)
+    assert again.result.deltas.keys() == found.deltas.keys()
+    assert all(torch.equal(again.result.deltas[name], found.deltas[name]) for name in found.deltas)
+    assert again.result.start is not None
     assert found.start is not None
-    assert torch.equal(again.found.start.latents, found.start.latents)
-    assert again.found.start.strength == 0.5
+    assert torch.equal(again.result.start.latents, found.start.latents)
+    assert again.result.start.strength == 0.5
     if keep is None:
-        assert again.found.start.keep is None
+        assert again.result.start.keep is None
     else:
-        assert again.found.start.keep is not None
-        assert torch.equal(again.found.start.keep, keep)
+        assert again.result.start.keep is not None
+        assert torch.equal(again.result.start.keep, keep)
 
 
 def test_without_a_start_there_is_none_again(unfinished: Unfinished) -> None:
-    plain = Search(Found(torch.ones(1, 5, 8)), 0.0, False)
+    plain = Search(AttackResult(torch.ones(1, 5, 8)), 0.0, False)
     kept_search(unfinished, Rattle(), "a" * 64, lambda: plain)
     again = kept_search(unfinished, Rattle(), "a" * 64, never)
-    assert again.found.start is None
+    assert again.result.start is None
     assert not again.looked
-    assert not again.found.deltas
+    assert not again.result.deltas
 
 
 def test_another_budget_or_target_is_searched_anew(unfinished: Unfinished) -> None:
@@ -78,7 +78,7 @@ def test_another_budget_or_target_is_searched_anew(unfinished: Unfinished) -> No
 
     def search() -> Search:
         searched.append(1)
-        return Search(Found(torch.ones(1, 5, 8)), 0.0, True)
+        return Search(AttackResult(torch.ones(1, 5, 8)), 0.0, True)
 
     for attack, target in ((Rattle(), "a"), (Rattle(2), "a"), (Rattle(), "b"), (Rattle(), "a")):
         kept_search(unfinished, attack, target * 64, search)
