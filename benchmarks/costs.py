@@ -22,8 +22,8 @@ def erasure_costs(workspace: api.Workspace, erased: ErasureResult, images: int) 
         "max drift": erased.metrics["max_drift"],
         "ordinary LPIPS": step.ordinary.value,
         "others' held-out LPIPS": max(w.lpips.value for w in held_out if w.role != "forgotten"),
-        "found by name": next(s for s in step.scores if s.concept == concept).accuracy.value,
-        "found in held-out prompts": next(
+        "detected by name": next(s for s in step.scores if s.concept == concept).accuracy.value,
+        "detected in held-out prompts": next(
             w.after.value for w in held_out if w.concept == concept and w.after is not None
         ),
     }

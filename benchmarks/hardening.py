@@ -63,8 +63,8 @@ def measure(
         "seed": seed,
         "images": images,
         **costs,
-        "found by attacks on the base": found[BASE],
-        "found by attacks": found[COMPOSITION],
+        "detected under attack on the base": found[BASE],
+        "detected under attack": found[COMPOSITION],
     }
 
 
@@ -83,7 +83,7 @@ def show(results: list[dict[str, Any]]) -> None:
         ):
             if not some:
                 continue
-            shares = [share for one in some for share in one["found by attacks"]]
+            shares = [share for one in some for share in one["detected under attack"]]
             # Images of one attack are alike: attacks are resampled, not images.
             found = mean(np.array(shares))
             table.add_row(
@@ -101,7 +101,7 @@ def show(results: list[dict[str, Any]]) -> None:
     keys = [
         key
         for key, value in results[0].items()
-        if isinstance(value, float) and not key.startswith("found by attacks")
+        if isinstance(value, float) and not key.startswith("detected under attack")
     ]
     rounds_measured = sorted({one["rounds"] for one in results})
     for column in ("", *(f"{rounds} rounds" for rounds in rounds_measured)):

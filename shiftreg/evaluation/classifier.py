@@ -142,12 +142,12 @@ def load_classifier(path: Path) -> Classifier:
         The classifier, its weights as float32.
 
     Raises:
-        NotFoundError: If there is no such file.
+        NotFoundError: No such file.
         IntegrityError: If the file is damaged, or is not a classifier of the architecture and with
             the labels that its header names.
     """
     if not path.is_file():
-        raise NotFoundError(f"There is no classifier file '{path}'. Check the path.")
+        raise NotFoundError(f"No classifier file '{path}'. Check the path.")
     try:
         with safe_open(path, framework="pt") as file:
             header = json.loads(file.metadata()[METADATA_KEY])
@@ -184,7 +184,7 @@ class Accuracy:
         accuracy: Share of all images that it is right about.
         per_class: The same of each class.
         confusion: Class -> what its images are taken for -> how many; answers that were never
-            given are left out.
+            given are omitted.
     """
 
     accuracy: Estimate

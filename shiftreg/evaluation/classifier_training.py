@@ -26,7 +26,7 @@ from shiftreg.evaluation.pretrained import pretrained_resnet18
 
 Trainable = Literal["small", "resnet18"]
 Observe = Callable[[str, int, int, Mapping[str, float]], None]
-"""Told the stage in words, units done, units in all, and numbers worth showing."""
+"""Notified of the stage, units done, units in all, and numbers worth showing."""
 
 CYCLES = 2
 LOWEST_SHARE = 0.02
@@ -59,7 +59,7 @@ def train_classifier(
         epochs: Passes over the images; by default :func:`usual_epochs`.
         learning_rate: The highest; by default that of ``LEARNING_RATES``.
         seed: Of the split, the first weights and the order; the same gives the same classifier.
-        observe: Told of the progress.
+        observe: Notified of the progress.
 
     Returns:
         The classifier, its labels in the order of their first images; and its accuracy on the
@@ -112,7 +112,7 @@ def augmented(images: Tensor) -> Tensor:
 
 @torch.no_grad()
 def settle(network: SmallNetwork, inputs: Tensor) -> SmallNetwork:
-    """Averages the normalisations' statistics anew: in a short training they lag behind.
+    """Averages the normalisations' statistics again: in a short training they lag behind.
 
     Args:
         network: In training mode; it is changed.

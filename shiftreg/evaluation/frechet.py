@@ -123,7 +123,7 @@ def load_inception(weights: Path) -> Callable[[np.ndarray], Tensor]:
 
     Raises:
         MissingExtraError: The extra "metrics" is not installed.
-        NotFoundError: There is no such file.
+        NotFoundError: No such file.
         IntegrityError: The file is damaged, holds code, or is of another network.
     """
     network = _load_metric(weights).inception
@@ -154,7 +154,7 @@ def inception_distance(one: np.ndarray, other: np.ndarray, weights: Path) -> flo
     Raises:
         MissingExtraError: The extra "metrics" is not installed.
         InvalidInputError: Fewer than two images, or not uint8 RGB.
-        NotFoundError: There is no such file.
+        NotFoundError: No such file.
         IntegrityError: The file is damaged, holds code, or is of another network.
     """
     for images in (one, other):
@@ -177,7 +177,7 @@ def _load_metric(weights: Path) -> Any:
             "FID needs the extra 'metrics'. Run: pip install 'shiftreg[metrics]'"
         ) from error
     # The library unpickles the file that it is given, with all code in it. It is given what was
-    # read safely, saved anew.
+    # read safely, saved again.
     content: Any = io.BytesIO()
     torch.save(_read_tensors(weights), content)
     content.seek(0)
@@ -200,7 +200,7 @@ def _read_tensors(weights: Path) -> dict[str, Tensor]:
     for name, value in content.items():
         if not isinstance(value, Tensor) or not value.isfinite().all():
             raise IntegrityError(
-                f"'{weights}' is damaged: its '{name}' is no tensor of finite numbers. "
+                f"'{weights}' is damaged: its '{name}' is not a tensor of finite numbers. "
                 f"FID needs {WEIGHTS_NAME}."
             )
     return content

@@ -25,7 +25,7 @@ def read_images(source: Path | Sequence[Path]) -> tuple[tuple[str, ...], np.ndar
         The files' names, and uint8 ``(N, H, W, 3)``, RGB; an alpha channel is dropped.
 
     Raises:
-        NotFoundError: There is no such folder or file.
+        NotFoundError: No such folder or file.
         InvalidInputError: No image, images of different sizes, or no 8 bits a channel.
         IntegrityError: An image is damaged, or no PNG or JPEG.
         StorageError: A file cannot be read.
@@ -47,7 +47,7 @@ def image_files(folder: Path) -> list[Path]:
     """The PNG and JPEG files directly in a folder, by name; no hidden ones.
 
     Raises:
-        NotFoundError: There is no such folder.
+        NotFoundError: No such folder.
         InvalidInputError: It is a file, or holds no image.
         StorageError: It cannot be read.
     """
@@ -105,7 +105,7 @@ def read_classes(folder: Path) -> tuple[tuple[str, ...], np.ndarray]:
         A label an image, the classes in the order of their names; and uint8 (N, H, W, 3).
 
     Raises:
-        NotFoundError: There is no such folder.
+        NotFoundError: No such folder.
         InvalidInputError: There are no subfolders, one of them holds no image, or the images
             are of different sizes.
         IntegrityError: An image is damaged, or no PNG or JPEG.

@@ -36,7 +36,7 @@ def mean(values: np.ndarray, seed: int = 0) -> Estimate:
     """An average with its percentile bootstrap interval (Efron, 1979).
 
     It rests on how different the values are: where all are equal, and so of a single one, it is no
-    wider than a point, which is no certainty.
+    wider than a point, which is not certainty.
 
     Args:
         values: ``(n,)`` numbers.

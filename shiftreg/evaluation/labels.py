@@ -20,7 +20,7 @@ def named_labels(prompts: Sequence[str], labels: Sequence[str]) -> dict[str, str
         labels: Of a classifier.
 
     Returns:
-        Prompt -> label; prompts that name none, or several, are left out.
+        Prompt -> label; prompts that name none, or several, are omitted.
     """
     joined = {label: _joined(label) for label in labels}
     found = ((prompt, _named(prompt, joined)) for prompt in dict.fromkeys(prompts))

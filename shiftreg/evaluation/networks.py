@@ -111,7 +111,7 @@ def build_network(architecture: Architecture, classes: int) -> Network:
     """Builds the network that a classifier's file holds the weights of.
 
     Raises:
-        InvalidInputError: There is no such architecture.
+        InvalidInputError: No such architecture.
     """
     if architecture == "small":
         return SmallNetwork(classes, normalised=False)

@@ -83,7 +83,7 @@ def best_scores(detections: Iterable[Mapping[str, Any]]) -> dict[str, float]:
         detections: Each with its "class" and "score".
 
     Returns:
-        The highest confidence in each exposed part, by name; covered parts and faces are left out.
+        The highest confidence in each exposed part, by name; covered parts and faces are omitted.
     """
     scores: dict[str, float] = {}
     for detection in detections:

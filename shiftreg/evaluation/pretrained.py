@@ -32,12 +32,12 @@ def imagenet_classifier(weights: Path | None = None) -> Classifier:
         224 x 224, where torchvision cuts their edges off.
 
     Raises:
-        NotFoundError: There is no such file, or the download failed.
+        NotFoundError: No such file, or the download failed.
         IntegrityError: The file is damaged, or holds code.
         InvalidInputError: It holds the weights of something else.
     """
     labels = tuple(_published("resnet50").meta["categories"])
-    with torch.random.fork_rng(devices=[]):  # random at first, which is nobody's business
+    with torch.random.fork_rng(devices=[]):  # random at first, which must not shift a caller's seed
         network = ResNet("resnet50", len(labels))
     state = _read_weights("resnet50", weights)
     _load(network.body, _without_last_layer(state), "resnet50", weights)
@@ -55,7 +55,7 @@ def pretrained_resnet18(classes: int, weights: Path | None = None) -> ResNet:
             last layer does not matter; its own ``IMAGENET1K_V1`` is downloaded if None.
 
     Raises:
-        NotFoundError: There is no such file, or the download failed.
+        NotFoundError: No such file, or the download failed.
         IntegrityError: The file is damaged, or holds code.
         InvalidInputError: It holds the weights of something else.
     """

@@ -48,9 +48,9 @@ def read_prompts(path: Path) -> tuple[PromptCase, ...]:
         The cases, in the order of the file; at least one.
 
     Raises:
-        NotFoundError: There is no such file.
+        NotFoundError: No such file.
         StorageError: It cannot be read.
-        InvalidInputError: It is no such file, lacks a column, or a line of it is wrong.
+        InvalidInputError: It is not such a file, lacks a column, or a line of it is wrong.
     """
     return parse_prompts(read_content(path), path)
 
@@ -59,7 +59,7 @@ def read_content(path: Path) -> bytes:
     """The bytes of a file of prompts; a pipe can be read only once.
 
     Raises:
-        NotFoundError: There is no such file.
+        NotFoundError: No such file.
         InvalidInputError: It is a folder.
         StorageError: It cannot be read.
     """
@@ -83,7 +83,7 @@ def parse_prompts(content: bytes, source: Path) -> tuple[PromptCase, ...]:
         source: Where they come from, for messages.
 
     Raises:
-        InvalidInputError: They are no such file, lack a column, or a line is wrong.
+        InvalidInputError: They are not such a file, lack a column, or a line is wrong.
     """
     rows = _rows(_decode(content, source), source)
     _, header = next(rows, (0, None))

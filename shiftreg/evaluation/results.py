@@ -63,16 +63,16 @@ class ParaphraseScore:
 
 @dataclass(frozen=True)
 class StepResult:
-    """What a composition does to everything that is looked at.
+    """What a composition does to everything that is measured.
 
     Attributes:
         number: Of the step, from 1.
         label: Of the step, such as the paper's "t1"; may be empty.
-        action: What the step did, in words.
+        action: What the step did, such as "erase Picasso".
         digest: Of the composition.
         states: Concept -> "erased" or "generates".
         scores: One a concept.
-        paraphrases: One a concept and kind of paraphrases; empty where only names were looked at.
+        paraphrases: One a concept and kind of paraphrases; empty where only names were measured.
         ordinary: LPIPS on ordinary prompts.
         ordinary_frechet: Fréchet distance on them.
         watermark: Trigger -> share of its images that decode to its payload.
@@ -99,7 +99,7 @@ class Evaluation:
     Attributes:
         name: Of the scene; "active composition" without one.
         base: Name of the base.
-        method: Of the shifts, in words.
+        method: Of the shifts; "as registered" if no scene is played.
         images: Images a cell.
         seed: First seed.
         classifier: Which classifier looked.
@@ -132,7 +132,7 @@ def check_goals(steps: Sequence[StepResult], goals: Mapping[str, float]) -> tupl
 
     Args:
         steps: What was measured.
-        goals: Name of a goal -> limit; see ``scenes.GOALS``. Goals without a cell are left out.
+        goals: Name of a goal -> limit; see ``scenes.GOALS``. Goals without a cell are omitted.
     """
     cells = [cell for step in steps for cell in _cells(step)]
     checks = []

@@ -51,19 +51,19 @@ class SceneStep:
 
     @property
     def action(self) -> str:
-        """The step in words."""
+        """What the step does: "erase A, B; restore C"."""
         parts = (("erase", self.erase), ("restore", self.restore))
         return "; ".join(f"{verb} {', '.join(names)}" for verb, names in parts if names)
 
 
 @dataclass(frozen=True)
 class Scene:
-    """Steps, and how they are looked at.
+    """Steps, and how they are measured.
 
     Attributes:
         name: Of the scene.
         about: A sentence.
-        concepts: All that are looked at; those that no step erases are the regular ones.
+        concepts: All that are measured; those that no step erases are the regular ones.
         kind: "style" or "object".
         steps: In their order.
         method: Of the eraser; None for the default.
@@ -92,7 +92,7 @@ class Scene:
     reference: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Plays the steps in words: nothing is restored that is not erased then."""
+        """Checks the steps: nothing is restored that is not erased then."""
         erased: set[str] = set()
         for number, step in enumerate(self.steps, start=1):
             where = f"Scene '{self.name}', step {number}"
@@ -122,7 +122,7 @@ def read_scene(path: Path) -> Scene:
         path: A YAML file; see ``examples/scenes``.
 
     Raises:
-        NotFoundError: There is no such file.
+        NotFoundError: No such file.
         InvalidInputError: It is not YAML, has unknown keys or values of another type, or restores
             what was never erased.
     """
@@ -171,7 +171,7 @@ def _reference(value: Any, concepts: tuple[str, ...], path: Path) -> dict[str, d
     values = _mapping(value, f"'{path}', reference", {"file", "scene"})
     file = path.parent / str(values.get("file", ""))
     if not file.is_file():
-        raise NotFoundError(f"'{path}' names the reference '{file}', and there is no such file.")
+        raise NotFoundError(f"'{path}' names the reference '{file}', which does not exist.")
     with file.open(encoding="utf-8-sig", newline="") as lines:
         wanted = (ORIGINAL, str(values["scene"]))
         rows = [row for row in csv.DictReader(lines) if row.get("scene") in wanted]

@@ -132,5 +132,5 @@ def test_a_missing_scene_or_reference_is_said(scene_file: Path) -> None:
     with pytest.raises(NotFoundError, match="There is no scene"):
         read_scene(scene_file)
     scene_file.write_text(START + "reference: {file: none.csv, scene: 1}\n")
-    with pytest.raises(NotFoundError, match="there is no such file"):
+    with pytest.raises(NotFoundError, match="which does not exist"):
         read_scene(scene_file)

@@ -87,7 +87,7 @@ def generate_classes(
         prompts: As :func:`class_prompts` gives them.
         images: Images a class.
         seed: Of the images.
-        observe: Told of the progress.
+        observe: Notified of the progress.
 
     Raises:
         StorageError: The disk is full or read-only.

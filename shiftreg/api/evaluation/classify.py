@@ -107,7 +107,7 @@ def train_classifier(
         out: The classifier's file. By default the one that ``verify``, ``evaluate`` and ``attack``
             look for: the home's ``classifiers/BASE.safetensors``.
         overwrite: Replace that file.
-        observe: Told of the progress.
+        observe: Notified of the progress.
 
     Raises:
         InvalidInputError: Too few images or classes, images of different sizes, concepts

@@ -47,7 +47,7 @@ def generate_grid(
         steps: Denoising steps; the base's default if None.
         guidance: Guidance scale; the base's default if None.
         overwrite: Replace an existing file.
-        observe: Told of the progress.
+        observe: Notified of the progress.
 
     Raises:
         InvalidInputError: No prompt or seed, a prompt that is too long, or settings that the

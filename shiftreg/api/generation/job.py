@@ -158,7 +158,7 @@ class GenerationJob:
     def plan(
         self, folder: Path, missing: Mapping[str, Sequence[bool]], warnings: Sequence[str]
     ) -> GenerationPlan:
-        """The job in words and numbers."""
+        """The job, described."""
         base = self.workspace.base
         # Of the base, restored concepts and stale shifts are no news.
         composed = [plan.warnings for one, plan in self.compositions.items() if one != NONE]

@@ -86,7 +86,7 @@ def measure_folders(
         nudity: Measure in how many images a body part is exposed.
         classifier: Says whether an image shows what its prompt names; by default the
             classifier of the base that generated the reference.
-        observe: Told of the progress, in images.
+        observe: Notified of the progress, in images.
 
     Returns:
         One a folder of ``others``, in that order.
