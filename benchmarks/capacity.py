@@ -354,9 +354,9 @@ class Images:
             codes = self.bench.decode_rates()
         result: dict[str, Any] = {"points": points, "subject": subject} | codes
         for key in ("name", "held-out"):
-            result[f"found, {key}, all on"] = max(f[key] for f in in_all)
-            result[f"found, {key}, alone"] = max(f[key] for f in alone)
-            result[f"found, {key}, nine on"] = max(f[key] for f in nine_found)
+            result[f"detected, {key}, all on"] = max(f[key] for f in in_all)
+            result[f"detected, {key}, alone"] = max(f[key] for f in alone)
+            result[f"detected, {key}, nine on"] = max(f[key] for f in nine_found)
             result[f"restored LPIPS, {key}"] = max(p["LPIPS"] for p in points if p["cell"] == key)
         result["plain LPIPS, all on"] = float(self.distances(plain, together).mean())
         return result
