@@ -1,9 +1,11 @@
-"""Tiny random pipelines on disk, shifts, and registries to work in."""
+"""Tiny random pipelines on disk, shifts, and registries to work in.
+
+The libraries of diffusion models take seconds to import: fixtures that need them do that.
+"""
 
 from __future__ import annotations
 
 import gc
-import json
 import os
 import shutil
 import subprocess
@@ -12,35 +14,30 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-import torch
-from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from filelock import FileLock
 from hypothesis import settings
-from torch import Tensor, nn
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from shiftreg import api, miniature, pipelines
-from shiftreg.api.composition import samples
-from shiftreg.api.loaded_base import LoadedBase
-from shiftreg.pipelines import Pipeline
 from shiftreg.settings import Settings
-from shiftreg.shift import ConceptShift
 from tests.clusters import two_nodes
 from tests.servers import WHOLE_ON_SERVER, Server, postgresql_programs, team_server
 from tests.worlds import Worlds
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from shiftreg import api
+    from shiftreg.api.loaded_base import LoadedBase
+    from shiftreg.pipelines import Pipeline
+    from shiftreg.shift import ConceptShift
 
 # A process of a parallel run claims a terminal of 80 columns; commands write to none.
 os.environ.pop("COLUMNS", None)
 
 # Ten times the usual examples, for `make test-all`.
 settings.register_profile("deep", settings(), max_examples=1000)
-
-LAYER = "down_blocks.1.attentions.0.transformer_blocks.0.attn2.to_k"
-OTHER_LAYER = "mid_block.attentions.0.transformer_blocks.0.attn2.to_v"
-WIDTH = 8
-POSITIONS = 64
 
 
 def pytest_collection() -> None:
@@ -83,90 +80,13 @@ def _place(item: pytest.Item) -> tuple[int, str]:
     return (3, "") if "home" in item.fixturenames else (2, file)
 
 
-def miniature_unet() -> UNet2DConditionModel:
-    """The miniature's structure: three blocks, one layer each, no attention in the first."""
-    return UNet2DConditionModel(
-        sample_size=8,
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-        block_out_channels=(4, 8, 12),
-        layers_per_block=1,
-        cross_attention_dim=WIDTH,
-        attention_head_dim=2,
-        norm_num_groups=2,
-    )
-
-
-def stable_diffusion_unet() -> UNet2DConditionModel:
-    """The structure of Stable Diffusion 1.4: diffusers' default, here with few channels."""
-    return UNet2DConditionModel(
-        sample_size=8,
-        block_out_channels=(4, 8, 12, 12),
-        cross_attention_dim=WIDTH,
-        attention_head_dim=2,
-        norm_num_groups=2,
-    )
-
-
-def autoencoder(levels: int, layers_per_block: int) -> AutoencoderKL:
-    """An autoencoder with attention in its middle."""
-    return AutoencoderKL(
-        block_out_channels=(4, 4, 8, 8)[:levels],
-        down_block_types=("DownEncoderBlock2D",) * levels,
-        up_block_types=("UpDecoderBlock2D",) * levels,
-        layers_per_block=layers_per_block,
-        norm_num_groups=2,
-        latent_channels=4,
-    )
-
-
-def write_tokenizer(folder: Path) -> CLIPTokenizer:
-    """CLIP's tokenizer, with nothing but the letters as vocabulary."""
-    letters = "abcdefghijklmnopqrstuvwxyz"
-    words = [*letters, *(f"{letter}</w>" for letter in letters)]
-    words += ["<|startoftext|>", "<|endoftext|>"]
-    folder.mkdir(parents=True)
-    (folder / "vocab.json").write_text(json.dumps({word: i for i, word in enumerate(words)}))
-    (folder / "merges.txt").write_text("#version: 0.2\n")
-    return CLIPTokenizer(
-        vocab=str(folder / "vocab.json"),
-        merges=str(folder / "merges.txt"),
-        model_max_length=POSITIONS,
-    )
-
-
-def build_pipeline(folder: Path, unet: UNet2DConditionModel, vae: AutoencoderKL) -> None:
-    """Writes a pipeline without safety checker, in half precision."""
-    tokenizer = write_tokenizer(folder.with_name(f"{folder.name}-tokenizer"))
-    text_encoder = CLIPTextModel(
-        CLIPTextConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=WIDTH,
-            intermediate_size=16,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            max_position_embeddings=POSITIONS,
-            projection_dim=WIDTH,
-            bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-        )
-    )
-    StableDiffusionPipeline(
-        vae=vae,
-        text_encoder=text_encoder,
-        tokenizer=tokenizer,
-        unet=unet,
-        scheduler=DDIMScheduler(clip_sample=False, steps_offset=1),
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    ).to(torch.float16).save_pretrained(folder)
-
-
 @pytest.fixture(scope="session")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A pipeline of the miniature's structure; tests must not change it."""
+    import torch
+
+    from tests.tiny import autoencoder, build_pipeline, miniature_unet
+
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("miniature") / "base"
     build_pipeline(folder, miniature_unet(), autoencoder(3, 1))
@@ -176,6 +96,10 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def stable_diffusion_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A pipeline of Stable Diffusion 1.4's structure; tests must not change it."""
+    import torch
+
+    from tests.tiny import autoencoder, build_pipeline, stable_diffusion_unet
+
     torch.manual_seed(1)
     folder = tmp_path_factory.mktemp("stable-diffusion") / "base"
     build_pipeline(folder, stable_diffusion_unet(), autoencoder(4, 2))
@@ -185,6 +109,10 @@ def stable_diffusion_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def layers() -> dict[str, Tensor]:
     """Merged weights of two layers, which both structures have, in single precision."""
+    import torch
+
+    from tests.tiny import LAYER, OTHER_LAYER, WIDTH
+
     generator = torch.Generator().manual_seed(2)
     return {
         LAYER: torch.randn(8, WIDTH, generator=generator),
@@ -201,6 +129,11 @@ def recipe() -> dict[str, object]:
 @pytest.fixture
 def shift() -> ConceptShift:
     """A shift of two layers."""
+    import torch
+
+    from shiftreg.shift import ConceptShift
+    from tests.tiny import LAYER, OTHER_LAYER
+
     generator = torch.Generator().manual_seed(3)
     return ConceptShift(
         concept="Čapek",
@@ -247,7 +180,7 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def worlds(run_folder: Path) -> Worlds:
+def worlds(run_folder: Path, _loaded_miniature: None, _few_samples: None) -> Worlds:
     """Homes with something in them, ready to be copied."""
     return Worlds(run_folder / "worlds")
 
@@ -330,9 +263,11 @@ def workspace(home: Path, worlds: Worlds, request: pytest.FixtureRequest) -> api
     return worlds.open(home, *erased.args, **erased.kwargs) if erased else worlds.open(home)
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="session")
 def _few_samples() -> Iterator[None]:
     """An erasure shows one seed in place of four: most of its time goes into these images."""
+    from shiftreg.api.composition import samples
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(samples, "SAMPLE_SEEDS", (0,))
         yield
@@ -350,23 +285,29 @@ class _Loaded:
     read: dict[tuple[str, ...], Tensor] = field(default_factory=dict)
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _loaded_miniature() -> Iterator[_Loaded]:
-    """Workspaces of one process share the loaded miniature."""
+@pytest.fixture(scope="session")
+def _loaded_miniature() -> Iterator[None]:
+    """Workspaces of one process share the loaded miniature, until something changes it."""
+    from shiftreg import miniature, pipelines
+    from shiftreg.api.loaded_base import LoadedBase
+
     load, encode = LoadedBase.__dict__["pipeline"].func, pipelines.encode_prompts
     loaded = _Loaded()
+
+    def is_unchanged(pipeline: Pipeline | None) -> bool:
+        return pipeline is loaded.pipeline is not None and _state(pipeline) == loaded.state
 
     def shared(self: LoadedBase) -> Pipeline:
         if self.folder != miniature.BASE_FOLDER:
             return load(self)
-        if loaded.pipeline is None:
+        if not is_unchanged(loaded.pipeline):
             loaded.pipeline = load(self)
             loaded.state = _state(loaded.pipeline)
             loaded.read.clear()
         return loaded.pipeline
 
     def read(pipeline: Pipeline, prompts: Sequence[str]) -> Tensor:
-        if pipeline is not loaded.pipeline:
+        if not is_unchanged(pipeline):
             return encode(pipeline, prompts)
         key = tuple(prompts)
         if key not in loaded.read:
@@ -378,20 +319,13 @@ def _loaded_miniature() -> Iterator[_Loaded]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(LoadedBase, "pipeline", pipeline)
         patch.setattr(pipelines, "encode_prompts", read)
-        yield loaded
-
-
-@pytest.fixture(autouse=True)
-def _unchanged_miniature(_loaded_miniature: _Loaded) -> Iterator[None]:
-    """After a test that changed the loaded miniature, the next one loads another."""
-    yield
-    loaded = _loaded_miniature
-    if loaded.pipeline is not None and _state(loaded.pipeline) != loaded.state:
-        loaded.pipeline = None
+        yield
 
 
 def _state(pipeline: Pipeline) -> tuple[object, ...]:
     """Changes with whatever exchanges, hooks or writes to a part; no weight is read for it."""
+    from torch import nn
+
     state: list[object] = []
     for part in pipeline.components.values():
         if not isinstance(part, nn.Module):

@@ -19,7 +19,7 @@ from shiftreg.errors import IncompatibleError
 from shiftreg.rounding import ErrorCompensation
 from shiftreg.shift import ConceptShift
 from shiftreg.subspace import null_space_basis
-from tests.conftest import LAYER, OTHER_LAYER
+from tests.tiny import LAYER, OTHER_LAYER
 
 
 def other(shift: ConceptShift, seed: int = 7, **changes: object) -> ConceptShift:

@@ -17,7 +17,7 @@ from shiftreg.errors import (
     NotFoundError,
 )
 from shiftreg.settings import Settings
-from tests.conftest import LAYER
+from tests.tiny import LAYER
 
 
 def opened(home: Path, base: str) -> api.Workspace:

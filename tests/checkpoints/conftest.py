@@ -21,7 +21,7 @@ from transformers import (
     CLIPTokenizer,
 )
 
-from tests.conftest import autoencoder, write_tokenizer
+from tests.tiny import autoencoder, write_tokenizer
 
 RANK = 3
 ATTENTION = "down_blocks.1.attentions.0.transformer_blocks.0"

@@ -35,7 +35,7 @@ from shiftreg.errors import (
     NotFoundError,
 )
 from shiftreg.shift import ConceptShift
-from tests.conftest import LAYER, WIDTH
+from tests.tiny import LAYER, WIDTH
 
 TO_K = "down_blocks.1.attentions.0.transformer_blocks.0.attn2.to_k"
 WEIGHT = f"{TO_K}.weight"

@@ -25,6 +25,7 @@ from shiftreg.api.values import (
 from shiftreg.checks import Check
 from shiftreg.verification import Policy
 from tests.servers import WHOLE_ON_SERVER
+from tests.worlds import Worlds
 
 DIGEST = "0123456789abcdef" * 4
 
@@ -175,7 +176,9 @@ def draw() -> Callable[..., str]:
 
 
 @pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Path:
+def home(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest, worlds: Worlds
+) -> Path:
     """A folder of its own to work in, without settings from outside."""
     for name in [name for name in os.environ if name.startswith("SHIFTREG_")]:
         monkeypatch.delenv(name)
