@@ -266,10 +266,10 @@ def workspace(home: Path, worlds: Worlds, request: pytest.FixtureRequest) -> api
 @pytest.fixture(scope="session")
 def _few_samples() -> Iterator[None]:
     """An erasure shows one seed in place of four: most of its time goes into these images."""
-    from shiftreg.api.composition import samples
+    from shiftreg.api.generation import grid
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(samples, "SAMPLE_SEEDS", (0,))
+        patch.setattr(grid, "SAMPLE_SEEDS", (0,))
         yield
 
 
