@@ -55,7 +55,7 @@ def test_a_scene_is_shown_step_by_step_in_words_beside_the_paper(scene: Path) ->
     assert "LPIPS Style Paper Original" in words
     assert "generates (recovered)" in words
     assert "generates (regular)" in words
-    assert "Other ways of asking" in words
+    assert "Paraphrases" in words
     assert "ordinary LPIPS t0" in words
     assert "MISSED" in words
     assert "of 8 goals missed: Two and back" in words

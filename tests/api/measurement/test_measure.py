@@ -485,7 +485,6 @@ class TestFid:
         with pytest.raises(NotFoundError, match=r"nowhere\.pth"):
             measure_folders(place, pair[0], [pair[1]], inception=tmp_path / "nowhere.pth")
 
-    @pytest.mark.slow
     def test_it_is_that_of_the_whole_sets_with_a_warning_about_small_ones(
         self,
         place: Workspace,
