@@ -18,31 +18,14 @@ from shiftreg.checkpoints.base_folder import (
 )
 from shiftreg.checkpoints.files import reading
 from shiftreg.checkpoints.single_file import component_places, to_single_file
-from shiftreg.checkpoints.stored import LoadedTensor, StoredTensor, TensorSource, whole
+from shiftreg.checkpoints.stored import (
+    DerivedTensor,
+    LoadedTensor,
+    StoredTensor,
+    TensorSource,
+    whole,
+)
 from shiftreg.errors import IncompatibleError, InvalidInputError
-
-
-@dataclass(frozen=True)
-class CastTensor:
-    """A tensor of the base in another dtype."""
-
-    name: str
-    source: StoredTensor
-    dtype: torch.dtype
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Of the tensor."""
-        return self.source.shape
-
-    def pieces(self) -> Iterator[Tensor]:
-        """See ``TensorSource``.
-
-        Raises:
-            InvalidInputError: A finite value leaves the range of the dtype.
-        """
-        for piece in self.source.pieces():
-            yield cast(self.name, piece, self.dtype)
 
 
 @dataclass(frozen=True)
@@ -97,10 +80,17 @@ def put_layers(
         if layer_name(name) in layers:
             result[name] = MergedTensor(name, layers, dtype or stored.dtype, stored.shape)
         elif wanted != stored.dtype:
-            result[name] = CastTensor(name, stored, wanted)
+            result[name] = _in_dtype(name, stored, wanted)
         else:
             result[name] = stored
     return result
+
+
+def _in_dtype(name: str, source: StoredTensor, dtype: torch.dtype) -> TensorSource:
+    def read() -> Iterator[Tensor]:
+        return (cast(name, piece, dtype) for piece in source.pieces())
+
+    return DerivedTensor(dtype, source.shape, read)
 
 
 def check_layers(tensors: Mapping[str, StoredTensor], layers: Mapping[str, Tensor]) -> None:

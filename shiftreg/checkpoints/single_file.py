@@ -14,7 +14,7 @@ from shiftreg.checkpoints.compvis import (
     unet_key,
     vae_key,
 )
-from shiftreg.checkpoints.stored import TensorSource, TransposedTensor, joined, reshaped, rows
+from shiftreg.checkpoints.stored import TensorSource, joined, reshaped, rows, transposed
 from shiftreg.errors import InvalidInputError
 from shiftreg.families import Family
 
@@ -53,9 +53,7 @@ def to_single_file(
     """
     parts: dict[str, dict[int, TensorSource]] = {}
     for name, place in places.items():
-        source: TensorSource = (
-            TransposedTensor(tensors[name]) if place.transposed else tensors[name]
-        )
+        source: TensorSource = transposed(tensors[name]) if place.transposed else tensors[name]
         # (c_out, c_in) -> (c_out, c_in, 1, 1)
         if place.key.startswith(VAE_PREFIX) and ".mid.attn_" in place.key:
             source = reshaped(source, _kernel(source.shape))
@@ -89,7 +87,7 @@ def from_single_file(tensors: Mapping[str, TensorSource], place: Place) -> Tenso
             return None
         size = source.shape[0] // place.parts
         source = rows(source, place.part * size, (place.part + 1) * size)
-    return TransposedTensor(source) if place.transposed else source
+    return transposed(source) if place.transposed else source
 
 
 def _kernel(shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -6,9 +6,9 @@ So do those that are cut, joined or transposed from stored ones.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from math import prod
+from itertools import chain
 from pathlib import Path
 from typing import Protocol, cast
 
@@ -184,74 +184,22 @@ def raw_bytes(tensor: Tensor) -> memoryview:
 
 
 @dataclass(frozen=True)
-class ReshapedTensor:
-    """The same values in another shape."""
+class DerivedTensor:
+    """A tensor that is made of others while it is read.
 
-    source: TensorSource
+    Attributes:
+        dtype: Of the values.
+        shape: Of the tensor.
+        read: The values, in the pieces of a ``TensorSource``.
+    """
+
+    dtype: torch.dtype
     shape: tuple[int, ...]
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Of the values."""
-        return self.source.dtype
+    read: Callable[[], Iterator[Tensor]]
 
     def pieces(self) -> Iterator[Tensor]:
         """See ``TensorSource``."""
-        return self.source.pieces()
-
-
-@dataclass(frozen=True)
-class JoinedTensor:
-    """Tensors one after another along their first dimension; of one dtype."""
-
-    sources: tuple[TensorSource, ...]
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Of the values."""
-        return self.sources[0].dtype
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Of the tensor."""
-        rows = sum(source.shape[0] for source in self.sources)
-        return (rows, *self.sources[0].shape[1:])
-
-    def pieces(self) -> Iterator[Tensor]:
-        """See ``TensorSource``."""
-        rest: list[Tensor] = []
-        count = 0
-        for source in self.sources:
-            for piece in source.pieces():
-                rest.append(piece)
-                count += piece.numel()
-                while count >= PIECE:
-                    values = torch.cat(rest)
-                    yield values[:PIECE]
-                    rest, count = [values[PIECE:]], count - PIECE
-        if count:
-            yield torch.cat(rest)
-
-
-@dataclass(frozen=True)
-class TransposedTensor:
-    """A matrix with rows and columns exchanged; in memory while it is read."""
-
-    source: TensorSource
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Of the values."""
-        return self.source.dtype
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Of the matrix."""
-        return self.source.shape[::-1]
-
-    def pieces(self) -> Iterator[Tensor]:
-        """See ``TensorSource``."""
-        return LoadedTensor(whole(self.source).T.contiguous()).pieces()
+        return self.read()
 
 
 def reshaped(source: TensorSource, shape: Sequence[int]) -> TensorSource:
@@ -260,14 +208,23 @@ def reshaped(source: TensorSource, shape: Sequence[int]) -> TensorSource:
         return source
     if isinstance(source, StoredTensor):
         return source.reshape(*shape)
-    return ReshapedTensor(source, tuple(shape))
+    return DerivedTensor(source.dtype, tuple(shape), source.pieces)
+
+
+def transposed(source: TensorSource) -> TensorSource:
+    """A matrix with rows and columns exchanged; in memory while it is read."""
+
+    def read() -> Iterator[Tensor]:
+        return LoadedTensor(whole(source).T.contiguous()).pieces()
+
+    return DerivedTensor(source.dtype, source.shape[::-1], read)
 
 
 def rows(source: TensorSource, start: int, stop: int) -> TensorSource:
     """Some entries of the first dimension; of a stored tensor without reading it."""
     shape = (stop - start, *source.shape[1:])
     if isinstance(source, StoredTensor):
-        skipped = start * prod(source.shape[1:]) * source.dtype.itemsize
+        skipped = start * math.prod(source.shape[1:]) * source.dtype.itemsize
         return replace(source, offset=source.offset + skipped, shape=shape)
     return LoadedTensor(whole(source)[start:stop])
 
@@ -287,4 +244,19 @@ def joined(name: str, sources: Sequence[TensorSource]) -> TensorSource:
             f"{' and '.join(sorted(f'{dtype} {shape}' for dtype, shape in kinds))}. "
             "Export with --dtype, or a folder."
         )
-    return JoinedTensor(tuple(sources))
+    dtype, (height, *width) = sources[0].dtype, sources[0].shape
+
+    def read() -> Iterator[Tensor]:
+        rest: list[Tensor] = []
+        count = 0
+        for piece in chain.from_iterable(source.pieces() for source in sources):
+            rest.append(piece)
+            count += piece.numel()
+            while count >= PIECE:
+                values = torch.cat(rest)
+                yield values[:PIECE]
+                rest, count = [values[PIECE:]], count - PIECE
+        if count:
+            yield torch.cat(rest)
+
+    return DerivedTensor(dtype, (height * len(sources), *width), read)
