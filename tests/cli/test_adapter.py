@@ -95,7 +95,7 @@ def test_it_exports_the_plan_that_it_showed(made: list[Any], plan: api.AdapterPl
     done = start("Caravaggio", "c.safetensors", "--force", "--reason", "request 17")
     arguments, options = made[1]
     assert arguments == ("workspace", plan)
-    assert (options["overwrite"], options["reason"]) == (True, "request 17")
+    assert (options["overwrite"], options["request"].reason) == (True, "request 17")
     assert done.stdout.index("At strength 1") < done.stdout.index("registered")
     assert "3.6e-06 (plain rounding: 0.00019)" in done.stdout
 

@@ -199,8 +199,9 @@ def test_options_of_a_release_are_passed_on(calls: Calls, values: Any) -> None:
     calls.answer(plan_composition=values.plan, export_composition=values.export)
     options = ("--sign", "--bill", "--verify", "--override", "--reason", "x")
     assert start("compose", "--export", "model.ckpt", *options).exit_code == 0
-    given = calls.made[-1][2]
-    assert all(given[name] is True for name in ("sign", "bill", "verify", "override"))
+    assert calls.made[-1][2]["request"] == api.ReleaseRequest(
+        verify=True, sign=True, bill=True, override=True, reason="x"
+    )
 
 
 @pytest.mark.parametrize(
