@@ -12,7 +12,6 @@ from types import FrameType
 import typer
 
 from shiftreg.errors import ShiftregError
-from shiftreg.settings import without_secret
 
 from .console import message_console, print_line
 
@@ -80,6 +79,8 @@ def fail_unless(passed: bool) -> None:
 
 
 def _fail(message: str, show_traceback: bool) -> None:
+    from shiftreg.settings import without_secret
+
     console = message_console()
     if show_traceback:
         for line in traceback.format_exc().splitlines():
