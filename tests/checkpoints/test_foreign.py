@@ -570,7 +570,7 @@ def test_other_kinds_of_files_are_refused(
 
 
 def test_a_folder_of_something_else_is_refused(tmp_path: Path, stable_diffusion_base: Path) -> None:
-    with pytest.raises(InvalidInputError, match="no LoRA"):
+    with pytest.raises(InvalidInputError, match="nor a LoRA"):
         read_foreign(tmp_path, stable_diffusion_base)
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(InvalidInputError, match="no weights"):

@@ -582,7 +582,7 @@ GOOD = {"r": RANK, "lora_alpha": 4}
         ({"rank_pattern": {"to_k": -1}}, r"rank_pattern\['to_k'\] = -1"),
         ({"rank_pattern": {"to_k": 7}}, "says 7"),
         ({"rank_pattern": [1]}, "rank_pattern maps"),
-        ({"rank_pattern": {"(": 3}}, "no regular expression"),
+        ({"rank_pattern": {"(": 3}}, "not a regular expression"),
         ({"alpha_pattern": {"to_k": None}}, r"alpha_pattern\['to_k'\] = None"),
         ({"lora_alpha": math.nan}, "lora_alpha = nan"),
         ({"lora_alpha": math.inf}, "lora_alpha = inf"),

@@ -153,13 +153,13 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
 def test_a_folder_of_another_kind_is_no_clip_model(tmp_path: Path, config: str | None) -> None:
     if config is not None:
         (tmp_path / "config.json").write_text(config)
-    with pytest.raises(InvalidInputError, match="no CLIP model"):
+    with pytest.raises(InvalidInputError, match="not a CLIP model"):
         load_clip(tmp_path)
 
 
 @pytest.mark.parametrize("part", [".", "text_encoder"])
 def test_a_pipeline_and_its_text_encoder_are_no_clip_model(base: Path, part: str) -> None:
-    with pytest.raises(InvalidInputError, match="no CLIP model"):
+    with pytest.raises(InvalidInputError, match="not a CLIP model"):
         load_clip(base / part)
 
 

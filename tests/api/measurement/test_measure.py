@@ -467,7 +467,7 @@ class TestClip:
     ) -> None:
         with pytest.raises(NotFoundError, match="nowhere"):
             measure_folders(place, pair[0], [pair[1]], clip=tmp_path / "nowhere")
-        with pytest.raises(InvalidInputError, match="no CLIP model"):
+        with pytest.raises(InvalidInputError, match="not a CLIP model"):
             measure_folders(place, pair[0], [pair[1]], clip=pair[0])
 
 
