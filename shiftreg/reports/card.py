@@ -37,12 +37,12 @@ class ModelCard:
 
     Attributes:
         title: Of the model.
-        sentences: What is erased, in words.
+        sentences: What is erased.
         shifts: What is inside.
         generates: Concepts that are as in the base.
         usage: How to load it: a language -> lines of code.
         origin: Digests and the like: a name -> its value.
-        verification: What the registry knows of checks, in words.
+        verification: What the registry knows of checks, as a sentence.
         commands: That check it.
         base_model: Name on the hub, or of the base.
         licence: ``license`` and the like of the base; empty if it is not known.

@@ -27,7 +27,7 @@ class EmbeddedImage:
     """An image inside the page.
 
     Attributes:
-        alt: What it shows, in words.
+        alt: What it shows, as a phrase.
         uri: A PNG as ``data:`` address.
         width: Of the PNG.
         height: Of the PNG.
@@ -49,7 +49,7 @@ def embed_image(image: np.ndarray, alt: str, longest: int = LONGEST_SIDE) -> Emb
 
     Args:
         image: uint8 ``(H, W, 3)``.
-        alt: What it shows, in words.
+        alt: What it shows, as a phrase.
         longest: Longest side on the page; larger ones are reduced.
     """
     drawn = Image.fromarray(image)
@@ -72,7 +72,7 @@ class Curve:
         start: First step.
         end: Last step.
         logarithmic: Whether it spans powers of ten.
-        description: The curve in words.
+        description: The curve as a sentence.
     """
 
     name: str

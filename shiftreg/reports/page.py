@@ -88,7 +88,7 @@ class ShiftPart:
         created: UTC, ISO 8601.
         actor: Who made it; "" if the audit trail does not say.
         reason: Why.
-        predecessor: The version that it replaces, in words; "" if none.
+        predecessor: The version that it replaces, as a phrase; "" if none.
         protected: How many prompts it leaves exactly as they are.
         hyperparameters: Of the method, JSON text.
         metrics: Measured when it was made.
@@ -126,7 +126,7 @@ class ReportPage:
         file_digest: Its digest.
         concepts: All known ones.
         warnings: Sentences not to be missed.
-        sampling: How the images were made, in words.
+        sampling: How the images were made, as a sentence.
         images: Same-seed images.
         separability: Concept of a shift -> prompt -> relative residual.
         checks: Of the verification.
@@ -136,7 +136,7 @@ class ReportPage:
         attack_notes: What to say beside or in place of them.
         shifts: Of the composition.
         history: Events about the concepts, oldest first.
-        chain: Whether the audit trail's hash chain holds, in words.
+        chain: Whether the audit trail's hash chain holds, as a sentence.
         chain_head: Its head, "" if it does not hold.
         exports: Files that hold this composition.
         recipe_title: What the recipe is.

@@ -1,1 +1,1 @@
-"""Composing shifts: plans in words, exports, samples, verification."""
+"""Compositions of shifts: plans, contents, exports, adapters, verification."""

@@ -75,11 +75,11 @@ def export_adapter(
     model generates.
 
     Args:
-        workspace: Where.
+        workspace: Workspace, which records it.
         plan: From :func:`~shiftreg.api.plan_adapter`.
         overwrite: Replace an existing file.
         request: Verification (at strength 1), signature, bill of materials, override, reason.
-        observe: Told of the progress.
+        observe: Notified of the progress.
 
     Raises:
         ReleaseRefusedError: It breaks the policy, or a gate; nothing was written.
@@ -150,7 +150,7 @@ class AdapterPlan:
         parameters: How many it changes.
         ranks: Of the layers that are factored, each once.
         size: Of its tensors in bytes.
-        strength: What strengths mean, in words.
+        strength: What strengths mean, as a sentence.
         warnings: Sentences to show.
     """
 
@@ -178,7 +178,7 @@ def plan_adapter(
     """Decides what an adapter holds.
 
     Args:
-        workspace: Where.
+        workspace: Workspace, which records it.
         target: The ``.safetensors`` file to write.
         selection: What it erases.
         form: "diffusers" or "kohya" (a LoRA), or "diff" (dense differences).

@@ -75,12 +75,12 @@ def adapter_content(
     """Makes the tensors of an adapter.
 
     Args:
-        workspace: Where.
+        workspace: Workspace to read from.
         composition: Its shifts.
         form: "diffusers", "kohya" or "diff".
         dtype: Of its numbers.
         rank: The most ranks a layer has; all that it needs by default.
-        observe: Told of the progress.
+        observe: Notified of the progress.
 
     Raises:
         InvalidInputError: The form cannot hold the change of a parameter.
@@ -219,7 +219,7 @@ def adapter_check(
     goes: what error-compensated rounding gives depends on the machine in its last digit.
 
     Args:
-        workspace: Where.
+        workspace: Workspace to read from.
         file: The adapter.
         composition: Its shifts.
         recipe: The entry "adapter" of its recipe.

@@ -34,7 +34,7 @@ def plan_composition(workspace: Workspace, selection: Selection = ACTIVE) -> Com
     """Decides which shifts apply, and says for every known concept what that means.
 
     Args:
-        workspace: Where.
+        workspace: Workspace to read from.
         selection: Of shifts; by default every active one applies.
 
     Raises:
@@ -133,11 +133,11 @@ def composition_weights(
     once; switching between compositions whose weights are there takes none of it.
 
     Args:
-        workspace: Where.
+        workspace: Workspace to read from.
         selection: Of shifts; by default every active one applies.
         dtype: "float32", "float16" or "bfloat16": that of the pipeline; the base's file's by
             default.
-        observe: Told of the progress.
+        observe: Notified of the progress.
 
     Returns:
         Parameter -> its value, as ``pipelines.LiveComposer.switch`` takes it; empty where no shift

@@ -156,7 +156,7 @@ def file_check(
     """Compares every tensor of a file with base plus named shifts, and digests it meanwhile.
 
     Args:
-        workspace: Where.
+        workspace: Workspace to read from.
         file: The file.
         recipe: What it should hold.
         weights: As :func:`expected_weights` returns them.
@@ -188,7 +188,7 @@ def rounding_effect(
     """What half precision does to protected prompts; None where there is nothing to round.
 
     Args:
-        workspace: Where.
+        workspace: Workspace to read from.
         recipe: What a file holds.
         weights: As :func:`expected_weights` returns them, each of them looked up once.
     """

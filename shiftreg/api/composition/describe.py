@@ -84,7 +84,7 @@ def describe_model(
     """What a whole model says of itself.
 
     Args:
-        workspace: Where.
+        workspace: Workspace to read from.
         plan: What is inside.
         recipe: As it is written beside the file.
         target: The file or folder.
@@ -107,7 +107,7 @@ def describe_adapter(
     """What an adapter says of itself.
 
     Args:
-        workspace: Where.
+        workspace: Workspace to read from.
         plan: What it makes of the base.
         recipe: As it is written beside the file.
         target: The file.

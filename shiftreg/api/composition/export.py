@@ -53,7 +53,7 @@ def export_composition(
     before it appears. All of it appears, or nothing.
 
     Args:
-        workspace: Where.
+        workspace: Workspace, which records it.
         plan: What to compose.
         target: ``.ckpt`` or ``.safetensors`` (CompVis keys), or a folder (diffusers).
         dtype: "float32", "float16" or "bfloat16"; the base's by default.
@@ -61,7 +61,7 @@ def export_composition(
             or "plain", which takes no time and needs no text encoder.
         overwrite: Replace an existing file.
         request: Verification, signature, bill of materials, override and reason.
-        observe: Told of the progress.
+        observe: Notified of the progress.
 
     Raises:
         ReleaseRefusedError: It breaks the policy, or a gate; nothing was written.

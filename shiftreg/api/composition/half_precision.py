@@ -89,7 +89,7 @@ def protected_prompts(
     """What must look as on the base: nothing, triggers, what generates, what all shifts protect.
 
     Args:
-        workspace: Where.
+        workspace: Workspace to read from.
         states: Known concepts -> "erased" or "generates".
         composition: At least one shift.
     """
@@ -121,12 +121,12 @@ class RoundedWeights(Mapping[str, Tensor]):
         """Encodes the prompts, and rounds nothing yet.
 
         Args:
-            workspace: Where.
+            workspace: Workspace to read from.
             exact: All weights of the composition, in float64.
             dtype: To round to; the base's by default.
             rounding: How.
             keep: Keeps what was rounded, rather than round it again when it is asked for again.
-            observe: Told of each layer.
+            observe: Notified of each layer.
 
         Raises:
             InvalidInputError: A prompt is too long.

@@ -50,7 +50,7 @@ def verify(
     """Checks that a composition erases what it says and leaves everything else as it was.
 
     Args:
-        workspace: Where.
+        workspace: Workspace, which records it.
         file: An exported file: its recipe says what it should hold, and its weights are compared
             with that bit by bit. Without it, the composition of the registry is checked.
         selection: The composition of the registry to check; not with ``file``.
@@ -60,7 +60,7 @@ def verify(
         classifier: Says whether a concept is still seen; see ``classifiers.find_classifier``.
         key: Public key that must have signed the file; by default that of the settings, where the
             file is signed or the project's policy says that it must be.
-        observe: Told of the progress.
+        observe: Notified of the progress.
 
     Returns:
         All checks; the report is also written to the home's ``reports`` folder.
@@ -203,7 +203,7 @@ def keep_verification(
     """Writes the report of a verification, and records it in registry and audit trail.
 
     Args:
-        workspace: Where.
+        workspace: Workspace, which records it.
         verification: What was found.
         export_digest: Of the exported file; "" for a composition.
 

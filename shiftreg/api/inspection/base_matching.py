@@ -179,7 +179,7 @@ def compare_with_bases(
         workspace: Where; its own base comes first.
         file: What was read.
         path: Where from, for errors.
-        observe: Told of the progress.
+        observe: Notified of the progress.
 
     Returns:
         The bases of its structure whose weights resemble the file's; sentences on the others.
@@ -252,7 +252,7 @@ def rounded_anew(
         shifts: All that are inside, each as registered.
         plain: How the file compares with plain rounding.
         file: Where it lies.
-        observe: Told of each layer that is rounded.
+        observe: Notified of each layer that is rounded.
 
     Returns:
         The better of both.

@@ -55,7 +55,7 @@ class Inspection:
         disturbed: Parameters of the shifts' layers that hold something else, too.
         elsewhere: Parameters that differ and that none of the shifts changes; of a text encoder or
             autoencoder the first one.
-        statements: A line a concept, in words.
+        statements: A sentence a concept.
         warnings: Sentences to show.
         verdict: All of it in one sentence.
         passed: Whether the base is known and all of the difference is explained.
@@ -89,7 +89,7 @@ def inspect_file(
         workspace: Where; all of its bases and all versions of their shifts are tried.
         file: A ``.ckpt`` or ``.safetensors`` file, a diffusers folder, a partial state dict, or a
             LoRA.
-        observe: Told of the progress.
+        observe: Notified of the progress.
 
     Raises:
         NotFoundError: The file does not exist.

@@ -68,7 +68,7 @@ def bill_parts(
     """The export, and all that it was made from: the base and each shift.
 
     Args:
-        workspace: Where.
+        workspace: Workspace to read from.
         plan: What is in the export.
         made: The export.
         recipe: As it lies beside it.

@@ -25,7 +25,7 @@ def policy_standing(workspace: Workspace, selection: Selection = ACTIVE) -> Poli
     """Says how a composition stands, by what is on record; nothing is measured anew.
 
     Args:
-        workspace: Where.
+        workspace: Workspace to read from.
         selection: The composition.
 
     Raises:
@@ -71,7 +71,7 @@ def requirements(
     """What a policy requires of a composition, and whether it holds.
 
     Args:
-        workspace: Where.
+        workspace: Workspace to read from.
         plan: The composition.
         policy: The requirements.
         signed: Whether the release will be signed.

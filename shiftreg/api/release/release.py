@@ -79,7 +79,7 @@ class Release:
             is_adapter=is_adapter,
         )
         if self._verifies:
-            # Known before an image is generated; told again by the verification.
+            # Known before an image is generated; reported again by the verification.
             checks += attack_checks(workspace, plan, self._gates)
         self._refuse([check for check in checks if not check.passed])
 
@@ -169,7 +169,7 @@ class Release:
         """What the recipe says of an override; empty without one."""
         if not self._overridden:
             return {}
-        return {"override": {"reason": self._request.reason, "broken": _told(self._overridden)}}
+        return {"override": {"reason": self._request.reason, "broken": _as_json(self._overridden)}}
 
     def _examine(self, staged: Path) -> bool:
         """Verifies the file before it appears, if it is to be verified.
@@ -251,7 +251,7 @@ def _signing_key(settings: Settings) -> SigningKey:
     return key
 
 
-def _told(checks: tuple[Check, ...]) -> list[dict[str, Any]]:
+def _as_json(checks: tuple[Check, ...]) -> list[dict[str, Any]]:
     return [
         {
             "name": check.name,

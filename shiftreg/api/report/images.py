@@ -55,11 +55,11 @@ def generate_groups(
     """Generates erased concepts, those that generate, ordinary prompts and the watermark.
 
     Args:
-        workspace: Where.
+        workspace: Workspace to read from.
         plan: The composition.
         weights: Its weights.
         images: Seeds a prompt.
-        observe: Told of the progress.
+        observe: Notified of the progress.
     """
     groups = _wanted(workspace, plan)
     prompts = list(dict.fromkeys(prompt for group in groups for prompt in group.prompts))
@@ -89,7 +89,7 @@ def generate_groups(
 
 
 def _wanted(workspace: Workspace, plan: CompositionPlan) -> list[_Wanted]:
-    """What to generate; groups without a prompt are left out."""
+    """What to generate; no groups without a prompt."""
     base = workspace.base
     erased = [name for name, state in plan.states.items() if state == "erased"]
     had_shifts = workspace.registry.shifts.concepts(base.name)

@@ -70,14 +70,14 @@ def write_report(
     """Verifies a composition or an exported file, and writes all that is known about it as a page.
 
     Args:
-        workspace: Where.
+        workspace: Workspace, which records it.
         path: Of the page, one HTML file that holds everything.
         file: As in ``verify``.
         selection: As in ``verify``; not with ``file``.
         images: Same-seed images a prompt.
         classifier: As in ``verify``.
         overwrite: Replace an existing page.
-        observe: Told of the progress.
+        observe: Notified of the progress.
 
     Raises:
         AlreadyExistsError: The page exists.
