@@ -136,6 +136,7 @@ def test_leftovers_of_dead_processes_are_taken_away_and_those_of_living_ones_sta
     assert len(list(tmp_path.glob(".*.partial"))) == 2
 
 
+@pytest.mark.erased  # nothing
 @pytest.mark.parametrize(
     "folder",
     ["attacks", "bases", "classifiers", "evaluations/images", "samples", "unfinished/0a1b/2c"],
