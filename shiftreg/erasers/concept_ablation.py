@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -42,9 +42,9 @@ class ConceptAblation(InPlaceEraser):
         """The anchors."""
         return (problem.anchor_embeds,)
 
-    def trained(self, model: NoiseModel) -> Iterable[str]:
+    def trained(self, model: NoiseModel, weights: Mapping[str, Tensor]) -> Iterable[str]:
         """The keys and values."""
-        return model.weights
+        return weights
 
     def loss(
         self, problem: ErasureProblem, model: NoiseModel, pool: NoisePool, rows: Tensor

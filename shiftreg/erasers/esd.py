@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -50,7 +50,7 @@ class Esd(InPlaceEraser):
         """The concept and the empty prompt."""
         return problem.prompt_embeds, everywhere(problem, problem.empty_embeds)
 
-    def trained(self, model: NoiseModel) -> Iterable[str]:
+    def trained(self, model: NoiseModel, weights: Mapping[str, Tensor]) -> Iterable[str]:
         """The cross-attentions, or everything else."""
         return model.cross_attention if self.layers == "x" else model.others
 

@@ -150,8 +150,8 @@ class InPlaceEraser:
         """Embeddings ``(prompts, L, d_in)`` that the frozen base predicts the noise for."""
         return ()
 
-    def trained(self, model: NoiseModel) -> Iterable[str]:
-        """Names of the parameters to train."""
+    def trained(self, model: NoiseModel, weights: Mapping[str, Tensor]) -> Iterable[str]:
+        """Names of the parameters to train; ``weights`` are the layers that shifts change."""
         return model.cross_attention
 
     def loss(
@@ -171,7 +171,7 @@ class InPlaceEraser:
 
         Args:
             problem: Prompts of the concept, their anchors, and the empty one.
-            weights: Not used: the base is in ``data``.
+            weights: Layer name -> ``W_l (d_out, d_in)``; see :meth:`trained`.
             data: The base and latents of the concept.
             seed: Of the noise, the timesteps and the batches.
 
@@ -183,7 +183,7 @@ class InPlaceEraser:
         assert data is not None  # the pool refuses it
         model = data.model
         return train_in_place(
-            self.trained(model),
+            self.trained(model, weights),
             lambda: self.loss(problem, model, pool, pool.sample(self.batch_size, generator)),
             learning_rate=self.learning_rate,
             iterations=self.iterations,
