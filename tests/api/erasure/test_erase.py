@@ -178,7 +178,7 @@ def test_protecting_more_than_the_space_holds_is_refused_with_the_remedy(
     [
         ({"method": "magic"}, "no method 'magic'"),
         ({"options": {"colour": 1.0}}, "no option 'colour'"),
-        ({"options": {"ridge": "much"}}, "is a float"),
+        ({"options": {"ridge": "much"}}, "of type float"),
         ({"options": {"ridge": -1.0}}, "positive"),
     ],
 )
