@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 from shiftreg.api.trail.evidence import ErasurePart, EvidencePage
-from shiftreg.api.trail.exports import Export
+from shiftreg.api.trail.exports import ConceptExports, Export
 from shiftreg.api.trail.stored_checks import VerificationLine
 from shiftreg.attacks.results import AttackReport, AttackScore
-from shiftreg.audit import AuditEvent
+from shiftreg.audit import AuditEvent, AuditReport
 from shiftreg.checks import Check
 from shiftreg.evaluation.intervals import Estimate
 from shiftreg.evaluation.results import ConceptScore, Evaluation, ParaphraseScore, StepResult
-from shiftreg.registry import ShiftVersion
+from shiftreg.registry import BaseRecord, ShiftVersion
 from shiftreg.registry.records import CompositionVersion, Measurement
 from shiftreg.reports import (
     ConceptLine,
@@ -282,6 +282,21 @@ def evidence_about() -> Callable[[str], EvidencePage]:
             file="unchanged",
             in_trail=True,
         )
+        base = BaseRecord(
+            name="miniature",
+            source="miniature",
+            digest=DIGEST,
+            text_encoder_digest=DIGEST,
+            layers=(),
+            triggers={},
+            protected=(),
+            preserved=(),
+            subjects=(),
+            held_out_templates=(),
+            steps=20,
+            guidance=7.5,
+            created="2026-11-24",
+        )
         verification = Measurement(
             "1", "verification", DIGEST, DIGEST, "", True, "2026-11-24", "report.json", DIGEST
         )
@@ -289,10 +304,8 @@ def evidence_about() -> Callable[[str], EvidencePage]:
         return EvidencePage(
             created="2026-11-24 03:00:00",
             tool="shiftreg 0",
-            base="miniature",
-            base_digest=DIGEST,
-            concept=name,
-            now="erased (version 1)",
+            base=base,
+            exports=ConceptExports("miniature", name, "erased (version 1)", (export,)),
             requests=(name,),
             licences=("L-3",),
             story=(("2026-11-24 02:00:00", f"It was erased, by {name}."),),
@@ -304,15 +317,11 @@ def evidence_about() -> Callable[[str], EvidencePage]:
             verifications=(VerificationLine(verification, "erased", True, (check,)),),
             attacks=(),
             notes=(Note("No attack on it is on record. Make one:", f"shiftreg attack {name}"),),
-            releases=(export,),
             restorations=(event,),
             events=(event,),
             chain="The record holds: its chain of 3 events is unbroken.",
-            holds=True,
+            report=AuditReport(True, 3, DIGEST, (), (name,), SHIFT_DIGEST, 3),
             head=DIGEST,
-            origin=SHIFT_DIGEST,
-            count=3,
-            remarks=(name,),
         )
 
     return make

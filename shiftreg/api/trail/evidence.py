@@ -11,14 +11,14 @@ from pathlib import Path
 from shiftreg import __version__
 from shiftreg.api.changes import appearing, change
 from shiftreg.api.trail.events import is_about, verify_trail
-from shiftreg.api.trail.exports import ConceptExports, Export, exports_of
+from shiftreg.api.trail.exports import ConceptExports, exports_of
 from shiftreg.api.trail.stored_checks import VerificationLine, attack_parts, verification_lines
 from shiftreg.api.values import Observer, ignore_progress
 from shiftreg.api.workspace import Workspace
 from shiftreg.attacks.results import AttackReport
 from shiftreg.audit import AuditEvent, AuditReport
 from shiftreg.errors import IntegrityError
-from shiftreg.registry import ShiftVersion
+from shiftreg.registry import BaseRecord, ShiftVersion
 from shiftreg.reports import EmbeddedImage, Note, embed_image, render_evidence
 from shiftreg.reports.numbers import moment
 
@@ -66,10 +66,8 @@ class EvidencePage:
     Attributes:
         created: UTC.
         tool: Name and version of what made it.
-        base: Name of the base.
-        base_digest: Its digest.
-        concept: Name of the concept.
-        now: What the default composition does with it, as a sentence.
+        base: The base.
+        exports: Where the concept is erased now, and in which exported files.
         requests: References of requests, in order.
         licences: References of licences, in order.
         story: What happened, a sentence each, oldest first.
@@ -77,23 +75,17 @@ class EvidencePage:
         verifications: Oldest first.
         attacks: The latest one on each composition.
         notes: What is not on record.
-        releases: Exported files, oldest first.
         restorations: Events that made it generate again.
         events: The events about the concept.
-        chain: Whether the whole trail holds, as a sentence.
-        holds: Whether it does.
-        head: Digest of the trail's last event.
-        origin: Digest of its first event.
-        count: How many events it has.
-        remarks: What else the check of the trail said.
+        report: The check of the whole trail.
+        chain: Its result, as a sentence.
+        head: Digest of the trail's last event, "" if the trail is damaged.
     """
 
     created: str
     tool: str
-    base: str
-    base_digest: str
-    concept: str
-    now: str
+    base: BaseRecord
+    exports: ConceptExports
     requests: tuple[str, ...]
     licences: tuple[str, ...]
     story: tuple[tuple[str, str], ...]
@@ -101,15 +93,11 @@ class EvidencePage:
     verifications: tuple[VerificationLine, ...]
     attacks: tuple[AttackReport, ...]
     notes: tuple[Note, ...]
-    releases: tuple[Export, ...]
     restorations: tuple[AuditEvent, ...]
     events: tuple[AuditEvent, ...]
+    report: AuditReport
     chain: str
-    holds: bool
     head: str
-    origin: str
-    count: int
-    remarks: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -164,16 +152,16 @@ def write_evidence(
     # Written ahead before the page appears, and recorded after it.
     with ExitStack() as stack, checkpoints.atomic_file(path, overwrite=overwrite) as partial:
         exports = exports_of(workspace, concept, look=look, observe=observe)
-        page, report = _page(workspace, exports)
+        page = _page(workspace, exports)
         partial.write_text(render_evidence(page), encoding="utf-8")
         digest = checkpoints.file_digest(partial)
-        if report.valid:  # nothing can continue a damaged trail, and the page says that it is
+        if page.report.valid:  # nothing can continue a damaged trail, and the page says that it is
             coming = change(
                 workspace,
                 "evidence",
                 base=exports.base,
                 concepts=(exports.concept,),
-                digests={"base": page.base_digest, "page": digest, "head": report.head},
+                digests={"base": page.base.digest, "page": digest, "head": page.report.head},
                 details={"path": str(path.absolute())},
                 recovery=appearing(path, "page"),
             )
@@ -183,24 +171,22 @@ def write_evidence(
         path=path,
         digest=digest,
         events=len(page.events),
-        releases=len(page.releases),
+        releases=len(exports.exports),
         head=page.head,
-        problems=report.problems,
+        problems=page.report.problems,
     )
 
 
-def _page(workspace: Workspace, exports: ConceptExports) -> tuple[EvidencePage, AuditReport]:
-    base, name = workspace.base, exports.concept
+def _page(workspace: Workspace, exports: ConceptExports) -> EvidencePage:
+    name = exports.concept
     report, events = _trail(workspace, name)
     verifications, missing_verifications = verification_lines(workspace, name)
     attacks, missing_attacks = attack_parts(workspace, name)
-    page = EvidencePage(
+    return EvidencePage(
         created=moment(datetime.now(UTC).isoformat()),
         tool=f"shiftreg {__version__}",
-        base=base.name,
-        base_digest=base.digest,
-        concept=name,
-        now=exports.now,
+        base=workspace.base,
+        exports=exports,
         requests=_references(events, "request"),
         licences=_references(events, "licence"),
         story=tuple((moment(event.time), _sentence(event, name)) for event in events),
@@ -208,17 +194,12 @@ def _page(workspace: Workspace, exports: ConceptExports) -> tuple[EvidencePage, 
         verifications=verifications,
         attacks=attacks,
         notes=missing_verifications + missing_attacks,
-        releases=exports.exports,
         restorations=tuple(event for event in events if event.action == "restore"),
         events=events,
+        report=report,
         chain=_chain(report),
-        holds=report.valid,
         head=report.head if report.valid and report.count else "",
-        origin=report.origin,
-        count=report.count,
-        remarks=report.notes,
     )
-    return page, report
 
 
 def _trail(workspace: Workspace, concept: str) -> tuple[AuditReport, tuple[AuditEvent, ...]]:
