@@ -148,7 +148,7 @@ def test_half_written_files_are_seen_wherever_commands_write(
     command = [sys.executable, "-c", script]
     dead = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     place = workspace.settings.home / folder
-    place.mkdir(parents=True)
+    place.mkdir(parents=True, exist_ok=True)
     half = place / f".model.{dead}-0123abcd.partial"
     half.mkdir()
     (half / f".inside.{dead}-0123abcd.partial").write_text("half")
