@@ -94,7 +94,7 @@ def train_classifier(
     """Trains a classifier of the base's images.
 
     Args:
-        workspace: Where.
+        workspace: Whose base and home.
         folder: Images, each in a subfolder that is its class. Without it, the base generates them:
             a class for each concept, and one of ordinary images, "plain".
         concepts: What to generate; all registered and protected names if empty. Not with folder.
@@ -185,7 +185,7 @@ def test_classifier(
     """Asks a classifier about images whose classes are known.
 
     Args:
-        workspace: Where.
+        workspace: Whose base and home.
         folder: Images, each in a subfolder that is named after its class.
         file: The classifier; by default the one of the base.
 

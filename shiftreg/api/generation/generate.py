@@ -101,7 +101,7 @@ def generate_images(
     are the same to the byte as without the interruption.
 
     Args:
-        workspace: Where.
+        workspace: Whose base and home.
         cases_file: A CSV file; see ``evaluation.prompt_file.read_prompts``.
         folder: A new folder, or one that holds images of the same job. Compositions may be added
             to a job later.

@@ -39,7 +39,7 @@ def generate_grid(
     """Generates prompts with the base and with a composition, same seeds, into one PNG.
 
     Args:
-        workspace: Where.
+        workspace: Whose base and home.
         prompts: A row each.
         path: Of the PNG.
         selection: The composition.
