@@ -254,7 +254,7 @@ def test_options_keep_their_kind() -> None:
     ("method", "options", "error", "words"),
     [
         ("magic", {}, NotFoundError, "There is no method 'magic'. Methods: closed-form"),
-        ("esd", {"layer": "u"}, InvalidInputError, "no option 'layer'. Options: layers"),
+        ("esd", {"layer": "u"}, InvalidInputError, "no option 'layer'. Options: .*layers"),
         ("esd", {"layers": "y"}, InvalidInputError, "'x' or 'u'"),
         ("esd", {"iterations": "many"}, InvalidInputError, "must be of type int, not 'many'"),
         ("esd", {"iterations": -1}, InvalidInputError, "must be a positive number"),
