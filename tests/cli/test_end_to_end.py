@@ -118,11 +118,27 @@ def test_verify_says_by_its_exit_code_that_a_file_was_changed(
     assert not check["passed"]
 
 
-@pytest.mark.parametrize("folder", ["home", pytest.param("fresh", marks=pytest.mark.second_tier)])
-def test_two_first_erasures_at_once_both_arrive(
-    command: Callable[..., subprocess.Popen[str]], tmp_path: Path, folder: str
+@pytest.mark.erased("Caravaggio", "Picasso")
+def test_two_changes_at_once_both_arrive(
+    command: Callable[..., subprocess.Popen[str]], workspace: api.Workspace
 ) -> None:
-    home = tmp_path / folder  # in a fresh one, both find nothing registered
+    names = ("Caravaggio", "Picasso")
+    processes = [command("restore", name, "--reason", "x", "--yes") for name in names]
+    for process in processes:
+        _, err = process.communicate(timeout=120)
+        assert process.returncode == 0, err
+    workspace = api.open_workspace(workspace.settings)
+    assert not workspace.registry.shifts.active("miniature")
+    restored = [event for event in workspace.audit.events() if event.action == "restore"]
+    assert sorted(name for event in restored for name in event.concepts) == list(names)
+    assert workspace.audit.verify().valid
+
+
+@pytest.mark.second_tier
+def test_two_first_erasures_at_once_both_arrive(
+    command: Callable[..., subprocess.Popen[str]], tmp_path: Path
+) -> None:
+    home = tmp_path / "fresh"
     arguments = ("erase", "--method", "srs-me", *QUICK)
     processes = [command(*arguments, name, home=home) for name in ("Picasso", "Caravaggio")]
     for process in processes:

@@ -22,11 +22,10 @@ from shiftreg.api.generation.generate import GenerationResult
 from shiftreg.api.generation.job import GenerationFolder, GenerationPlan
 from shiftreg.api.values import Progress
 from shiftreg.engines import InProcess, ProcessPool
-from shiftreg.settings import Settings
 from shiftreg_cli import generate
 from shiftreg_cli.main import app
 from tests.commands import START, run_command
-from tests.worlds import Worlds
+from tests.worlds import Worlds, opened
 
 DIGEST = "0123456789abcdef" * 4
 
@@ -77,13 +76,15 @@ class Calls:
 
 
 @pytest.fixture
-def calls(monkeypatch: pytest.MonkeyPatch, home: Path, values: Any, tmp_path: Path) -> Calls:
+def calls(
+    monkeypatch: pytest.MonkeyPatch, home: Path, worlds: Worlds, values: Any, tmp_path: Path
+) -> Calls:
     monkeypatch.setenv("COLUMNS", "200")  # the path of a temporary folder fits
     (tmp_path / "prompts.csv").write_text("prompt,evaluation_seed\nPicasso,1\n")
     plan = generation(values, tmp_path)
     return Calls(
         monkeypatch,
-        open_workspace=api.open_workspace(Settings(home, "miniature", None)),
+        open_workspace=opened(worlds.empty(home)),
         plan_generation=plan,
         generate_images=GenerationResult(plan, 66, 6),
     )

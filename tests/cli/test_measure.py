@@ -19,11 +19,14 @@ from shiftreg.api.values import Estimate
 from shiftreg.evaluation.frechet import WEIGHTS_VARIABLE
 from shiftreg_cli.main import app
 from shiftreg_cli.measure import render_measurements
+from tests.worlds import Worlds
 
 
 @pytest.fixture(autouse=True)
-def _surroundings(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SHIFTREG_HOME", str(home))
+def _surroundings(
+    home: Path, worlds: Worlds, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SHIFTREG_HOME", str(worlds.empty(home)))
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     monkeypatch.setenv("COLUMNS", "160")
     monkeypatch.delenv(WEIGHTS_VARIABLE, raising=False)
