@@ -39,7 +39,7 @@ def test_things_done_at_once_have_a_bar_each_until_they_are_done() -> None:
     other = Progress("generating samples", 1, 4, lane="Caravaggio")
     text = drawn(one, other, Progress("erasing concepts", 0, 2))
     assert "training Picasso" in text
-    assert "Caravaggio: painting samples" in text
+    assert "Caravaggio: generating samples" in text
     assert "erasing concepts" in text
     text = drawn(one, other, Progress("generating samples", 4, 4, lane="Caravaggio"))
     assert "training Picasso" in text
