@@ -68,7 +68,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _place(item: pytest.Item) -> tuple[int, str]:
     """How late a test is begun, and the name of those that share a process with it."""
     assert isinstance(item, pytest.Function)
-    params = item.callspec.params.values() if hasattr(item, "callspec") else ()
+    values = item.callspec.params.values() if hasattr(item, "callspec") else ()
+    params = {value for value in values if isinstance(value, str)}
     for fixture, name in (("running_server", "server"), ("cluster", "ray")):
         if fixture in item.fixturenames or name in params:
             return 0, name  # each is started once
