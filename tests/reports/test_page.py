@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from shiftreg.attacks.results import AttackReport
 from shiftreg.reports import Note, ReportPage, render_page
 
 README = Path(__file__).parents[2] / "README.md"
@@ -166,12 +167,9 @@ def test_attacks_show_bars_with_their_numbers_in_words(page: ReportPage) -> None
 
 
 def test_attacks_on_another_composition_say_so(
-    page: ReportPage, attack_on: Callable[..., object]
+    page: ReportPage, attack_on: Callable[..., AttackReport]
 ) -> None:
-    from shiftreg.api import to_json
-    from shiftreg.reports import read_attack
-
-    other = read_attack(to_json(attack_on("Caravaggio", "a" * 64)), page.digest)
+    other = attack_on("Caravaggio", "a" * 64)
     text = Document(render_page(replace(page, attacks=(other,)))).text
     assert "on composition aaaaaaaaaaaa, not on this one" in text
 
