@@ -89,11 +89,7 @@ def adapter(
         return
     with common.refusals_shown(file), common.progress() as observe:
         result = api.export_adapter(
-            workspace,
-            plan,
-            overwrite=force,
-            request=common.release(),
-            observe=observe,
+            workspace, plan, overwrite=force, request=common.release(), observe=observe
         )
     common.show(result, render_adapter(result), *render_sidecars(result))
 

@@ -9,14 +9,7 @@ from rich.text import Text
 
 from .console import safe
 from .failures import fail_unless
-from .options import (
-    ClassifierOption,
-    DryRunOption,
-    OnlyOption,
-    WithoutOption,
-    Writing,
-    command,
-)
+from .options import ClassifierOption, DryRunOption, OnlyOption, WithoutOption, Writing, command
 from .parsing import choose, read_value, split_pair
 from .render import make_panel, make_table, number, pairs, plain, share, short, warnings
 

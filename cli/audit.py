@@ -106,8 +106,7 @@ def verify(
         ),
     ] = None,
     signed: Annotated[
-        bool,
-        typer.Option("--signed", help="Fail if an event is not signed by one of the keys."),
+        bool, typer.Option("--signed", help="Fail if an event is not signed by one of the keys.")
     ] = False,
 ) -> None:
     """Detect and locate any edit, deletion, insertion, reordering or fork of the trail.

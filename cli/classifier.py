@@ -187,10 +187,7 @@ def imagenet(
     from shiftreg import api
 
     result = api.imagenet_classifier(weights, out, overwrite=force)
-    common.show(
-        result,
-        pairs(_written(result, "resnet50") | {"labels": _labels(result)}),
-    )
+    common.show(result, pairs(_written(result, "resnet50") | {"labels": _labels(result)}))
 
 
 def render_trained(result: "ClassifierResult") -> RenderableType:

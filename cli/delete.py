@@ -25,16 +25,14 @@ commands = typer.Typer()
 def delete(
     common: Writing,
     version: Annotated[
-        str | None,
-        typer.Argument(metavar="NAME@VERSION", help="A version of a concept's shift."),
+        str | None, typer.Argument(metavar="NAME@VERSION", help="A version of a concept's shift.")
     ] = None,
     *,
     composition: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Or the record of an export.")
     ] = None,
     force: Annotated[
-        bool,
-        typer.Option("--force", help="Delete what is active, or needed to verify an export."),
+        bool, typer.Option("--force", help="Delete what is active, or needed to verify an export.")
     ] = False,
     yes: YesOption = False,
     dry_run: DryRunOption = False,

@@ -131,7 +131,6 @@ def render_step(
     """One step: a row a concept, and what is ordinary below.
 
     Args:
-        step: What was measured.
         reference: Concept -> what was published of the step; may be empty.
         original: The same of the model in which nothing is erased.
     """

@@ -42,8 +42,7 @@ _GRID, _FILE = "A grid of prompts", "A file of prompts (--csv)"
 def generate(
     common: Common,
     prompt: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="PROMPT", help="Prompts of a grid, a row each."),
+        list[str] | None, typer.Argument(metavar="PROMPT", help="Prompts of a grid, a row each.")
     ] = None,
     *,
     out: Annotated[
@@ -54,14 +53,12 @@ def generate(
         ),
     ] = None,
     count: Annotated[
-        int | None,
-        typer.Option(min=1, metavar="N", help="Images per prompt; 4 in a grid, else 1."),
+        int | None, typer.Option(min=1, metavar="N", help="Images per prompt; 4 in a grid, else 1.")
     ] = None,
     steps: StepsOption = None,
     guidance: GuidanceOption = None,
     force: Annotated[
-        bool,
-        typer.Option("--force", help="Replace an existing grid, or everything in the folder."),
+        bool, typer.Option("--force", help="Replace an existing grid, or everything in the folder.")
     ] = False,
     seeds: Annotated[
         str | None, option(_GRID, metavar="0,1,...", help="Seeds; 0,1,2,3 by default.")

@@ -36,8 +36,7 @@ class Releasing(Writing):
     """The options of every command that writes a file for others."""
 
     check: Annotated[
-        bool,
-        option(_PANEL, "--verify", help="Verify the file, and write nothing if a gate fails."),
+        bool, option(_PANEL, "--verify", help="Verify the file, and write nothing if a gate fails.")
     ] = False
     sign: Annotated[
         bool,
@@ -56,12 +55,10 @@ class Releasing(Writing):
         ),
     ] = None
     bill: Annotated[
-        bool,
-        option(_PANEL, "--bill", help="Write a CycloneDX bill of materials beside the file."),
+        bool, option(_PANEL, "--bill", help="Write a CycloneDX bill of materials beside the file.")
     ] = False
     override: Annotated[
-        bool,
-        option(_PANEL, "--override", help="Release despite the policy; requires --reason."),
+        bool, option(_PANEL, "--override", help="Release despite the policy; requires --reason.")
     ] = False
 
     def check_options(self) -> None:

@@ -26,9 +26,7 @@ def make_table(
     """A table whose cells break over lines rather than lose their end.
 
     Args:
-        *columns: Headings.
         rows: The cells: texts as they are, all else as text that is safe; None draws a line.
-        title: Of the table.
     """
     from rich import box
     from rich.table import Table

@@ -9,14 +9,7 @@ from rich.text import Text
 
 from .console import safe
 from .failures import CHECK_FAILED, fail_unless
-from .options import (
-    ClassifierOption,
-    ImagesOption,
-    OnlyOption,
-    WithoutOption,
-    Writing,
-    command,
-)
+from .options import ClassifierOption, ImagesOption, OnlyOption, WithoutOption, Writing, command
 from .parsing import choose, read_gates
 from .render import checks, explained, make_matrix, pairs, verdict, warnings
 

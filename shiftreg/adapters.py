@@ -52,7 +52,6 @@ def stacked_rank(shifts: Sequence[ConceptShift], layer: str) -> int | None:
 
     Args:
         shifts: In canonical order; those that do not change the layer count nothing.
-        layer: Its name.
     """
     touching = [shift for shift in shifts if layer in shift.layers]
     if any(layer in shift.dense for shift in touching):

@@ -17,11 +17,7 @@ def canonical_json(value: Any) -> str:
     """
     try:
         text = json.dumps(
-            value,
-            sort_keys=True,
-            separators=(",", ":"),
-            allow_nan=False,
-            ensure_ascii=False,
+            value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False
         )
         text.encode()  # Refuses lone surrogates, which file names and arguments may hold.
     except (TypeError, ValueError, RecursionError) as error:

@@ -14,10 +14,7 @@ class Check:
     Attributes:
         name: "separability", "noise", "images", "watermark", "erasure", "file" or "rounding".
         subject: What was looked at, e.g. a prompt or "Caravaggio -> Picasso".
-        value: What was measured.
         limit: What it is compared with.
-        passed: Whether it holds.
-        explanation: One sentence.
         interval: Lower and upper end of the value's 95% interval, where it is an average over
             images: a rate, for instance.
     """
@@ -38,12 +35,7 @@ class Check:
 
     @classmethod
     def at_most(
-        cls,
-        name: str,
-        subject: str,
-        value: float | Estimate,
-        limit: float,
-        explanation: str,
+        cls, name: str, subject: str, value: float | Estimate, limit: float, explanation: str
     ) -> Check:
         """A check that holds while the value does not exceed the limit.
 
@@ -54,12 +46,7 @@ class Check:
 
     @classmethod
     def at_least(
-        cls,
-        name: str,
-        subject: str,
-        value: float | Estimate,
-        limit: float,
-        explanation: str,
+        cls, name: str, subject: str, value: float | Estimate, limit: float, explanation: str
     ) -> Check:
         """A check that holds while the value reaches the limit; else as :meth:`at_most`."""
         number, interval = _parts(value)

@@ -22,7 +22,6 @@ class Encoder:
     """A text encoder of a family.
 
     Attributes:
-        component: Its folder.
         tokenizer: The folder of its tokenizer.
         label: For errors.
         classes: Of transformers, that single files can hold.
@@ -269,7 +268,6 @@ class Structure:
     """What a pipeline consists of.
 
     Attributes:
-        pipeline: Name of its class.
         components: Those that are there.
         network: Name of the class of what denoises; "" if nothing does.
         settings: What the configuration of that gives.

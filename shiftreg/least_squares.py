@@ -178,7 +178,6 @@ def with_difference(shift: ConceptShift, layer: str, difference: Tensor) -> floa
 
     Args:
         shift: Of any kind.
-        layer: Name of the parameter.
         difference: ``D_l (d_out, d_in)``, or of the parameter's shape.
     """
     if layer in shift.dense:

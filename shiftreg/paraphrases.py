@@ -32,7 +32,6 @@ def held_out_prompts(
     """Prompts of a concept in templates that its erasure did not use.
 
     Args:
-        concept: The concept.
         templates: Of the base; those of :data:`HELD_OUT` if there are none.
         subjects: Nouns for ``{subject}``.
         count: Prompts, all different as far as templates and subjects allow.
@@ -53,7 +52,6 @@ def aliases(concept: Concept, known: Iterable[str] = ()) -> tuple[str, ...]:
     """Other forms of a name: its aliases, those that are known, and how people shorten names.
 
     Args:
-        concept: The concept.
         known: Synonyms that somebody has listed.
     """
     words = concept.name.split()
@@ -69,7 +67,6 @@ def misspellings(name: str, count: int = 6) -> tuple[str, ...]:
     """Slips of the keyboard: two letters swapped, one left out, doubled, or hit beside.
 
     Args:
-        name: Of the concept.
         count: At most so many, the same for the same name.
     """
     slips = []

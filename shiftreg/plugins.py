@@ -87,8 +87,6 @@ class Method:
         recoverable: Whether a concept that it erased may be restored.
         changes: The weights that it changes.
         cost: What it takes.
-        source: Where it comes from.
-        options: Its hyper-parameters.
         problem: Why it cannot be used; empty if it can.
     """
 
@@ -110,8 +108,6 @@ class AttackMethod:
     Attributes:
         name: What ``--attack`` takes.
         needs: What the attacker must have.
-        source: Where it comes from.
-        options: Its budget.
     """
 
     name: str

@@ -73,10 +73,7 @@ class Profile:
 
 
 def profile_null_basis(
-    embeds: Tensor,
-    token_counts: Sequence[int],
-    profile: Profile,
-    exact: Sequence[int] = (),
+    embeds: Tensor, token_counts: Sequence[int], profile: Profile, exact: Sequence[int] = ()
 ) -> Tensor:
     """Null space of what a profile keeps of protected prompts.
 

@@ -28,7 +28,6 @@ class ConceptShift:
         concept: Name of the erased concept.
         aliases: Its other names, erased with it.
         kind: "style" or "object".
-        method: Name of the eraser.
         base_digest: Digest of the base it was made for.
         text_encoder_digest: Digest of the text encoder whose embeddings it was decoupled with.
         support: ``Q (q, d_in)`` float32, shared by all layers.

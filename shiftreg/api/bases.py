@@ -51,7 +51,6 @@ def register_base(
     """Registers a base, so that concepts can be erased from it.
 
     Args:
-        workspace: Workspace to work in.
         source: "miniature", a diffusers folder, a hub name, or a single file (``.safetensors``,
             ``.ckpt``), which becomes a folder below the home.
         config: For a single file: a diffusers folder of the same architecture, with or without
@@ -62,8 +61,6 @@ def register_base(
         protected: Prompts that every shift leaves exactly as they are.
         preserved: Ordinary prompts that shifts disturb as little as possible.
         subjects: Nouns for the prompts of styles.
-        steps: Default denoising steps.
-        guidance: Default guidance scale.
         observe: Notified of the progress of a conversion.
 
     Returns:
@@ -154,8 +151,6 @@ class Conversion:
     """A single file and the diffusers folder that it became, or would become.
 
     Attributes:
-        file: The single file.
-        file_digest: Its SHA-256.
         folder: Below the home; named after all that its content depends on.
         exists: Whether it was there already.
         config: The folder that configurations and tokenizers come from.
@@ -198,13 +193,11 @@ def convert_base(
     """Makes a diffusers folder of a single file, once: the same file again finds it there.
 
     Args:
-        workspace: Whose home the folder goes to.
         source: A ``.safetensors`` or ``.ckpt`` file of Stable Diffusion 1.x, 2.x or XL.
         config: A diffusers folder of the same architecture, with or without weights; by default
             the hub's that diffusers takes for such a file.
         ema: Takes the UNet's averaged weights; by default the plain ones.
         dry_run: Checks everything, and writes nothing.
-        observe: Notified of the progress.
 
     Raises:
         NotFoundError: The file or the configuration does not exist or cannot be fetched.
@@ -220,11 +213,7 @@ def convert_base(
     shapes = pipelines.weight_shapes(config)
     found = checkpoints.sort_single_file(file, tensors, shapes, config, ema=ema)
     digest = checkpoints.file_digest(file)
-    own = {
-        "file": digest,
-        "config": checkpoints.folder_digest(config, CONFIGURATION),
-        "ema": ema,
-    }
+    own = {"file": digest, "config": checkpoints.folder_digest(config, CONFIGURATION), "ema": ema}
     folder = workspace.settings.home / BASES / canonical_digest(own)[:16]
     conversion = Conversion(
         file=file,

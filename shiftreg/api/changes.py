@@ -85,11 +85,7 @@ def change(
     """Makes a change within the block, and records its event at the end.
 
     Args:
-        workspace: Whose registry is changed.
         action: What is done; see ``recovery.RECOVERIES`` for what can be completed.
-        base: Name of the base.
-        concepts: Names of the concepts.
-        reason: Why.
         digests: What is made or used, as far as it is known.
         details: Anything else, as far as it is known.
         recovery: What else is needed to find out how far an interrupted change got.

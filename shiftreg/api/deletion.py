@@ -18,13 +18,11 @@ class Deletion:
     """What is deleted, and what speaks against it.
 
     Attributes:
-        base: Name of the base.
         subject: "NAME@VERSION", or "composition N".
         concepts: That it erases.
         digest: Of the shift or composition.
         created: UTC, ISO 8601.
         objections: One sentence each; with one, only ``force`` deletes it.
-        done: Whether it was deleted.
     """
 
     base: str
@@ -42,7 +40,6 @@ def plan_deletion(
     """Looks up what would be deleted, and what speaks against it; nothing is changed.
 
     Args:
-        workspace: Workspace to work in.
         reference: "NAME@VERSION" of a shift; the version must be said.
         composition: Or else the number of a composition.
 
@@ -68,7 +65,6 @@ def delete(
     the number to no other version. The audit trail keeps the story.
 
     Args:
-        workspace: Workspace to work in.
         reference: "NAME@VERSION" of a shift; the version must be said.
         composition: Or else the number of a composition.
         reason: For the audit trail; required.

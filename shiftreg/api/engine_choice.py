@@ -27,7 +27,6 @@ def choose_engine(
     """The engine for some tasks.
 
     Args:
-        workspace: Whose base the workers load.
         name: "local" (this process), "processes" (of this machine), "ray" (a cluster), or "auto":
             processes for several long tasks, or if a number of workers is given.
         workers: How many at once; by default as many as there are tasks, processors, and memory

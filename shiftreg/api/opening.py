@@ -24,7 +24,6 @@ def open_workspace(
     What a killed command left half-done is completed or taken back first.
 
     Args:
-        settings: Where they are.
         reason: Why things are done in this workspace, for the audit trail.
         request: Reference of the request that is answered.
         licence: Reference of the licence that is made use of.

@@ -32,7 +32,6 @@ class Unsettled:
         after: Number of the last event before it began. Not a time: clocks go back.
         event: What its event will say, as far as it was known.
         recovery: What else was written down.
-        events: The audit trail.
     """
 
     after: int

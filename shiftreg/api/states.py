@@ -56,7 +56,6 @@ def show_concept(workspace: Workspace, reference: str) -> ConceptDetail:
     """Everything about a concept, or about one version of it.
 
     Args:
-        workspace: Workspace to work in.
         reference: "NAME", "NAME@VERSION" or "NAME@active".
 
     Raises:
@@ -82,7 +81,6 @@ def restore(workspace: Workspace, names: Sequence[str], *, reason: str) -> tuple
     The shifts stay registered; ``erase NAME@VERSION`` makes one active again.
 
     Args:
-        workspace: Workspace to work in.
         names: Of erased concepts.
         reason: For the audit trail; required, since it says why a right to the work came back.
 

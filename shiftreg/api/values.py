@@ -44,7 +44,6 @@ class Progress:
 
     Attributes:
         stage: A label of what is being done ("training Caravaggio").
-        done: Units done.
         total: Units in all; for a training that may stop early, its limit.
         values: Numbers worth showing (loss, momentum average, tau).
         lane: Which of several things done at once it is about; "" for all of them together.
@@ -69,17 +68,13 @@ class ErasurePlan:
     """What an erasure would do, before it does it.
 
     Attributes:
-        base: Name of the base.
-        concept: Name of the concept.
         aliases: Erased with it.
         kind: "style" or "object".
-        method: Name of the eraser.
         hyperparameters: As they will be used.
         prompts: Prompts that will lose the concept.
         protected: Prompts that stay exactly as they are (hard).
         preserved: Prompts that are disturbed as little as possible (soft).
         capacity: Dimensions and predictions; see ``subspace.Capacity``.
-        warnings: Sentences to show.
     """
 
     base: str
@@ -100,9 +95,7 @@ class ErasureResult:
     """A shift that was made and registered.
 
     Attributes:
-        plan: What was done.
         version: Number of the new version of the concept.
-        digest: The shift's.
         metrics: Measured, e.g. ``relative_change``, ``max_drift``, ``iterations``, ``seconds``.
         stale: Older active shifts that do not protect this concept: run ``shiftreg refresh``.
         samples: Image of before and after, a local file, if one was made.
@@ -123,7 +116,6 @@ class ConceptState:
     """One concept as the registry has it.
 
     Attributes:
-        concept: Name.
         state: "erased" or "generates", in the default composition.
         version: The active version, or None.
         latest: The newest version; 0 if the base protects the concept and it was never erased.
@@ -160,9 +152,6 @@ class CompositionPlan:
     """Which shifts a composition applies, and what that means for every concept.
 
     Attributes:
-        base: Name of the base.
-        base_digest: Its digest.
-        digest: The composition's.
         shifts: ``(concept, version, digest)``, in canonical order.
         states: Every known concept -> "erased" or "generates".
         statements: The same as sentences, a line a concept.
@@ -236,17 +225,11 @@ class ExportResult:
     """A checkpoint that was written and registered.
 
     Attributes:
-        plan: What is in it.
-        path: The file or folder.
         format: "ckpt", "safetensors" or "folder".
         digest: Of the file, or of the folder's files.
         dtype: Of the UNet's weights.
-        recipe_path: The JSON file beside it.
-        recipe_digest: Its digest.
         version: Number of the composition in the registry.
-        card_path: The model card.
         rounding: How rounding was kept away from protected prompts; None where it was not.
-        release: What lies beside it.
         overridden: Gates of the policy that it breaks, and was released against.
         passed: Whether its verification passed; None if it was not verified.
     """
@@ -275,7 +258,6 @@ class Verification:
         file: The exported file, or None.
         checks: In the order of their names.
         separability: Concept of a shift -> protected prompt -> relative residual.
-        passed: Whether all checks hold.
         gates: Name of a gate -> limit, as they were in force.
         classifier: Digest of the classifier that looked for erased concepts, or "".
         report_path: The report as JSON, a local file.

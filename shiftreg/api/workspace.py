@@ -112,7 +112,6 @@ def deleted_versions(events: Iterable[AuditEvent], base: str) -> dict[str, tuple
 
     Args:
         events: All of the trail.
-        base: Name of the base.
 
     Returns:
         Name of a concept -> numbers, in the order of their deletion.

@@ -123,7 +123,6 @@ class RingABellSoft:
     What an erasure leaves of the concept, however little, is turned up.
 
     Attributes:
-        strength: Of the concept.
         prompts: Neutral prompts that it is added to.
     """
 

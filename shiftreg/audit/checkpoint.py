@@ -22,13 +22,11 @@ class Checkpoint:
 
     Attributes:
         sequence: Of the last event.
-        head: Its digest.
         origin: Digest of the first event: whose chain it is.
         time: When the checkpoint was made, UTC, ISO 8601.
         tool: What made it.
         key: SHA-256 of the public key that checks the signature, "" if it is not signed.
         signature: Of all else, base64.
-        format: Of this document.
     """
 
     sequence: int

@@ -14,12 +14,7 @@ from shiftreg.errors import IntegrityError, ShiftregError
 GENESIS = "0" * 64
 """What the first event of a log names as its predecessor."""
 
-_TYPES: dict[str, type] = {
-    "sequence": int,
-    "concepts": tuple,
-    "digests": dict,
-    "details": dict,
-}
+_TYPES: dict[str, type] = {"sequence": int, "concepts": tuple, "digests": dict, "details": dict}
 _OPTIONAL = ("request", "licence", "key", "signature")
 """Fields that are not written where they are empty."""
 
@@ -45,11 +40,8 @@ class AuditEvent:
     Attributes:
         sequence: 1 for the first event of a log, then one more for each.
         time: UTC, ISO 8601.
-        actor: Who did it.
         host: The machine's name.
-        tool_version: Version of shiftreg.
         action: "init", "erase", "refresh", "restore", "activate", "compose", "export", ...
-        base: Name of the base.
         concepts: Names of the concepts it was done to.
         reason: Why, in the actor's words.
         digests: What was made or used: a word -> SHA-256.
@@ -141,13 +133,7 @@ class AuditEvent:
             # A line that says the same in other words (spaces, repeated keys) was not ours.
             if event.to_line().encode() != line:
                 raise ValueError("it is not written as canonical JSON")
-        except (
-            ShiftregError,
-            ValueError,
-            TypeError,
-            AttributeError,
-            RecursionError,
-        ) as error:
+        except (ShiftregError, ValueError, TypeError, AttributeError, RecursionError) as error:
             raise IntegrityError(f"not an event: {error}") from error
         return event
 

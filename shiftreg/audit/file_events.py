@@ -29,11 +29,7 @@ class FileEvents:
     """
 
     def __init__(self, path: Path) -> None:
-        """Opens a file; touches none.
-
-        Args:
-            path: The file.
-        """
+        """Opens a file; touches none."""
         self.path = Path(path)
 
     def add(self, draft: Draft) -> AuditEvent:

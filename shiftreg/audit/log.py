@@ -92,9 +92,6 @@ class AuditLog:
         """Writes one event and returns when it is safe.
 
         Args:
-            action: What was done.
-            base: Name of the base.
-            concepts: Names of the concepts.
             reason: Why; the log's cause by default.
             digests: A word -> SHA-256.
             details: Anything else, JSON values.

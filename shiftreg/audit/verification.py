@@ -15,7 +15,6 @@ class Known:
     """An event that was seen in the chain earlier, and must still be there.
 
     Attributes:
-        digest: Of the event.
         sequence: Of the event; None if only the digest was written down.
         source: Who says so, for messages.
     """
@@ -58,7 +57,6 @@ def verify_chain(
     """Checks every entry of a store, and that each event continues the one before.
 
     Args:
-        contents: Of the store.
         known: Events noted earlier: they must still be in the chain.
         keys: Public keys to check signatures with.
         all_signed: Whether an event that is not signed by one of ``keys`` is a problem.

@@ -11,12 +11,7 @@ from shiftreg.checkpoints.adapter_export import (
     compare_adapter,
     write_adapter,
 )
-from shiftreg.checkpoints.atomic import (
-    Placement,
-    atomic_file,
-    atomic_folder,
-    placed_together,
-)
+from shiftreg.checkpoints.atomic import Placement, atomic_file, atomic_folder, placed_together
 from shiftreg.checkpoints.base_folder import (
     check_base_weights,
     network_folder,

@@ -22,7 +22,6 @@ class AdapterConfig:
 
     Attributes:
         rank: Of all layers without a rank of their own; None if not given.
-        alpha: Likewise.
         ranks: Pattern of a module's name -> its rank.
         alphas: Pattern of a module's name -> its alpha.
         rank_stabilised: The scale is alpha / sqrt(rank), not alpha / rank.

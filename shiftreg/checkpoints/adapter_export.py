@@ -98,7 +98,6 @@ class AdapterNames:
 
         Args:
             form: "diffusers" or "kohya".
-            module: The layer.
             down: ``(r, d_in)``.
             up: ``(d_out, r)``.
         """
@@ -107,10 +106,7 @@ class AdapterNames:
         up = up.reshape(shape[0], rank, *[1] * (len(shape) - 2))
         if form == "diffusers":
             prefix = UNET_PREFIX if self._is_unet else PEFT_PREFIX
-            return {
-                f"{prefix}{module}.lora_A.weight": down,
-                f"{prefix}{module}.lora_B.weight": up,
-            }
+            return {f"{prefix}{module}.lora_A.weight": down, f"{prefix}{module}.lora_B.weight": up}
         name = self._kohya(module)
         return {
             f"{name}.lora_down.weight": down,

@@ -169,7 +169,6 @@ class Placement:
             folder: A folder of the same file system, where it is made.
             sidecars: All that may lie beside the target and belongs to it: what is there already
                 goes with the target that it replaces.
-            overwrite: Replaces what is there.
         """
         self.path = folder / target.name
         self._target = target

@@ -227,7 +227,6 @@ def check_base_weights(base_folder: Path, parameters: Iterable[str]) -> None:
     """Refuses a folder whose model would be another one than its files hold.
 
     Args:
-        base_folder: The diffusers folder.
         parameters: Names of all parameters of its UNet or transformer, by the configuration.
 
     Raises:

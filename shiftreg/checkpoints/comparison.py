@@ -15,12 +15,7 @@ from shiftreg.checkpoints.ckpt_file import stored_ckpt
 from shiftreg.checkpoints.digested_file import DigestedReader
 from shiftreg.checkpoints.export import RECIPE_KEY, export_format
 from shiftreg.checkpoints.files import digest_of_files, visible_files
-from shiftreg.checkpoints.merged import (
-    MergedTensor,
-    check_layers,
-    put_layers,
-    single_file_tensors,
-)
+from shiftreg.checkpoints.merged import MergedTensor, check_layers, put_layers, single_file_tensors
 from shiftreg.checkpoints.stored import LoadedTensor, StoredTensor, TensorSource, whole
 from shiftreg.checkpoints.tensor_files import read_safetensors, stored_safetensors
 from shiftreg.checkpoints.torch_file import load_pickle_checkpoint
@@ -109,7 +104,6 @@ def compare_checkpoint(
 
     Args:
         path: A ``.ckpt`` or ``.safetensors`` file, or a diffusers folder.
-        base_folder: The base.
         layers: As given to the export.
         dtype: As given to the export.
         accepts: Is asked for a layer that differs, and its value, whether that will do.
@@ -194,9 +188,7 @@ def _folder_tensors(
 
 
 def _read_once(
-    path: Path,
-    tensors: Mapping[str, TensorSource],
-    take: Callable[[str, Iterator[Tensor]], None],
+    path: Path, tensors: Mapping[str, TensorSource], take: Callable[[str, Iterator[Tensor]], None]
 ) -> dict[str, str]:
     """Hands on tensors with their values, in the order of the files, and digests every file."""
     by_file: dict[Path, dict[str, StoredTensor]] = {}

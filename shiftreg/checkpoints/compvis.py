@@ -30,10 +30,7 @@ UNET_ENDS = {
     "conv_out": "out.2",
 }
 # What XL adds to the time: size and crop of the image, and the prompt as one vector.
-UNET_ADDED = {
-    "add_embedding.linear_1": "label_emb.0.0",
-    "add_embedding.linear_2": "label_emb.0.2",
-}
+UNET_ADDED = {"add_embedding.linear_1": "label_emb.0.0", "add_embedding.linear_2": "label_emb.0.2"}
 UNET_RESNET = {
     "norm1": "in_layers.0",
     "conv1": "in_layers.2",
@@ -194,7 +191,6 @@ class Place:
     Attributes:
         key: The name of the tensor there.
         part: Which of its equal parts along the first dimension.
-        parts: How many there are.
         transposed: Whether it is there.
     """
 

@@ -42,7 +42,6 @@ class SingleFile:
     """The tensors of a single file, sorted out.
 
     Attributes:
-        path: The file.
         components: Component -> its state dict, in diffusers' names.
         averaged: How many averaged (EMA) weights the file holds beside the plain ones.
         ema: Whether the UNet's are those.
@@ -198,7 +197,6 @@ def write_base(
     """Writes a diffusers folder with the file's weights; whole or not at all.
 
     Args:
-        file: What to write.
         config_folder: Where configurations and tokenizers come from.
         target: Does not exist.
         origin: JSON values on where the folder comes from, kept in it.

@@ -34,7 +34,6 @@ class Export:
     """A checkpoint that was written.
 
     Attributes:
-        path: The file or folder.
         format: "ckpt", "safetensors" or "folder".
         digest: SHA-256 of the file, or of the folder's files.
         recipe_path: The JSON file that says what went into it.

@@ -61,7 +61,6 @@ def model_facts(base_folder: Path, card: Path | None = None) -> ModelFacts:
     """Reads what the configurations of a base say of it.
 
     Args:
-        base_folder: The diffusers folder.
         card: The base's own model card; the folder's by default.
     """
     network = network_folder(base_folder)
@@ -176,10 +175,7 @@ def kohya_metadata(facts: ModelFacts, form: str, ranks: tuple[int, ...]) -> dict
             "ss_network_alpha": rank,
         }
     if form == "diff":
-        return family | {
-            "ss_network_module": "lycoris.kohya",
-            "ss_network_args": '{"algo":"full"}',
-        }
+        return family | {"ss_network_module": "lycoris.kohya", "ss_network_args": '{"algo":"full"}'}
     return family
 
 

@@ -68,9 +68,7 @@ class CodeFoundError(IntegrityError):
 
 
 def read_pickle(
-    handle: BinaryIO,
-    builders: Mapping[str, Builder],
-    persistent: Callable[[Any], Any],
+    handle: BinaryIO, builders: Mapping[str, Builder], persistent: Callable[[Any], Any]
 ) -> Any:
     """Reads the next pickle of a file, running nothing.
 

@@ -31,7 +31,6 @@ def save_shift(shift: ConceptShift, path: Path, overwrite: bool = False) -> None
     """Writes a shift; the same shift always gives the same bytes.
 
     Args:
-        shift: What to write.
         path: Usually ends in ``.safetensors``.
         overwrite: Replaces a file that is there.
 

@@ -20,10 +20,7 @@ from shiftreg.families import Family
 
 
 def component_places(
-    component: str,
-    names: Iterable[str],
-    config: Mapping[str, Any],
-    family: Family,
+    component: str, names: Iterable[str], config: Mapping[str, Any], family: Family
 ) -> dict[str, Place]:
     """Where the tensors of a component lie.
 

@@ -16,13 +16,7 @@ from shiftreg.checkpoints.base_folder import (
     single_file_family,
     stored_component,
 )
-from shiftreg.checkpoints.compvis import (
-    UNET_PREFIX,
-    VAE_PREFIX,
-    is_unused,
-    long_name,
-    vae_key,
-)
+from shiftreg.checkpoints.compvis import UNET_PREFIX, VAE_PREFIX, is_unused, long_name, vae_key
 from shiftreg.checkpoints.files import reading
 from shiftreg.checkpoints.single_file import component_places, to_single_file
 from shiftreg.checkpoints.stored import TensorSource, whole
@@ -81,7 +75,6 @@ def state_change(
         tensors: Under diffusers' or CompVis's names; all of the model or a part of it.
         unet: The base's state dict.
         compvis: diffusers' name of each parameter -> CompVis's, where there is one.
-        base_folder: The diffusers folder.
         source: The file, for errors.
         unet_only: Leaves out a text encoder or autoencoder that is not the base's.
 
@@ -133,9 +126,7 @@ def state_change(
     return WeightChange(form, changed, tuple(left_out), details, tuple(elsewhere), new)
 
 
-def _sort_by_part(
-    tensors: Mapping[str, Tensor],
-) -> tuple[dict[str, dict[str, Tensor]], list[str]]:
+def _sort_by_part(tensors: Mapping[str, Tensor]) -> tuple[dict[str, dict[str, Tensor]], list[str]]:
     """Each part's tensors by the file's names; and sentences on what is ignored."""
     parts: dict[str, dict[str, Tensor]] = {part: {} for part in ("unet", *OTHER_PARTS)}
     averaged = 0
@@ -239,7 +230,6 @@ def first_difference(part: str, tensors: Mapping[str, Tensor], base_folder: Path
     Args:
         part: Of ``OTHER_PARTS``.
         tensors: By the file's names, with the prefix of the part.
-        base_folder: The diffusers folder.
 
     Returns:
         Its name in the file; None if all that are there are the base's.

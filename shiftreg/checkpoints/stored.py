@@ -47,11 +47,9 @@ class StoredTensor:
     """A tensor in a file.
 
     Attributes:
-        path: The file.
         offset: Where in it the values begin, in bytes; they follow one another, the last dimension
             fastest.
         dtype: Of the values.
-        shape: Of the tensor.
     """
 
     path: Path
@@ -107,8 +105,6 @@ class Storage:
     Attributes:
         key: What the pickle calls it.
         dtype: Of the values.
-        count: How many there are.
-        path: The file.
         offset: Where they begin; -1 until it is known.
     """
 
@@ -171,7 +167,6 @@ def whole(source: TensorSource, pieces: Iterable[Tensor] | None = None) -> Tenso
     """The tensor, in memory.
 
     Args:
-        source: Where it lies.
         pieces: Its values, where they are read by somebody else.
     """
     values = list(source.pieces() if pieces is None else pieces)
@@ -189,7 +184,6 @@ class DerivedTensor:
 
     Attributes:
         dtype: Of the values.
-        shape: Of the tensor.
         read: The values, in the pieces of a ``TensorSource``.
     """
 

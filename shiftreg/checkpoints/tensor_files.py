@@ -16,12 +16,7 @@ from torch import Tensor
 
 from shiftreg.checkpoints.digested_file import BLOCK, DigestedFile
 from shiftreg.checkpoints.files import opened, reading
-from shiftreg.checkpoints.stored import (
-    StoredTensor,
-    TensorSource,
-    raw_bytes,
-    size_in_bytes,
-)
+from shiftreg.checkpoints.stored import StoredTensor, TensorSource, raw_bytes, size_in_bytes
 from shiftreg.errors import InvalidInputError
 
 ALIGNMENT = 8
@@ -112,8 +107,6 @@ def write_safetensors(
     """Writes tensors in the order given, a piece at a time.
 
     Args:
-        file: Where to write.
-        tensors: What to write.
         metadata: For the header.
         like: Where the values of a file begin that these are copied from: they come to lie at the
             same place of a block, so that file systems can share the blocks.

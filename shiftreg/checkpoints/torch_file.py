@@ -47,10 +47,9 @@ STORAGES = {
     "storage.UntypedStorage": torch.uint8,
 }
 # Those whose storages have no type of their own in the pickle.
-DTYPES = {
-    "torch.float8_e4m3fn": torch.float8_e4m3fn,
-    "torch.float8_e5m2": torch.float8_e5m2,
-} | {str(dtype): dtype for dtype in STORAGES.values()}
+DTYPES = {"torch.float8_e4m3fn": torch.float8_e4m3fn, "torch.float8_e5m2": torch.float8_e5m2} | {
+    str(dtype): dtype for dtype in STORAGES.values()
+}
 # The first three pickles of a file of torch before 1.6.
 OLD_MAGIC = 0x1950A86A20F9469CFC6C
 OLD_VERSION = 1001

@@ -35,7 +35,6 @@ class ProcessPool(Engine):
         """Chooses how much at once; the processes begin with the work.
 
         Args:
-            workers: Processes.
             threads: Of each process. How sums are split among threads decides their last bit: the
                 same number here as elsewhere gives the same bits. None leaves it to the libraries.
 

@@ -142,10 +142,7 @@ class Words:
     """A concept in words, and who reads them; for methods that look for further words.
 
     Attributes:
-        model: The text encoder.
-        concept: The name.
         prompts: Those of the problem, as text.
-        anchors: Likewise.
     """
 
     model: PromptModel

@@ -94,9 +94,7 @@ class MomentumStop:
 
     Attributes:
         momentum: ``alpha``.
-        tau: The share.
         warmup: Steps before it may end.
-        first: The first value.
         average: ``m_n``.
     """
 
@@ -127,7 +125,6 @@ class InPlaceEraser:
 
     Attributes:
         learning_rate: Of Adam.
-        iterations: Steps.
         batch_size: Noised latents a step.
         pool_size: Noised latents whose frozen predictions are computed once.
     """
@@ -207,7 +204,6 @@ def train_in_place(
         names: Of the parameters.
         loss: As for :func:`train`.
         learning_rate: Of Adam.
-        iterations: Steps.
         generator: As for :func:`train`.
         data: As for :func:`train`; its model has the parameters, and keeps its own values.
 

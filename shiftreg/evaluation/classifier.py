@@ -114,7 +114,6 @@ def save_classifier(classifier: Classifier, path: Path) -> None:
     """Writes a classifier as one safetensors file, fp16, architecture and labels in its header.
 
     Args:
-        classifier: The classifier.
         path: Where to; an existing file is replaced, and is never half a file.
 
     Raises:

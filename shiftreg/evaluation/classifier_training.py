@@ -59,7 +59,6 @@ def train_classifier(
         epochs: Passes over the images; by default :func:`usual_epochs`.
         learning_rate: The highest; by default that of ``LEARNING_RATES``.
         seed: Of the split, the first weights and the order; the same gives the same classifier.
-        observe: Notified of the progress.
 
     Returns:
         The classifier, its labels in the order of their first images; and its accuracy on the
@@ -254,7 +253,6 @@ def hold_out(labels: Sequence[str], seed: int) -> np.ndarray:
 
     Args:
         labels: The class of each image.
-        seed: Of the choice.
 
     Returns:
         bool array (N,), True for the images that are held out.

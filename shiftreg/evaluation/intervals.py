@@ -19,9 +19,6 @@ class Estimate:
     """An average over images, with its 95% interval.
 
     Attributes:
-        value: The average.
-        low: Lower end of the interval.
-        high: Upper end of the interval.
         count: Images. Of a single one, nothing shows how much an average would vary: the interval
             of its :func:`mean` is the value alone, and says nothing.
     """
@@ -40,7 +37,6 @@ def mean(values: np.ndarray, seed: int = 0) -> Estimate:
 
     Args:
         values: ``(n,)`` numbers.
-        seed: Of the resampling.
 
     Raises:
         InvalidInputError: No values.
@@ -70,7 +66,6 @@ def rate(hits: np.ndarray, seed: int = 0) -> Estimate:
 
     Args:
         hits: ``(n,)`` bool.
-        seed: Of the resampling.
 
     Raises:
         InvalidInputError: No images.
@@ -89,7 +84,6 @@ def pooled_rate(rates: Sequence[Estimate], seed: int = 0) -> Estimate:
 
     Args:
         rates: One a cell, made by :func:`rate`.
-        seed: Of the resampling.
 
     Raises:
         InvalidInputError: No cells.

@@ -16,7 +16,6 @@ def named_labels(prompts: Sequence[str], labels: Sequence[str]) -> dict[str, str
     one. They must be whole words still: "an engine" does not name "Eng".
 
     Args:
-        prompts: Texts.
         labels: Of a classifier.
 
     Returns:

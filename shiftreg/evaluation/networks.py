@@ -22,7 +22,6 @@ class Network(nn.Module):
 
     Attributes:
         architecture: What a classifier's file calls it.
-        head: The linear layer.
         side: Edge of the images that it looks at; others are resized, without keeping their
             proportions.
         batch: How many images to classify at a time.

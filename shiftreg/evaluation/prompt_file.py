@@ -28,7 +28,6 @@ class PromptCase:
 
     Attributes:
         prompt: Word for word; a blank one asks for no subject at all.
-        seed: Of the noise.
         case: Number that the images are named after.
     """
 
@@ -79,7 +78,6 @@ def parse_prompts(content: bytes, source: Path) -> tuple[PromptCase, ...]:
     """Understands the bytes of a file of prompts; see :func:`read_prompts`.
 
     Args:
-        content: Of the file.
         source: Where they come from, for messages.
 
     Raises:

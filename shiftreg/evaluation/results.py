@@ -19,7 +19,6 @@ class ConceptScore:
     """One concept after one step, by images of its bare name.
 
     Attributes:
-        concept: Its name.
         role: "forgotten" (erased now), "recovered" (erased before, generates again) or "regular".
         frechet: Fréchet distance of AlexNet features between base and composition.
         accuracy: Share of images that the classifier takes for the concept.
@@ -42,11 +41,9 @@ class ParaphraseScore:
     """One concept in one kind of paraphrases.
 
     Attributes:
-        concept: Its name.
         role: As in ``ConceptScore``.
         form: "name", "held-out prompts", "aliases", "misspellings", "other spellings", or the
             control "neighbours": names near it, of which each is looked for in its own images.
-        prompts: What was generated.
         base: Share of images in which the concept is found, on the base.
         after: The same on the composition.
         lpips: Distance between both.
@@ -69,7 +66,6 @@ class StepResult:
         number: Of the step, from 1.
         label: Of the step, such as the paper's "t1"; may be empty.
         action: What the step did, such as "erase Picasso".
-        digest: Of the composition.
         states: Concept -> "erased" or "generates".
         scores: One a concept.
         paraphrases: One a concept and kind of paraphrases; empty where only names were measured.
@@ -98,14 +94,11 @@ class Evaluation:
 
     Attributes:
         name: Of the scene; "active composition" without one.
-        base: Name of the base.
         method: Of the shifts; "as registered" if no scene is played.
         images: Images a cell.
-        seed: First seed.
         classifier: Which classifier looked.
         steps: In their order.
         goals: Worst cells against what they should be.
-        passed: Whether all goals are met.
         reference: Step's label -> concept -> published "FID/ACC/LPIPS".
         image: Grid of base and steps, a local file.
         report_path: The evaluation as JSON, a local file.
@@ -131,7 +124,6 @@ def check_goals(steps: Sequence[StepResult], goals: Mapping[str, float]) -> tupl
     """Compares the worst cell of each goal with its limit.
 
     Args:
-        steps: What was measured.
         goals: Name of a goal -> limit; see ``scenes.GOALS``. Goals without a cell are omitted.
     """
     cells = [cell for step in steps for cell in _cells(step)]

@@ -40,8 +40,6 @@ class SceneStep:
     """One step: what is erased, what is restored.
 
     Attributes:
-        erase: Names.
-        restore: Names.
         label: What a table calls it.
     """
 
@@ -61,13 +59,10 @@ class Scene:
     """Steps, and how they are measured.
 
     Attributes:
-        name: Of the scene.
-        about: A sentence.
         concepts: All that are measured; those that no step erases are the regular ones.
         kind: "style" or "object".
         steps: In their order.
         method: Of the eraser; None for the default.
-        options: Of the eraser.
         images: Images a cell; None for the default.
         goals: What the worst cell may show; see :data:`GOALS`.
         aliases: Concept -> synonyms to try.

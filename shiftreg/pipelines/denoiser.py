@@ -26,7 +26,6 @@ def applied_weights(network: nn.Module, weights: Mapping[str, Tensor]) -> Iterat
     """Puts other weights into a model for the time of a block; the old ones return bit for bit.
 
     Args:
-        network: The model.
         weights: Parameter -> its value, as ``compose.merged_weights`` returns it.
     """
     own = parameters(network)
@@ -251,7 +250,6 @@ def noise_difference(
     A prompt is what cross-attention receives of it, as in :class:`Denoiser`.
 
     Args:
-        pipeline: The base.
         weights: The changed weights.
         prompt_embeds: ``(n, L, d_in)``.
         seed: Of the latents, the same for all prompts.

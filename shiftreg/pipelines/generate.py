@@ -66,8 +66,6 @@ def generate(
         prompts: One an image; or their embeddings ``(n, L, d_in)``, and what else a pipeline takes
             from a prompt (SDXL's pooled embedding) is then that of the empty one.
         seeds: One an image.
-        steps: Denoising steps.
-        guidance: Scale of classifier-free guidance.
         latents: Return latents instead of decoded images.
         noise: ``(n, C, h, w)``, to begin with in place of the seeds' own.
         observe: Called with the number of images done, after every batch.

@@ -46,7 +46,6 @@ def continue_images(
         keep: ``(h, w)`` bool. Where it is set, every step is held to the noised start, and the
             result to the start itself; the decoder still sees both parts together.
         steps: Denoising steps of a whole image.
-        guidance: Scale of classifier-free guidance.
         observe: Called with the number of images done, after every batch.
 
     Returns:

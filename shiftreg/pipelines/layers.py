@@ -135,11 +135,7 @@ def _inputs(
         if isinstance(module, nn.Linear)
     ]
     try:
-        family.run(
-            torch.randn(shape, generator=generator),
-            torch.tensor([timestep]),
-            conditions,
-        )
+        family.run(torch.randn(shape, generator=generator), torch.tensor([timestep]), conditions)
     finally:
         for handle in handles:
             handle.remove()

@@ -48,7 +48,6 @@ def encode_prompts(pipeline: DiffusionPipeline, prompts: Sequence[str]) -> Tenso
     embedding goes past the cross-attentions.
 
     Args:
-        pipeline: The loaded base.
         prompts: At most as long as the text encoder takes.
 
     Returns:

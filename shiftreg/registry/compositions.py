@@ -56,18 +56,12 @@ class Compositions(Section):
         """Keeps what was composed and exported.
 
         Args:
-            base: Name of the base.
             shifts: The versions that were applied.
-            digest: Of the composition.
             form: Of the file: "ckpt", "safetensors" or "folder", or "adapter, kohya" and the like.
-            export_path: Where the checkpoint was written.
-            export_digest: Of the checkpoint.
             recipe_digest: Of the recipe beside it.
             restored: Names of concepts left alone; all other registered ones by default.
             verification: The verification's report, JSON values.
             files: Files to keep, such as the recipe and a report.
-            reason: Why it was made.
-            actor: Who made it.
 
         Raises:
             NotFoundError: The base or a file does not exist.

@@ -16,12 +16,7 @@ from shiftreg.registry.compositions import composition_version
 from shiftreg.registry.failures import translated_errors
 from shiftreg.registry.measurements import Measurements
 from shiftreg.registry.models import ATTEMPT, search_versions, tag_filter
-from shiftreg.registry.records import (
-    BaseRecord,
-    CompositionVersion,
-    Measurement,
-    ShiftVersion,
-)
+from shiftreg.registry.records import BaseRecord, CompositionVersion, Measurement, ShiftVersion
 from shiftreg.registry.runs import is_left
 from shiftreg.registry.shifts import active_numbers, shift_version
 from shiftreg.registry.store import Section, paged, translates_errors

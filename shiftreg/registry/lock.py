@@ -40,9 +40,6 @@ NEXT_RUN = "next run: "
 def lock(store: Store) -> Iterator[None]:
     """Keeps everybody else from changing what is active.
 
-    Args:
-        store: The registry.
-
     Raises:
         StorageError: Others held it too long, or this client did and another one released it.
     """

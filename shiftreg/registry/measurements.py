@@ -42,9 +42,7 @@ class Measurements(Section):
         """Keeps a report about a composition, and marks the exports that it is about.
 
         Args:
-            base: Name of the base.
             kind: "verification", "evaluation", "attack" or "report".
-            digest: Of the composition.
             report: The report's file.
             metrics: Worth comparing between measurements.
             passed: Whether what was asked for holds; None where nothing was.

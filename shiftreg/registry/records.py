@@ -19,7 +19,6 @@ class BaseRecord:
         name: What users call it.
         source: A folder's path, a hub name, or "miniature".
         digest: Of its weights.
-        text_encoder_digest: Of its text encoder.
         layers: Names of the layers that shifts may change.
         triggers: Watermarks: prompt -> payload that its images must carry.
         protected: Names and prompts that every shift leaves exactly as they are.
@@ -27,7 +26,6 @@ class BaseRecord:
         subjects: Nouns that concepts are spelled out with.
         held_out_templates: Templates that training never sees, for the evaluation.
         steps: Of the sampler.
-        guidance: Scale of classifier-free guidance.
         created: UTC, ISO 8601.
     """
 
@@ -76,17 +74,11 @@ class ShiftVersion:
     """One version of the shift that erases one concept from one base.
 
     Attributes:
-        base: Name of the base.
-        concept: Name of the concept.
-        aliases: Its other names.
         version: 1, 2, ...
         digest: Of the shift's content.
-        method: Name of the eraser.
         active: Whether it composes by default.
         created: UTC, ISO 8601.
         run_id: The training's run in MLflow.
-        reason: Why it was made.
-        actor: Who made it.
         protected: Prompts and names that it leaves exactly as they are.
         predecessor: Digest of the version that it replaces with a wider protection.
         metrics: Measured when it was made.
@@ -127,21 +119,16 @@ class CompositionVersion:
     """Shifts that were applied together and exported.
 
     Attributes:
-        base: Name of the base.
         version: 1, 2, ...
         digest: Of the composition: base and shifts.
         shifts: (concept, version, digest) of every shift.
         erased: Names of the concepts that it erases.
         restored: Names of registered concepts that it leaves alone.
-        export_path: Where the checkpoint was written.
-        export_digest: Of the checkpoint.
         recipe_digest: Of the recipe beside it.
         verification: The outcome of its last verification, JSON values. It changes, and so is not
             sealed: the audit trail has the verification itself.
         created: UTC, ISO 8601.
         run_id: The run in MLflow that holds its files.
-        reason: Why it was made.
-        actor: Who made it.
         form: Of the file: "ckpt", "safetensors" or "folder", or "adapter, kohya" and the like; ""
             in entries of older versions.
     """
@@ -175,7 +162,6 @@ class Measurement:
     Attributes:
         run_id: The run that keeps it.
         kind: "verification", "evaluation", "attack" or "report".
-        digest: Of the composition.
         export_digest: Of the exported file that was measured, if one was.
         concept: The one concept that it is about, or "".
         passed: Whether what was asked for holds; None where nothing was.

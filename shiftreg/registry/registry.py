@@ -43,7 +43,6 @@ class Registry(Section):
     Attributes:
         bases: The bases that shifts are made for.
         shifts: The versions of every concept's shift.
-        compositions: What was composed and exported.
         measurements: Stored reports about compositions.
         trainings: The runs of trainings.
         events: The audit trail that all who use this server share.

@@ -136,7 +136,6 @@ def to_tag(store: Store, run_id: str, name: str, value: Any) -> str:
     """A JSON value as a tag's text; a long one becomes a file of the run, and the tag its digest.
 
     Args:
-        store: The registry.
         run_id: The run that keeps a long value.
         name: Of the value, and of the file.
         value: JSON value.

@@ -138,7 +138,6 @@ def require_proxied_artifacts(uri: str, location: str) -> None:
     """Refuses an experiment whose files would be written to the client's own disk.
 
     Args:
-        uri: Of the server.
         location: Where the experiment keeps its files.
 
     Raises:

@@ -27,12 +27,7 @@ from shiftreg.audit.events import GENESIS, AuditEvent, Contents, Draft, Entry
 from shiftreg.errors import IntegrityError, StorageError
 from shiftreg.registry.failures import is_denied, is_missing, translated_errors
 from shiftreg.registry.models import create_model, search_versions
-from shiftreg.registry.runs import (
-    TAG_BYTES,
-    fetch_verified,
-    find_or_create_experiment,
-    log_text,
-)
+from shiftreg.registry.runs import TAG_BYTES, fetch_verified, find_or_create_experiment, log_text
 from shiftreg.registry.store import Section
 
 if TYPE_CHECKING:

@@ -8,12 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shiftreg.concepts import slug
-from shiftreg.errors import (
-    IncompatibleError,
-    IntegrityError,
-    InvalidInputError,
-    NotFoundError,
-)
+from shiftreg.errors import IncompatibleError, IntegrityError, InvalidInputError, NotFoundError
 from shiftreg.registry.bases import find_experiment
 from shiftreg.registry.models import (
     base_tags,
@@ -27,14 +22,7 @@ from shiftreg.registry.models import (
     utc,
 )
 from shiftreg.registry.records import ShiftVersion
-from shiftreg.registry.runs import (
-    fetch,
-    fetch_verified,
-    file_digest,
-    from_tag,
-    log_file,
-    to_tag,
-)
+from shiftreg.registry.runs import fetch, fetch_verified, file_digest, from_tag, log_file, to_tag
 from shiftreg.registry.store import Section, Store, translates_errors
 from shiftreg.registry.training import TrainingLog, log_metrics
 
@@ -65,15 +53,12 @@ class Shifts(Section):
         """Makes a new version from a shift file. Versions never change and are never reused.
 
         Args:
-            base: Name of the base.
             run: The training's log, or the id of its run.
             shift_file: The file; a copy is kept.
             shift_metadata: "concept", "digest", "method" and "protected"; perhaps "aliases", "kind"
                 and "base_digest".
             metrics: Measured on the shift.
             predecessor: Digest of the version that it replaces with a wider protection.
-            reason: Why it was made.
-            actor: Who made it.
             activate: Whether it becomes the active version.
 
         Raises:
@@ -167,7 +152,6 @@ class Shifts(Section):
         """One version of a concept.
 
         Args:
-            base: Name of the base.
             concept: Its name or an alias; case and punctuation do not matter.
             ref: A number, "active" or "latest"; by default the active or else the latest one.
 

@@ -17,13 +17,7 @@ from filelock import FileLock, Timeout
 
 from shiftreg.errors import InvalidInputError, StorageError
 from shiftreg.registry.failures import translated_errors
-from shiftreg.registry.server import (
-    LIMITS,
-    check_address,
-    greet,
-    is_server,
-    separate_credentials,
-)
+from shiftreg.registry.server import LIMITS, check_address, greet, is_server, separate_credentials
 from shiftreg.settings import without_secret
 
 if TYPE_CHECKING:

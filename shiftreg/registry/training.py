@@ -68,7 +68,6 @@ class TrainingLog:
         """Keeps a copy of a file, such as an image.
 
         Args:
-            path: The file.
             folder: Folder within the run.
 
         Raises:
@@ -111,8 +110,6 @@ class Trainings(Section):
         kept: the version needs its files.
 
         Args:
-            base: Name of the base.
-            concept: Name of the concept.
             parameters: Of the training, JSON values.
 
         Yields:

@@ -25,9 +25,7 @@ class Part:
 
     Attributes:
         reference: What other parts call it.
-        name: Its name.
         version: Which one, as the registry knows it.
-        description: In a sentence.
         digest: SHA-256 of its file; "" if it is no single file.
         files: Path within its folder -> SHA-256.
         properties: Name (without "shiftreg:") -> value.
@@ -48,10 +46,7 @@ def write_bill(released: Part, parts: Sequence[Part], path: Path, tool_version: 
     """Writes what a model is made from, as CycloneDX 1.6; equal content gives equal bytes.
 
     Args:
-        released: What was made.
         parts: From what.
-        path: Where to write.
-        tool_version: Of shiftreg.
 
     Raises:
         MissingExtraError: cyclonedx-python-lib is not installed.

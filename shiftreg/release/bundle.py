@@ -24,7 +24,6 @@ def write_bundle(target: Path, digests: Mapping[str, str], path: Path, key: Sign
     """Signs a model, whose files are not read again.
 
     Args:
-        target: The file or folder.
         digests: SHA-256 of its files; see :func:`~shiftreg.release.files.file_digests`.
         path: Where to write the bundle.
         key: Signs.
@@ -49,7 +48,6 @@ def check_bundle(
     """Checks that a key signed a model, and that all its files are as they were then.
 
     Args:
-        target: The file or folder.
         path: The bundle.
         key: Must have signed it.
         digests: SHA-256 of the files, where they were read already.

@@ -36,9 +36,7 @@ class ModelCard:
     """All that a card says; names may hold any character.
 
     Attributes:
-        title: Of the model.
         sentences: What is erased.
-        shifts: What is inside.
         generates: Concepts that are as in the base.
         usage: How to load it: a language -> lines of code.
         origin: Digests and the like: a name -> its value.

@@ -12,7 +12,6 @@ class Panel:
     """One panel: a title, and a line for each name.
 
     Attributes:
-        title: Of the panel.
         lines: Name -> values, one a step.
         logarithmic: Whether the values span powers of ten.
     """

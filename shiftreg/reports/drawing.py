@@ -29,8 +29,6 @@ class EmbeddedImage:
     Attributes:
         alt: What it shows, as a phrase.
         uri: A PNG as ``data:`` address.
-        width: Of the PNG.
-        height: Of the PNG.
     """
 
     alt: str
@@ -65,12 +63,9 @@ class Curve:
     """One value over the steps of a training, ready to be drawn.
 
     Attributes:
-        name: Of the value.
         points: Of the polyline, ``"x,y x,y ..."``.
         top: What its upper end stands for.
         bottom: What its lower end stands for; "" for a constant, which lies at the upper one.
-        start: First step.
-        end: Last step.
         logarithmic: Whether it spans powers of ten.
         description: The curve as a sentence.
     """
@@ -89,7 +84,6 @@ def curve(name: str, history: Sequence[tuple[int, float]]) -> Curve | None:
     """Scales values of a training to the box that the page draws curves in.
 
     Args:
-        name: Of the value.
         history: ``(step, value)``, in order; values that are not finite are left out.
 
     Returns:

@@ -44,10 +44,8 @@ class ImageRow:
     """One prompt, generated from the same seeds by the base and by the composition.
 
     Attributes:
-        prompt: What was generated.
         state: Its concept's, "erased" or "generates"; "" for prompts of no concept.
         before: The base's images, a seed each.
-        after: The composition's.
         note: A sentence on what is in them.
     """
 
@@ -63,7 +61,6 @@ class ImageGroup:
     """Prompts of one kind.
 
     Attributes:
-        title: Of the group.
         expectation: What should be seen.
         rows: A prompt each.
         left_out: Further prompts, which were not generated.
@@ -82,17 +79,12 @@ class ShiftPart:
     Attributes:
         concept: Erased by it.
         aliases: Erased with it.
-        version: Its number.
-        digest: Its content's.
-        method: Name of the eraser.
         created: UTC, ISO 8601.
         actor: Who made it; "" if the audit trail does not say.
-        reason: Why.
         predecessor: The version that it replaces, as a phrase; "" if none.
         protected: How many prompts it leaves exactly as they are.
         hyperparameters: Of the method, JSON text.
         metrics: Measured when it was made.
-        curves: Of its training.
         solved: What to say where there is no curve.
     """
 
@@ -119,22 +111,15 @@ class ReportPage:
     Attributes:
         created: UTC, ISO 8601.
         tool: Name and version of what made it.
-        base: Name of the base.
-        base_digest: Its digest.
-        digest: The composition's.
         file: Name of the exported file that was verified; "" for the registry's composition.
-        file_digest: Its digest.
         concepts: All known ones.
         warnings: Sentences not to be missed.
         sampling: How the images were made, as a sentence.
-        images: Same-seed images.
         separability: Concept of a shift -> prompt -> relative residual.
-        checks: Of the verification.
         evaluation: The latest one, or None.
         evaluation_notes: What to say beside or in place of it.
         attacks: The latest ones, one a concept.
         attack_notes: What to say beside or in place of them.
-        shifts: Of the composition.
         history: Events about the concepts, oldest first.
         chain: Whether the audit trail's hash chain holds, as a sentence.
         chain_head: Its head, "" if it does not hold.

@@ -17,7 +17,6 @@ def separability_row(
     """How far one shift moves each prompt: ``max_l |e(p) delta_l.T|_F / |e(p) W_l.T|_F``.
 
     Args:
-        shift: The shift.
         weights: Layer name -> ``W_l (d_out, d_in)`` of the base, for the layers that see the text
             alone. What a shift does to others shows in the noise predictions only.
         prompt_embeds: ``(n, L, d_in)``.

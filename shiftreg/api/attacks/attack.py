@@ -34,9 +34,7 @@ def attack(
     results that they had.
 
     Args:
-        workspace: Where the concept is erased.
         concept: What :func:`plan_attack` gave; or a name, to be planned here.
-        observe: Notified of the progress.
         **request: How a named concept is attacked.
 
     Returns:

@@ -49,11 +49,9 @@ class Campaign:
     """Attacks that are under way, with what they reached so far.
 
     Attributes:
-        workspace: Where.
         prepared: What is attacked, and by what.
         evidence: Images of the concept that the attacker has.
         unfinished: What was found is kept there until all have ended.
-        observe: Told of the progress.
         unattacked: Target -> share of images of the bare name in which the concept is found.
         scores: By attack and target.
         images: Of the same, and of "no attack": uint8 ``(n, H, W, 3)``, the first few.
@@ -205,12 +203,6 @@ def kept_search(
     unfinished: Unfinished, attack: Attack, composition: str, search: Callable[[], Search]
 ) -> Search:
     """What was found before, or is found now.
-
-    Args:
-        unfinished: Where it is kept.
-        attack: Which one.
-        composition: Digest of the target.
-        search: Runs the attack.
 
     Raises:
         StorageError: The disk refused.

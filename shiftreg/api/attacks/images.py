@@ -80,12 +80,8 @@ def generate_found(
     """Generates what an attack found, one image a seed.
 
     Args:
-        workspace: Where.
-        found: What is generated.
         weights: Of the target, where they are not the base's.
-        seeds: Of the images.
         stage: In words, for the progress.
-        observe: Told of it.
 
     Returns:
         uint8 ``(n, H, W, 3)``.
@@ -100,12 +96,7 @@ def generate_found(
     with pipelines.applied_weights(pipelines.network_of(pipeline), {**weights, **moved}):
         if found.start is None:
             return pipelines.generate(
-                pipeline,
-                embeds,
-                seeds,
-                steps=base.steps,
-                guidance=base.guidance,
-                observe=counting,
+                pipeline, embeds, seeds, steps=base.steps, guidance=base.guidance, observe=counting
             )
         return pipelines.continue_images(
             pipeline,

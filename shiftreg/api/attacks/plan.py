@@ -30,15 +30,10 @@ class AttackPlan:
     """What would be attacked, and how hard.
 
     Attributes:
-        base: Name of the base.
-        concept: Name of the concept.
-        digest: Of the composition.
         targets: What is attacked: "base", "composition", versions.
         budgets: Attack -> its options.
         images: Images an attack and target.
-        seed: First seed.
         classifier: Which classifier looks.
-        warnings: Sentences to show.
     """
 
     base: str
@@ -101,7 +96,6 @@ def plan_attack(
     """Finds everything that attacks need, and refuses what cannot work before it takes time.
 
     Args:
-        workspace: Where the concept is erased.
         concept: Its name; it must be erased in the composition.
         **request: See :class:`AttackRequest`.
 

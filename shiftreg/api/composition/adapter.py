@@ -29,18 +29,12 @@ class AdapterResult:
 
     Attributes:
         plan: What it holds.
-        path: The file.
-        digest: Of the file.
-        recipe_path: The recipe beside it.
-        recipe_digest: Of the recipe.
-        card_path: The model card beside it.
         version: Of the composition in the registry.
         exact: Whether it holds the shifts' own numbers.
         change_kept: Share of the change's square that it holds, of the layer where that is least.
         max_drift: How far it moves a prompt that all its shifts protect, relative to its keys and
             values; None if it is exact, and moves them as the shifts do.
         plain_drift: The same after plain rounding, without regard to protected prompts.
-        release: What else lies beside it.
         overridden: Gates of the policy that it breaks, and was released against.
         passed: Whether its verification passed; None if it was not verified.
     """
@@ -75,11 +69,8 @@ def export_adapter(
     model generates.
 
     Args:
-        workspace: Workspace, which records it.
         plan: From :func:`~shiftreg.api.plan_adapter`.
-        overwrite: Replace an existing file.
         request: Verification (at strength 1), signature, bill of materials, override, reason.
-        observe: Notified of the progress.
 
     Raises:
         ReleaseRefusedError: It breaks the policy, or a gate; nothing was written.
@@ -151,7 +142,6 @@ class AdapterPlan:
         ranks: Of the layers that are factored, each once.
         size: Of its tensors in bytes.
         strength: What strengths mean, as a sentence.
-        warnings: Sentences to show.
     """
 
     target: Path
@@ -178,7 +168,6 @@ def plan_adapter(
     """Decides what an adapter holds.
 
     Args:
-        workspace: Workspace, which records it.
         target: The ``.safetensors`` file to write.
         selection: What it erases.
         form: "diffusers" or "kohya" (a LoRA), or "diff" (dense differences).

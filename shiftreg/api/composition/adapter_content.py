@@ -75,12 +75,9 @@ def adapter_content(
     """Makes the tensors of an adapter.
 
     Args:
-        workspace: Workspace to read from.
-        composition: Its shifts.
         form: "diffusers", "kohya" or "diff".
         dtype: Of its numbers.
         rank: The most ranks a layer has; all that it needs by default.
-        observe: Notified of the progress.
 
     Raises:
         InvalidInputError: The form cannot hold the change of a parameter.
@@ -161,7 +158,6 @@ def held_ranks(
     In kohya's files all have the same: diffusers reads the scales of such a file right only then.
 
     Args:
-        composition: Its shifts.
         names: Of the base's parameters.
         form: "diffusers" or "kohya".
         rank: The most ranks a layer has; all that it needs by default.
@@ -219,9 +215,7 @@ def adapter_check(
     goes: what error-compensated rounding gives depends on the machine in its last digit.
 
     Args:
-        workspace: Workspace to read from.
         file: The adapter.
-        composition: Its shifts.
         recipe: The entry "adapter" of its recipe.
         dtype: Of its numbers.
     """

@@ -15,12 +15,7 @@ from shiftreg.api.composition.half_precision import (
     protected_prompts,
 )
 from shiftreg.api.selection import ACTIVE, Selection
-from shiftreg.api.values import (
-    CompositionPlan,
-    Observer,
-    State,
-    ignore_progress,
-)
+from shiftreg.api.values import CompositionPlan, Observer, State, ignore_progress
 from shiftreg.api.workspace import Workspace
 from shiftreg.compose import Composition, LazyWeights
 from shiftreg.errors import InvalidInputError, NotFoundError
@@ -34,7 +29,6 @@ def plan_composition(workspace: Workspace, selection: Selection = ACTIVE) -> Com
     """Decides which shifts apply, and says for every known concept what that means.
 
     Args:
-        workspace: Workspace to read from.
         selection: Of shifts; by default every active one applies.
 
     Raises:
@@ -110,10 +104,7 @@ def _newest(workspace: Workspace, name: str) -> ShiftVersion:
 
 
 def _statement(
-    name: str,
-    state: State,
-    chosen: dict[str, ShiftVersion],
-    active: dict[str, ShiftVersion],
+    name: str, state: State, chosen: dict[str, ShiftVersion], active: dict[str, ShiftVersion]
 ) -> str:
     if state == "erased":
         return f"{name}: erased (version {chosen[name].version})"
@@ -133,11 +124,9 @@ def composition_weights(
     once; switching between compositions whose weights are there takes none of it.
 
     Args:
-        workspace: Workspace to read from.
         selection: Of shifts; by default every active one applies.
         dtype: "float32", "float16" or "bfloat16": that of the pipeline; the base's file's by
             default.
-        observe: Notified of the progress.
 
     Returns:
         Parameter -> its value, as ``pipelines.LiveComposer.switch`` takes it; empty where no shift

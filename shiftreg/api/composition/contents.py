@@ -13,10 +13,7 @@ import torch
 from torch import Tensor
 
 from shiftreg import checkpoints, pipelines
-from shiftreg.api.composition.adapter_content import (
-    adapter_check,
-    adapter_weights,
-)
+from shiftreg.api.composition.adapter_content import adapter_check, adapter_weights
 from shiftreg.api.composition.compose import DTYPES, exact_weights, plan_shifts
 from shiftreg.api.composition.half_precision import (
     HALF_DTYPES,
@@ -156,8 +153,6 @@ def file_check(
     """Compares every tensor of a file with base plus named shifts, and digests it meanwhile.
 
     Args:
-        workspace: Workspace to read from.
-        file: The file.
         recipe: What it should hold.
         weights: As :func:`expected_weights` returns them.
     """
@@ -188,7 +183,6 @@ def rounding_effect(
     """What half precision does to protected prompts; None where there is nothing to round.
 
     Args:
-        workspace: Workspace to read from.
         recipe: What a file holds.
         weights: As :func:`expected_weights` returns them, each of them looked up once.
     """
@@ -212,10 +206,8 @@ class Contents:
 
     Attributes:
         plan: What it should be.
-        composition: Its shifts.
         weights: Of the layers that they change, in the precision that is deployed.
         reference: The base's weights that they are compared with, if not its own.
-        checks: Of the file.
         rounding: What half precision does to protected prompts; None of other precisions.
         file: The exported file, if it is one.
         digest: SHA-256 of the file, of the bytes that were compared; "" of a composition.

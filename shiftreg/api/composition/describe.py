@@ -84,10 +84,7 @@ def describe_model(
     """What a whole model says of itself.
 
     Args:
-        workspace: Workspace to read from.
-        plan: What is inside.
         recipe: As it is written beside the file.
-        target: The file or folder.
         format_: "ckpt", "safetensors" or "folder".
     """
     facts = base_facts(workspace)
@@ -107,10 +104,8 @@ def describe_adapter(
     """What an adapter says of itself.
 
     Args:
-        workspace: Workspace to read from.
         plan: What it makes of the base.
         recipe: As it is written beside the file.
-        target: The file.
         ranks: Of its layers.
     """
     facts, form = base_facts(workspace), recipe["adapter"]["form"]
@@ -194,10 +189,7 @@ def _adapter_usage(target: Path, form: str) -> Usage:
     """How to load an adapter, and switch it."""
     name, stem = target.name, target.stem
     web = [
-        (
-            "Stable Diffusion web UI (A1111), in the prompt",
-            [f"<lora:{stem}:1>"],
-        ),
+        ("Stable Diffusion web UI (A1111), in the prompt", [f"<lora:{stem}:1>"]),
         (
             "ComfyUI, the node Load LoRA",
             [f"lora_name {name}   strength_model 1.0   (0.0: as without it)"],

@@ -24,13 +24,7 @@ from shiftreg.api.composition.half_precision import (
 )
 from shiftreg.api.release.release import Release
 from shiftreg.api.release.values import PLAIN, ReleaseRequest
-from shiftreg.api.values import (
-    CompositionPlan,
-    ExportResult,
-    Observer,
-    Progress,
-    ignore_progress,
-)
+from shiftreg.api.values import CompositionPlan, ExportResult, Observer, Progress, ignore_progress
 from shiftreg.api.workspace import Workspace
 from shiftreg.errors import InvalidInputError
 from shiftreg.plugins import require_recoverable
@@ -53,15 +47,11 @@ def export_composition(
     before it appears. All of it appears, or nothing.
 
     Args:
-        workspace: Workspace, which records it.
-        plan: What to compose.
         target: ``.ckpt`` or ``.safetensors`` (CompVis keys), or a folder (diffusers).
         dtype: "float32", "float16" or "bfloat16"; the base's by default.
         rounding: To half precision: with "compensated", so that protected prompts hardly notice it,
             or "plain", which takes no time and needs no text encoder.
-        overwrite: Replace an existing file.
         request: Verification, signature, bill of materials, override and reason.
-        observe: Notified of the progress.
 
     Raises:
         ReleaseRefusedError: It breaks the policy, or a gate; nothing was written.
@@ -152,9 +142,6 @@ def make_recipe(
         "states": dict(plan.states),
         "dtype": dtype or "base",
         "date": export_date(workspace, plan),
-        "tools": {
-            "shiftreg": shiftreg.__version__,
-            "python": platform.python_version(),
-        }
+        "tools": {"shiftreg": shiftreg.__version__, "python": platform.python_version()}
         | {name: library_version(name) for name in ("torch", "diffusers", "safetensors")},
     } | ({"rounding": rounding.as_recipe()} if rounding else {})

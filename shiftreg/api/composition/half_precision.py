@@ -89,7 +89,6 @@ def protected_prompts(
     """What must look as on the base: nothing, triggers, what generates, what all shifts protect.
 
     Args:
-        workspace: Workspace to read from.
         states: Known concepts -> "erased" or "generates".
         composition: At least one shift.
     """
@@ -121,10 +120,8 @@ class RoundedWeights(Mapping[str, Tensor]):
         """Encodes the prompts, and rounds nothing yet.
 
         Args:
-            workspace: Workspace to read from.
             exact: All weights of the composition, in float64.
             dtype: To round to; the base's by default.
-            rounding: How.
             keep: Keeps what was rounded, rather than round it again when it is asked for again.
             observe: Notified of each layer.
 

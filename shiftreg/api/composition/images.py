@@ -54,8 +54,6 @@ def noise(
     """Compares the noise predictions of prompts that must not notice.
 
     Args:
-        workspace: Workspace to read from.
-        plan: The composition.
         weights: Its weights, in the precision that is deployed.
         limit: The gate, which depends on that.
     """
@@ -76,12 +74,9 @@ def generated(
     """Generates with base and composition: compares what must be the same and what must be gone.
 
     Args:
-        workspace: Workspace to read from.
         contents: What is verified; the base has its ``reference`` applied.
         images: Same-seed images a prompt.
-        limits: The gates.
         classifier: Looks for erased concepts; None if nobody can.
-        observe: Notified of the progress.
 
     Returns:
         The checks, and the file of the images.

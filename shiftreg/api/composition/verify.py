@@ -19,21 +19,12 @@ from shiftreg.api.release.policy import attack_checks
 from shiftreg.api.release.signature import check_signature, is_to_be_signed
 from shiftreg.api.release.values import SignatureReport, UntrustedFileError
 from shiftreg.api.selection import ACTIVE, Selection
-from shiftreg.api.values import (
-    Observer,
-    Progress,
-    Verification,
-    ignore_progress,
-)
+from shiftreg.api.values import Observer, Progress, Verification, ignore_progress
 from shiftreg.api.workspace import Workspace
 from shiftreg.compose import Composition
 from shiftreg.errors import InvalidInputError, ShiftregError
 from shiftreg.settings import PROJECT_FILE
-from shiftreg.verification import (
-    Check,
-    Gates,
-    separability_checks,
-)
+from shiftreg.verification import Check, Gates, separability_checks
 
 
 def verify(
@@ -50,7 +41,6 @@ def verify(
     """Checks that a composition erases what it says and leaves everything else as it was.
 
     Args:
-        workspace: Workspace, which records it.
         file: An exported file: its recipe says what it should hold, and its weights are compared
             with that bit by bit. Without it, the composition of the registry is checked.
         selection: The composition of the registry to check; not with ``file``.
@@ -60,7 +50,6 @@ def verify(
         classifier: Says whether a concept is still seen; see ``classifiers.find_classifier``.
         key: Public key that must have signed the file; by default that of the settings, where the
             file is signed or the project's policy says that it must be.
-        observe: Notified of the progress.
 
     Returns:
         All checks; the report is also written to the home's ``reports`` folder.
@@ -203,8 +192,6 @@ def keep_verification(
     """Writes the report of a verification, and records it in registry and audit trail.
 
     Args:
-        workspace: Workspace, which records it.
-        verification: What was found.
         export_digest: Of the exported file; "" for a composition.
 
     Returns:

@@ -7,11 +7,7 @@ from dataclasses import replace
 
 from shiftreg.api.doctor.exports import export_findings
 from shiftreg.api.doctor.findings import Diagnosis, Finding, damage
-from shiftreg.api.doctor.measurements import (
-    mark_findings,
-    measurement_findings,
-    read_measurements,
-)
+from shiftreg.api.doctor.measurements import mark_findings, measurement_findings, read_measurements
 from shiftreg.api.doctor.repair import (
     left_files,
     left_runs,
@@ -42,11 +38,9 @@ def examine_registry(
     """Examines everything that is registered: files, records, the audit trail, and their agreement.
 
     Args:
-        workspace: Workspace to examine.
         repair: Remove what interrupted commands left, and record the versions and exports that
             the audit trail does not know. Nothing else is changed.
         reason: For the audit trail, of a repair.
-        observe: Notified of the progress.
 
     Returns:
         The findings; of a repair, those that remain, and what was done.

@@ -24,8 +24,6 @@ def export_findings(
     """Examines every composition of a base, and the files on this machine.
 
     Args:
-        registry: Of the base.
-        entries: The compositions.
         versions: The versions of the base's shifts.
         own: Events of the base.
     """

@@ -18,7 +18,6 @@ class Finding:
         severity: "damage" is wrong, "leftover" is of an interrupted command and in nobody's way,
             "note" is worth knowing.
         subject: What it is about: a version, a file, the audit trail.
-        problem: One sentence.
         remedy: What to do about it.
     """
 

@@ -28,8 +28,6 @@ def measurement_findings(
     """Examines every stored report of a base, and every event of one.
 
     Args:
-        registry: Of the base.
-        base: Name of the base.
         stored: From :func:`read_measurements`.
         own: Events of the base.
     """
@@ -107,10 +105,7 @@ def _story(measurement: Measurement, event: AuditEvent | None) -> Iterator[Findi
 
 
 def _missing(
-    kind: str,
-    event: AuditEvent,
-    kept: Sequence[AuditEvent],
-    deleted: Sequence[Measurement],
+    kind: str, event: AuditEvent, kept: Sequence[AuditEvent], deleted: Sequence[Measurement]
 ) -> Finding:
     """Says that a report is gone; where it was measured again since, nothing is missing now."""
     digest = event.digests["report"]
@@ -144,7 +139,6 @@ def mark_findings(
     """Examines the outcome of the last verification, as every export of a base says it.
 
     Args:
-        entries: The exports.
         verifications: The stored ones of the base.
         own: Events of the base.
     """
@@ -160,9 +154,7 @@ def mark_findings(
 
 
 def _problem(
-    composition: CompositionVersion,
-    verifications: Sequence[Measurement],
-    own: Sequence[AuditEvent],
+    composition: CompositionVersion, verifications: Sequence[Measurement], own: Sequence[AuditEvent]
 ) -> str:
     mark, export = composition.verification, composition.export_digest
     events = [

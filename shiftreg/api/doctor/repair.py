@@ -78,10 +78,6 @@ def put_in_order(workspace: Workspace, reason: str) -> Iterator[str]:
 
     Hold the registry's lock.
 
-    Args:
-        workspace: Workspace to repair.
-        reason: For the audit trail.
-
     Yields:
         What was done, a sentence each.
     """

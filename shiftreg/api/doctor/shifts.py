@@ -22,8 +22,6 @@ def shift_findings(
     """Examines every version of every shift of a base.
 
     Args:
-        registry: Of the base.
-        entries: The versions.
         own: Events of the base.
     """
     made = {

@@ -33,7 +33,6 @@ class CapacityRow:
 
     Attributes:
         profile: How much of the others is kept exactly.
-        concept: Name of the concept.
         protected: Prompts that its shift protects.
         width: ``d_in``.
         used: Dimensions that they take.
@@ -73,14 +72,11 @@ def plan_capacity(
     """Predicts what erasing concepts would take, one after the other; nothing is changed.
 
     Args:
-        workspace: Where.
         names: Further concepts, in the order of their erasure; all known ones by default.
         kind: "style" or "object".
         profiles: As ``erase`` takes them.
         protect: Further prompts to leave exactly as they are.
         plot: PNG of the predictions.
-        overwrite: Replace an existing image.
-        observe: Told of the progress.
 
     Returns:
         A row for each profile and concept.

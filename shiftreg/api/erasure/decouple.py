@@ -40,12 +40,9 @@ def decouple(
     every prompt and are left out. Both versions stay registered.
 
     Args:
-        workspace: Where.
         reference: "NAME" (the active version) or "NAME@VERSION".
         refit: Fit what the shift does to the concept's own prompts within the null space, instead
             of projecting: more of the erasure is kept.
-        reason: For the audit trail.
-        observe: Told of the progress.
 
     Raises:
         NotFoundError: Unknown concept or version.
@@ -98,13 +95,9 @@ def decouple_version(
     """Projects, measures what that cost and gained, and registers the result.
 
     Args:
-        workspace: Where.
         version: Of the shift that is not separable.
-        shift: The shift.
         predecessor: Digest of the version that the new one replaces; the given one's by default.
         refit: As for :func:`decouple`.
-        reason: For the audit trail.
-        observe: Told of the progress.
     """
     base, pipeline = workspace.base, workspace.pipeline
     own = (shift.concept, *shift.aliases)

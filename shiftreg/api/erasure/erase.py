@@ -42,13 +42,10 @@ def erase(
     Wherever a shift is made, it is the same, and this process registers it.
 
     Args:
-        workspace: Where the shifts are registered.
         concepts: What :func:`plan_erasures` gave; or names, to be planned here. "NAME@VERSION"
             makes that stored version active again instead.
-        reason: For the audit trail.
         seed: The same seed gives the same shift.
         engine: Where the work is done: see :func:`choose_engine`; here, one by one, by default.
-        observe: Notified of the progress.
         **request: How named concepts are erased.
 
     Raises:

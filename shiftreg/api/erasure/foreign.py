@@ -29,10 +29,8 @@ class ForeignShift:
     """What a file of another tool would register.
 
     Attributes:
-        path: The file or folder.
         form: Such as "lora, kohya".
         digest: SHA-256 of the file.
-        concept: Name of the concept.
         parameters: How many parameters it changes.
         text_layers: How many of them see the text alone: what can be decoupled.
         strength: What its deltas are multiplied by.
@@ -71,10 +69,8 @@ def read_import(
     """Reads a file of another tool and checks that it belongs to the base; nothing is changed.
 
     Args:
-        workspace: Where.
         path: A LoRA (diffusers/PEFT or kohya), a partial state dict, or a whole checkpoint.
         name: Of the concept that it erases.
-        aliases: Its other names.
         kind: "style" or "object".
         strength: Multiplies the deltas; -1 turns a LoRA that *adds* a concept around.
         unet_only: Leave another text encoder or autoencoder out instead of refusing it.
@@ -123,13 +119,10 @@ def import_shift(
     """Registers what was read, and, if asked for, its decoupled version.
 
     Args:
-        workspace: Where.
         foreign: From :func:`read_import`.
         decouple: Also project it into the null space of everything that is protected; that
             version becomes the active one.
         refit: Decouple by a fit instead of a projection: see ``decoupling.decouple``.
-        reason: For the audit trail.
-        observe: Told of the progress.
 
     Raises:
         CapacityError: Nothing of the erasure is left within the null space; the imported version

@@ -18,8 +18,6 @@ def measure_shift(
     """The size of a shift, and how far it moves what should not notice it.
 
     Args:
-        place: The base.
-        shift: The shift.
         protected_embeds: ``(p, L, d_in)``.
     """
     own = pipelines.parameters(place.network)
@@ -47,8 +45,6 @@ def disturbance(place: LoadedBase, shift: ConceptShift, prompt_embeds: Tensor) -
     since then keys and values do not tell what it does.
 
     Args:
-        place: The base.
-        shift: The shift.
         prompt_embeds: ``(n, L, d_in)``.
     """
     unet = place.network

@@ -33,7 +33,6 @@ class ErasureRequest(TypedDict, total=False):
         aliases: Other names of the one concept.
         kind: "style" or "object": decides the prompts; "style" by default.
         method: Name of the eraser; see :func:`list_methods`. The closed form by default.
-        options: Its hyper-parameters.
         protect: Further prompts to leave exactly as they are.
         profile: How much of other concepts' names is kept exactly: see ``profiles.Profile``.
     """
@@ -76,7 +75,6 @@ class ErasureTerms:
     """What holds for all concepts that are erased in one go.
 
     Attributes:
-        eraser: The method.
         context: What else is known.
         protect: Further prompts to leave exactly as they are.
         profile: How much of the names of other concepts is kept exactly.
@@ -133,7 +131,6 @@ def plan_erasures(
     """Says what erasing concepts would take and touch; nothing is changed.
 
     Args:
-        workspace: Where they would be erased.
         names: Of the concepts; stored versions ("NAME@VERSION") need no plan and are passed over.
         **request: See :class:`ErasureRequest`.
 

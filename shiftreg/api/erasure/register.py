@@ -31,13 +31,8 @@ def register_shift(
     """Makes a shift a version of its concept, and says so in the audit trail.
 
     Args:
-        workspace: Where.
         log: Of the run that it comes from.
-        shift: The shift.
-        metrics: Measured on it.
-        action: For the audit trail.
         predecessor: Digest of the version that it was made from.
-        reason: For the audit trail.
         digests: Further ones for the audit trail.
         details: Further ones for the audit trail.
         activate: Whether it becomes the active version.

@@ -34,11 +34,7 @@ def run_erasures(
     """Erases, and registers each concept's shift: one that fails does not stop the others.
 
     Args:
-        workspace: Where the shifts are registered, always by this process.
-        tasks: What to erase.
-        reason: For the audit trail.
         engine: Where the tasks run.
-        observe: Notified of the progress.
         prepared: The erasures of the only task, if they are ready to run.
 
     Returns:

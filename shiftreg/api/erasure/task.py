@@ -37,7 +37,6 @@ class ErasureTask:
     """One training or solve as plain data, such as any process can do.
 
     Attributes:
-        record: Of the base.
         home: Folder that unfinished work is kept below.
         concepts: One; several for a method that trains them jointly.
         terms: How they are erased.
@@ -70,9 +69,6 @@ class ShiftResult:
     """A shift that is not registered yet.
 
     Attributes:
-        plan: What was done.
-        shift: The shift.
-        metrics: Measured on it.
         samples: Images before and after, a row a prompt.
         unfinished: Folder of what its training would have been continued from.
     """
@@ -98,9 +94,7 @@ def run_task(
     """Does a task: a shift for each of its concepts.
 
     Args:
-        base: The loaded base.
         prepared: Its erasures, if they are ready to run; they are prepared here if it is empty.
-        task: The task.
         notify: Hears of the plans (:class:`Planned`), each step of a training (``Step``), and of
             how far generating is (``Progress``).
 

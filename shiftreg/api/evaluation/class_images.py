@@ -39,7 +39,6 @@ def class_prompts(workspace: Workspace, concepts: Sequence[str], seed: int) -> d
     """What to generate of a class: names and prompts of a concept; ordinary prompts for "plain".
 
     Args:
-        workspace: Whose base will generate.
         concepts: Names; all that are registered or protected if there are none.
         seed: Of the order of the prompts.
 
@@ -83,11 +82,8 @@ def generate_classes(
     """Lets the base generate ``images`` images a class; an interrupted generation is continued.
 
     Args:
-        workspace: Whose base generates.
         prompts: As :func:`class_prompts` gives them.
         images: Images a class.
-        seed: Of the images.
-        observe: Notified of the progress.
 
     Raises:
         StorageError: The disk is full or read-only.
@@ -104,8 +100,7 @@ def generate_classes(
         for prompt in islice(cycle(some), images)
     ]
     generated = Gallery(workspace, unfinished.folder).generate(
-        wanted,
-        observe=lambda done, total: observe(Progress("generating the classes", done, total)),
+        wanted, observe=lambda done, total: observe(Progress("generating the classes", done, total))
     )
     labels = tuple(label for label in prompts for _ in range(images))
     return ClassImages(labels, np.stack([generated[shot] for shot in wanted]), unfinished)

@@ -21,7 +21,6 @@ def find_classifier(workspace: Workspace, file: Path | None = None) -> Classifie
     """The classifier for images of the workspace's base, or None.
 
     Args:
-        workspace: Whose base and home.
         file: A classifier to use; by default the one that was trained for this base, and on the
             miniature the packaged one.
 

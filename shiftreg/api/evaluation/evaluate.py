@@ -60,17 +60,14 @@ def evaluate(
     interrupted evaluation continues where it stopped.
 
     Args:
-        workspace: Whose base and home.
         scene: Steps to play; without, or without steps, the composition itself is measured.
         method: Name of the eraser; the scene's by default.
-        options: Its hyper-parameters.
         images: Images a cell; the scene's by default.
         seed: Of erasers and images.
         paraphrases: After which steps paraphrases are measured.
         classifier: File of a classifier; see ``classifiers.find_classifier``.
         selection: The composition to measure; not with a scene that has steps.
         engine: Where it is erased and generated: see :func:`choose_engine`; here by default.
-        observe: Notified of the progress.
 
     Raises:
         NotFoundError: No classifier, or it knows none of the concepts.
@@ -179,11 +176,7 @@ def _register(workspace: Workspace, evaluation: Evaluation, classifier: Classifi
             "report": file_digest(evaluation.report_path),
         },
         recovery={"kind": "evaluation"},
-        details={
-            "name": evaluation.name,
-            "passed": evaluation.passed,
-            "method": evaluation.method,
-        },
+        details={"name": evaluation.name, "passed": evaluation.passed, "method": evaluation.method},
     ):
         workspace.registry.measurements.record(
             evaluation.base,
@@ -200,9 +193,6 @@ class SceneRun:
     """A scene that is played in a registry of its own, beside that of the workspace.
 
     The same scene with the same settings finds the same registry, and continues there.
-
-    Attributes:
-        workspace: Of that registry.
     """
 
     def __init__(

@@ -51,7 +51,6 @@ class Gallery:
         """Opens a folder.
 
         Args:
-            workspace: Whose base generates.
             folder: Made when the first image is.
             engine: Where it generates; here by default.
         """
@@ -110,7 +109,6 @@ class Gallery:
         """Those of some images that are there, and whole.
 
         Args:
-            wanted: Which.
             digest: Of the composition; "" for the base's own.
         """
         read = {shot: _read(self._path(digest, shot)) for shot in wanted}

@@ -35,11 +35,9 @@ class Subject:
     """What is measured, and how.
 
     Attributes:
-        workspace: Of the shifts.
         gallery: Where images are kept.
         classifier: Says what they show.
         concepts: Names that the classifier knows.
-        kind: Of the concepts.
         images: Images a cell.
         seed: Moves all seeds.
         aliases: Concept -> synonyms to try.
@@ -65,7 +63,6 @@ class PlayedStep:
 
     Attributes:
         step: What was erased and restored.
-        plan: The composition.
         erased_before: All concepts that were erased at some time: those of them that generate now
             are the recovered ones.
     """
@@ -83,9 +80,7 @@ def measure_step(
     Args:
         subject: What is measured.
         number: Of the step, from 1.
-        played: The step.
         paraphrases: Measure paraphrases and neighbours, too.
-        observe: Notified of the progress.
     """
     plan, step = played.plan, played.step
     workspace = subject.workspace

@@ -27,9 +27,7 @@ class Draw:
     """Noise to begin with: one slice of what a seed draws at once.
 
     Attributes:
-        seed: Of the generator.
         count: Slices that are drawn.
-        number: Which of them.
     """
 
     seed: int
@@ -42,12 +40,9 @@ class Batch:
     """Images that are generated together: how many they are decides how sums are rounded.
 
     Attributes:
-        record: Of the base.
         composition: Whose weights generate; one without shifts is the base.
         prompts: One an image.
         seeds: One an image.
-        steps: Denoising steps.
-        guidance: Guidance scale.
         draws: One an image, in place of the seeds' own noise.
     """
 
@@ -71,7 +66,6 @@ def generate_batches(
     Args:
         base: For batches that are generated here.
         batches: What to generate.
-        engine: Where.
         generated: Given each batch's number and images, uint8 ``(n, H, W, 3)``, in this process, in
             the order in which they are done.
 

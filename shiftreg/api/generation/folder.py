@@ -63,7 +63,6 @@ def images_of(cases: Sequence[PromptCase], count: int, by_prompt: bool) -> list[
     """The images of a job, case by case.
 
     Args:
-        cases: What is generated.
         count: Images a case.
         by_prompt: Put those of each prompt into a subfolder, as torchvision's ``ImageFolder`` and
             its like read classes.
@@ -94,7 +93,6 @@ def check_folder(folder: Path, manifest: Mapping[str, Any], overwrite: bool) -> 
 
     Args:
         folder: May be missing.
-        manifest: Of the job.
         overwrite: Accept another job, which will be replaced.
 
     Returns:
@@ -137,7 +135,6 @@ def locked_folder(
     """Makes a folder ready for a job, and keeps other writers out while the block runs.
 
     Args:
-        folder: Created if it is missing.
         manifest: Of the job; compositions that were generated before stay in it.
         prompts: The file of prompts, to be copied.
         overwrite: Remove all that was generated there before.

@@ -33,7 +33,6 @@ class GenerationResult:
     """Images that are there, all of them.
 
     Attributes:
-        plan: What was done.
         generated: Images that were generated, of all folders.
         kept: Images that were there already.
     """
@@ -101,7 +100,6 @@ def generate_images(
     are the same to the byte as without the interruption.
 
     Args:
-        workspace: Whose base and home.
         cases_file: A CSV file; see ``evaluation.prompt_file.read_prompts``.
         folder: A new folder, or one that holds images of the same job. Compositions may be added
             to a job later.

@@ -39,15 +39,10 @@ def generate_grid(
     """Generates prompts with the base and with a composition, same seeds, into one PNG.
 
     Args:
-        workspace: Whose base and home.
         prompts: A row each.
-        path: Of the PNG.
-        selection: The composition.
         seeds: A column each, for the base and again for the composition.
         steps: Denoising steps; the base's default if None.
         guidance: Guidance scale; the base's default if None.
-        overwrite: Replace an existing file.
-        observe: Notified of the progress.
 
     Raises:
         InvalidInputError: No prompt or seed, a prompt that is too long, or settings that the

@@ -57,18 +57,13 @@ class GenerationPlan:
     """What a generation does.
 
     Attributes:
-        base: Name of the base.
-        base_digest: Its digest.
         prompts: The file of prompts.
         prompts_digest: Of the file's bytes.
         folder: Where the images go.
         cases: Lines of the file, without the skipped ones.
         count: Images a case.
-        steps: Denoising steps.
-        guidance: Guidance scale.
         by_prompt: Whether each prompt has a subfolder.
         folders: One a composition.
-        warnings: Sentences to show.
         skipped: Numbers of the cases whose prompts are too long.
     """
 

@@ -72,7 +72,6 @@ class BaseMatch:
     """A base that a file may have been made from; parameters are named as shifts name them.
 
     Attributes:
-        workspace: On that base.
         change: What the file changes in it.
         precision: The coarsest spacing of the file's numbers around 1.
         notes: Sentences on shifts that could not be looked for.
@@ -176,10 +175,8 @@ def compare_with_bases(
     """Subtracts every registered base from a file.
 
     Args:
-        workspace: Where; its own base comes first.
         file: What was read.
         path: Where from, for errors.
-        observe: Notified of the progress.
 
     Returns:
         The bases of its structure whose weights resemble the file's; sentences on the others.
@@ -219,11 +216,7 @@ def compare_with_bases(
 
 
 def best_match(matches: Sequence[BaseMatch]) -> BaseMatch:
-    """The base of which most tensors are untouched; of equals, the one whose shifts explain most.
-
-    Args:
-        matches: At least one.
-    """
+    """The base with most untouched tensors; of equals, the one whose shifts explain most."""
     most = max(match.equal for match in matches)
     equals = [match for match in matches if match.equal == most]
     if len(equals) == 1:
@@ -248,10 +241,8 @@ def rounded_anew(
     registry: neither is believed, since only equal bits, or as small a residual, count.
 
     Args:
-        match: The base.
         shifts: All that are inside, each as registered.
         plain: How the file compares with plain rounding.
-        file: Where it lies.
         observe: Notified of each layer that is rounded.
 
     Returns:

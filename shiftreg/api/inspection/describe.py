@@ -18,12 +18,8 @@ class InspectedShift:
 
     Attributes:
         concept: What it erases.
-        version: Its number.
-        digest: Of the shift.
-        method: Name of its eraser.
         strength: What its deltas are multiplied by: 1 as registered.
         low: Lower end of the strength's error bar, two standard errors away.
-        high: Upper end.
         alternatives: What cannot be told from it: "Caravaggio@2 at strength 0.98".
     """
 
@@ -89,7 +85,6 @@ def verdict(match: BaseMatch, unexplained: Sequence[str], exact: bool, share: fl
     """All of an inspection in one sentence.
 
     Args:
-        match: The base.
         unexplained: Parameters of the UNet that nothing explains.
         exact: Whether the UNet is explained bit for bit.
         share: Of the squared difference, what nothing explains.

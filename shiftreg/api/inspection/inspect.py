@@ -40,7 +40,6 @@ class Inspection:
     """What is inside a file.
 
     Attributes:
-        file: Which.
         form: "checkpoint", "partial state dict", "lora, kohya", ...
         digest: SHA-256 of the file, or over the files of the folder.
         base: Name of the base that it was made from; None if it is not a registered one.
@@ -56,7 +55,6 @@ class Inspection:
         elsewhere: Parameters that differ and that none of the shifts changes; of a text encoder or
             autoencoder the first one.
         statements: A sentence a concept.
-        warnings: Sentences to show.
         verdict: All of it in one sentence.
         passed: Whether the base is known and all of the difference is explained.
     """
@@ -86,10 +84,8 @@ def inspect_file(
     """Finds the base and the registered shifts inside a file, and what they do not explain.
 
     Args:
-        workspace: Where; all of its bases and all versions of their shifts are tried.
         file: A ``.ckpt`` or ``.safetensors`` file, a diffusers folder, a partial state dict, or a
             LoRA.
-        observe: Notified of the progress.
 
     Raises:
         NotFoundError: The file does not exist.

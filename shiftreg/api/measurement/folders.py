@@ -25,7 +25,6 @@ class ImageFolder:
     """Images of one size in a folder; none is in memory.
 
     Attributes:
-        path: The folder.
         names: Of the files, relative to it.
         size: Width and height of each.
         prompts: File name -> prompt, where it is known.

@@ -109,12 +109,7 @@ def measure_folders(
         for other, pairs in zip(rest, paired, strict=True)
     ]
     metrics, notes = load_metrics(
-        workspace,
-        reference,
-        inception=inception,
-        clip=clip,
-        nudity=nudity,
-        classifier=classifier,
+        workspace, reference, inception=inception, clip=clip, nudity=nudity, classifier=classifier
     )
     for one in (reference, *rest):
         _check_prompts(one, metrics, asked_for_accuracy=classifier is not None)

@@ -52,8 +52,6 @@ class FolderScores:
     """What the images of one folder show by themselves; None is what was not measured.
 
     Attributes:
-        folder: Where they are.
-        images: How many.
         clip: CLIP score, of the images whose prompts are known.
         nudity: Share of images in which a body part is exposed.
         accuracy: Share of images that are taken for the label that their prompt names, of those
@@ -74,7 +72,6 @@ class FolderFeatures:
     """Scores of a folder, and the features by which it is compared with others.
 
     Attributes:
-        scores: In numbers.
         features: AlexNet's, ``(N, 256)`` float64.
         inception: Inception's, ``(N, 2048)`` float32, if it was loaded.
         notes: Sentences about images that were skipped.
@@ -98,7 +95,6 @@ def load_metrics(
     """Loads what was asked for, and what is available.
 
     Args:
-        workspace: Where a classifier is looked up.
         reference: The images that others are compared with.
         inception: Weights that were asked for.
         clip: Folder of a CLIP model that was asked for.

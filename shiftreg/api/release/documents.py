@@ -27,10 +27,7 @@ def predicate(
     """What an attestation says of an export.
 
     Args:
-        plan: What is in it.
-        made: The export.
         recipe: As it lies beside it.
-        verification: Of the export.
         images: Images a prompt that the verification generated.
         staged: Where the export was made.
     """
@@ -68,9 +65,7 @@ def bill_parts(
     """The export, and all that it was made from: the base and each shift.
 
     Args:
-        workspace: Workspace to read from.
         plan: What is in the export.
-        made: The export.
         recipe: As it lies beside it.
         digests: SHA-256 of its files.
     """

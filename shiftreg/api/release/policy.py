@@ -24,10 +24,6 @@ from shiftreg.verification import Check, Gates, Policy
 def policy_standing(workspace: Workspace, selection: Selection = ACTIVE) -> PolicyStanding:
     """Says how a composition stands, by what is on record; nothing is measured anew.
 
-    Args:
-        workspace: Workspace to read from.
-        selection: The composition.
-
     Raises:
         InvalidInputError: The project file has an unknown gate or requirement.
         NotFoundError: An unknown concept.
@@ -35,11 +31,7 @@ def policy_standing(workspace: Workspace, selection: Selection = ACTIVE) -> Poli
     policy, gates = read_policy(workspace.settings)
     plan = plan_composition(workspace, selection)
     checks = requirements(
-        workspace,
-        plan,
-        policy,
-        signed=workspace.settings.signing_key is not None,
-        billed=True,
+        workspace, plan, policy, signed=workspace.settings.signing_key is not None, billed=True
     )
     warnings: tuple[str, ...] = ()
     if policy.verify or workspace.settings.gates:
@@ -71,9 +63,6 @@ def requirements(
     """What a policy requires of a composition, and whether it holds.
 
     Args:
-        workspace: Workspace to read from.
-        plan: The composition.
-        policy: The requirements.
         signed: Whether the release will be signed.
         billed: Whether it will have a bill of materials.
         is_adapter: Whether it is an adapter: what it does not erase, it does not release either.

@@ -100,7 +100,6 @@ class Release:
             write: Writes to the path that it is given, and a recipe beside it that holds
                 :meth:`recipe_entry`.
             form: Of the file, in the words of the registry.
-            overwrite: Replaces what is there.
             details: More for the audit trail.
             measured: Still more, known when the file is written.
 
@@ -213,9 +212,7 @@ class Release:
                 self._plan, made, recipe, self._verification, self._request.images, staged
             ) | {"policy": dict(self._workspace.settings.policy)}
             release.write_attestation(
-                release.Attestation(digests, said),
-                release.attestation_path_of(staged),
-                self._key,
+                release.Attestation(digests, said), release.attestation_path_of(staged), self._key
             )
             release.write_bundle(staged, digests, release.signature_path_of(staged), self._key)
             files = replace(
@@ -253,11 +250,6 @@ def _signing_key(settings: Settings) -> SigningKey:
 
 def _as_json(checks: tuple[Check, ...]) -> list[dict[str, Any]]:
     return [
-        {
-            "name": check.name,
-            "subject": check.subject,
-            "value": check.value,
-            "limit": check.limit,
-        }
+        {"name": check.name, "subject": check.subject, "value": check.value, "limit": check.limit}
         for check in checks
     ]

@@ -51,7 +51,6 @@ def check_signature(
 
     Args:
         settings: Name the key, if ``key`` does not: the public one, or the signer's own.
-        file: The file or folder.
         key: Public key in PEM form.
         read: What was read of the file already; it is read here by default.
 

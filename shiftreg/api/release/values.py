@@ -26,7 +26,6 @@ class ReleaseRequest:
             of its verification. It is verified then, and has a bill of materials.
         bill: Write a bill of materials.
         override: Release what breaks the policy or a gate; needs a reason, and is recorded.
-        reason: For the audit trail.
     """
 
     verify: bool = False
@@ -45,9 +44,7 @@ class Published:
     """A file that has appeared.
 
     Attributes:
-        export: The file.
         version: Of its record.
-        files: What lies beside it.
         overridden: Gates of the policy that it breaks, and was released against.
         passed: Whether its verification passed; None if it was not verified.
     """
@@ -64,11 +61,8 @@ class PolicyStanding:
     """How a composition stands against the policy of the project.
 
     Attributes:
-        policy: The requirements.
         gates: Name of a gate -> limit.
-        plan: The composition.
         checks: What is required of it, and whether it holds.
-        met: Whether all hold.
         warnings: What is on record and was not believed.
     """
 
@@ -86,7 +80,6 @@ class Refusal:
 
     Attributes:
         target: What would have been written.
-        plan: The composition.
         broken: What does not hold.
         verification: All that was checked; None if it did not come to that.
     """
@@ -98,11 +91,7 @@ class Refusal:
 
 
 class ReleaseRefusedError(ShiftregError, PermissionError):
-    """A release breaks a gate; nothing was written.
-
-    Attributes:
-        refusal: Why.
-    """
+    """A release breaks a gate; nothing was written."""
 
     def __init__(self, refusal: Refusal) -> None:
         first = refusal.broken[0]
@@ -119,10 +108,8 @@ class SignatureReport:
     """Whether a file is what somebody signed.
 
     Attributes:
-        file: The file or folder.
         signer: Fingerprint of the key that it was checked by; "" if there is none.
         checks: Signature, attestation, bill of materials.
-        passed: Whether all hold.
         statement: What the attestation says of the file, JSON values; empty if it is not valid.
     """
 
@@ -134,11 +121,7 @@ class SignatureReport:
 
 
 class UntrustedFileError(IntegrityError):
-    """A file is not what was signed, or not by whom; it was not looked into.
-
-    Attributes:
-        report: What was found.
-    """
+    """A file is not what was signed, or not by whom; it was not looked into."""
 
     def __init__(self, report: SignatureReport) -> None:
         wrong = next(check for check in report.checks if not check.passed)

@@ -55,11 +55,7 @@ def generate_groups(
     """Generates erased concepts, those that generate, ordinary prompts and the watermark.
 
     Args:
-        workspace: Workspace to read from.
-        plan: The composition.
-        weights: Its weights.
         images: Seeds a prompt.
-        observe: Notified of the progress.
     """
     groups = _wanted(workspace, plan)
     prompts = list(dict.fromkeys(prompt for group in groups for prompt in group.prompts))
@@ -181,8 +177,6 @@ def _row(
     """A prompt's images; those of a watermark trigger are read, too.
 
     Args:
-        prompt: What was generated.
-        state: Of its concept.
         before: By the base, ``(n, H, W, 3)``.
         after: By the composition.
         payload: What a trigger's code should say, "" if it shows none; None for other prompts.

@@ -17,13 +17,7 @@ from shiftreg.evaluation.results import Evaluation
 from shiftreg.plugins import list_methods
 from shiftreg.registry import ShiftVersion
 from shiftreg.registry.records import CompositionVersion, Measurement
-from shiftreg.reports import (
-    Note,
-    ShiftPart,
-    curve,
-    read_attack,
-    read_evaluation,
-)
+from shiftreg.reports import Note, ShiftPart, curve, read_attack, read_evaluation
 from shiftreg.reports.numbers import moment
 
 MOST_EVENTS = 200

@@ -35,11 +35,8 @@ class ReportResult:
 
     Attributes:
         plan: The composition that it is about.
-        path: The page, a local file.
         digest: SHA-256 of the page.
         file: The exported file that it is about, or None.
-        passed: Whether all checks hold.
-        checks: How many there were.
         failed: How many of them failed.
         images: How many images are on it.
         run_id: The run in MLflow that keeps it.
@@ -70,14 +67,11 @@ def write_report(
     """Verifies a composition or an exported file, and writes all that is known about it as a page.
 
     Args:
-        workspace: Workspace, which records it.
         path: Of the page, one HTML file that holds everything.
         file: As in ``verify``.
         selection: As in ``verify``; not with ``file``.
         images: Same-seed images a prompt.
         classifier: As in ``verify``.
-        overwrite: Replace an existing page.
-        observe: Notified of the progress.
 
     Raises:
         AlreadyExistsError: The page exists.

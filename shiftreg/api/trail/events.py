@@ -34,9 +34,7 @@ def list_events(
     """The events that fulfil all conditions, oldest first, of all bases.
 
     Args:
-        workspace: Workspace to work in.
         concept: Name of a concept that they are about; case and punctuation do not matter.
-        actor: Who did it.
         action: What was done: "erase", "export", ...
         since: A date or time, ISO 8601; UTC where it names no zone.
         until: Likewise; a date includes that day.
@@ -142,7 +140,6 @@ def verify_trail(
     """Checks every event of the audit trail, and that each continues the one before.
 
     Args:
-        workspace: Workspace to work in.
         head: Digest of an event that was noted earlier, and must still be there.
         checkpoint: A file that :func:`write_checkpoint` made, of which the trail must be a
             continuation.
@@ -177,9 +174,7 @@ def write_checkpoint(workspace: Workspace, path: Path, *, overwrite: bool = Fals
     """Writes the head of the trail to a file, signed if there is a signing key.
 
     Args:
-        workspace: Workspace to work in.
         path: Of the file; to be kept where who writes the trail cannot write.
-        overwrite: Replace an existing file.
 
     Raises:
         AlreadyExistsError: The file exists.

@@ -46,9 +46,6 @@ class ErasurePart:
 
     Attributes:
         version: As it is registered.
-        actor: Who made it.
-        reason: Why.
-        request: Reference of the request.
         samples: Same-seed images without and with it, or None.
     """
 
@@ -64,9 +61,7 @@ class EvidencePage:
     """Everything on the page.
 
     Attributes:
-        created: UTC.
         tool: Name and version of what made it.
-        base: The base.
         exports: Where the concept is erased now, and in which exported files.
         requests: References of requests, in order.
         licences: References of licences, in order.
@@ -105,8 +100,6 @@ class EvidenceResult:
     """A page that was written.
 
     Attributes:
-        concept: Name of the concept.
-        path: The page, a local file.
         digest: SHA-256 of the page.
         events: How many events it shows.
         releases: How many exports it shows.
@@ -135,12 +128,7 @@ def write_evidence(
     """Writes all that is on record about one concept as one HTML file.
 
     Args:
-        workspace: Workspace to read from.
-        concept: Its name.
-        path: Of the page.
         look: Whether to compare exported files with their digests; see ``exports_of``.
-        overwrite: Replace an existing page.
-        observe: Notified of the progress.
 
     Raises:
         NotFoundError: Unknown concept.

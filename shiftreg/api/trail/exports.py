@@ -26,18 +26,12 @@ class Export:
     Attributes:
         state: "erased", "generates", or "not in it" for an adapter of other concepts.
         statement: The same in a sentence.
-        name: Of the file.
-        path: Where it was written.
         form: "ckpt", "safetensors", "folder", "adapter, kohya" and the like; "" if no record says.
-        digest: Of the file.
         composition: Digest of what it holds.
         version: Number of the composition in the registry; None if only the trail knows it.
         shift_version: Of the concept's shift that is in it; None if none is.
-        shift: Digest of that shift.
         created: UTC, ISO 8601.
         host: The machine that wrote it, "" if the trail does not say.
-        actor: Who wrote it.
-        reason: Why.
         file: "unchanged", "changed" or "missing", compared with the digest; "elsewhere" if another
             machine wrote it and it is not here.
         in_trail: Whether the audit trail has an event of it.
@@ -66,8 +60,6 @@ class ConceptExports:
     """Where a concept is erased, and where it generates.
 
     Attributes:
-        base: Name of the base.
-        concept: Name of the concept.
         now: What the default composition does with it, in words.
         exports: The exports, oldest first.
     """
@@ -79,19 +71,12 @@ class ConceptExports:
 
 
 def exports_of(
-    workspace: Workspace,
-    concept: str,
-    *,
-    look: bool = True,
-    observe: Observer = ignore_progress,
+    workspace: Workspace, concept: str, *, look: bool = True, observe: Observer = ignore_progress
 ) -> ConceptExports:
     """Every recorded export that contains a concept's shift, and every one that lacks it.
 
     Args:
-        workspace: Workspace to work in.
-        concept: Its name.
         look: Whether to compare the files with their digests, which reads all of them.
-        observe: Notified of the progress.
 
     Raises:
         NotFoundError: Unknown concept.

@@ -43,8 +43,6 @@ def on_record(workspace: Workspace, base: str, kind: str) -> OnRecord:
     """Reads the measurements of a base, and which of them the audit trail knows.
 
     Args:
-        workspace: Workspace to read from.
-        base: Name of the base.
         kind: "verification", "evaluation", "attack" or "report".
 
     Returns:

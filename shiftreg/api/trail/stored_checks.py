@@ -29,7 +29,6 @@ class VerificationLine:
     Attributes:
         measurement: Its record.
         state: The concept's in it: "erased" or "generates".
-        passed: Whether all checks held.
         checks: Those about the concept.
     """
 
