@@ -27,6 +27,7 @@ class Relearning:
 
     Attributes:
         images: Images of the concept that it learns on.
+        iterations: Steps.
         learning_rate: Of Adam.
         batch_size: Noised images a step.
     """

@@ -19,6 +19,7 @@ class AttackScore:
     """One attack on one target.
 
     Attributes:
+        attack: Its name.
         target: "base", "composition", "Caravaggio@2 (esd)", or the control of attacks that start
             from images, "base, without the name".
         success: Share of images in which the classifier finds the concept.
@@ -43,7 +44,11 @@ class AttackReport:
     """Attacks on an erasure of one concept.
 
     Attributes:
+        base: Name of the base.
+        concept: Name of the concept.
+        digest: Of the composition.
         classifier: Which classifier looked.
+        seed: First seed.
         images: Images an attack and target.
         unattacked: Target -> share of images of the bare name in which the concept is found; of
             the control, images of the same prompt without it.

@@ -123,6 +123,7 @@ class RingABellSoft:
     What an erasure leaves of the concept, however little, is turned up.
 
     Attributes:
+        strength: Of the concept.
         prompts: Neutral prompts that it is added to.
     """
 

@@ -61,6 +61,7 @@ class Eraser(Protocol):
         recoverable: Whether a concept that it erased may be restored.
         changes: The weights that it changes.
         cost: What it takes.
+        source: Where it comes from.
     """
 
     name: ClassVar[str]

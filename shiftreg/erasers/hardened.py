@@ -91,6 +91,7 @@ class ClosedFormHardened:
             problem: Prompts, anchors and constraints.
             weights: Layer name -> ``W_l (d_out, d_in)``.
             data: The base, its text encoder, and latents of the concept.
+            seed: Of the attacks.
 
         Raises:
             InvalidInputError: No training data, or no text encoder in it.

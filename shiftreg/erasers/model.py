@@ -142,7 +142,10 @@ class Words:
     """A concept in words, and who reads them; for methods that look for further words.
 
     Attributes:
+        model: The text encoder.
+        concept: The name.
         prompts: Those of the problem, as text.
+        anchors: Likewise.
     """
 
     model: PromptModel

@@ -145,6 +145,7 @@ class ConceptUnlearning:
         preserved: ``(q, q)``, square root of the ordinary prompts in whitened coordinates.
         factors: Layer name -> ``(d_out, q)`` in whitened coordinates; what is trained.
         scales: Layer name -> ``|W_l|_F``.
+        settings: Hyper-parameters.
     """
 
     problem: ErasureProblem

@@ -94,7 +94,9 @@ class MomentumStop:
 
     Attributes:
         momentum: ``alpha``.
+        tau: The share.
         warmup: Steps before it may end.
+        first: The first value.
         average: ``m_n``.
     """
 
@@ -125,6 +127,7 @@ class InPlaceEraser:
 
     Attributes:
         learning_rate: Of Adam.
+        iterations: Steps.
         batch_size: Noised latents a step.
         pool_size: Noised latents whose frozen predictions are computed once.
     """
@@ -204,6 +207,7 @@ def train_in_place(
         names: Of the parameters.
         loss: As for :func:`train`.
         learning_rate: Of Adam.
+        iterations: Steps.
         generator: As for :func:`train`.
         data: As for :func:`train`; its model has the parameters, and keeps its own values.
 

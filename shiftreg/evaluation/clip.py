@@ -43,7 +43,7 @@ def clip_scores(images: np.ndarray, prompts: Sequence[str], clip: tuple[Any, Any
             "CLIP scores need the extra 'metrics'. Run: pip install 'shiftreg[metrics]'"
         ) from error
     adapted: Any = _Adapted(*clip)
-    tensors = torch.from_numpy(np.array(images)).permute(0, 3, 1, 2)
+    tensors = torch.from_numpy(np.array(images, order="C")).permute(0, 3, 1, 2)
     # The library averages over what it is given: one pair at a time.
     scores = [
         float(clip_score(image, prompt, lambda: (adapted, adapted.process)))

@@ -131,7 +131,7 @@ def load_inception(weights: Path) -> Callable[[np.ndarray], Tensor]:
     @torch.no_grad()
     def features(images: np.ndarray) -> Tensor:
         check_images(images)
-        tensors = torch.from_numpy(np.array(images)).permute(0, 3, 1, 2)
+        tensors = torch.from_numpy(np.array(images, order="C")).permute(0, 3, 1, 2)
         return torch.cat([network(batch) for batch in tensors.split(BATCH)])
 
     return features

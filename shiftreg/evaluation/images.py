@@ -37,4 +37,5 @@ def to_tensor(images: np.ndarray) -> torch.Tensor:
         InvalidInputError: If ``images`` is not a stack of RGB images.
     """
     check_images(images)
-    return torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).float() / 127.5 - 1
+    # One order in memory: of another, convolutions compute other last bits.
+    return torch.from_numpy(np.array(images, order="C")).permute(0, 3, 1, 2).float() / 127.5 - 1

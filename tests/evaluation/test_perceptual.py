@@ -116,6 +116,14 @@ def test_distances_do_not_depend_on_the_batch_size(images: np.ndarray) -> None:
     )
 
 
+def test_distances_do_not_depend_on_the_order_in_memory(images: np.ndarray) -> None:
+    changed = np.clip(images.astype(int) + 20, 0, 255).astype(np.uint8)
+    planes = [np.ascontiguousarray(a.transpose(0, 3, 1, 2)) for a in (images, changed)]
+    views = [a.transpose(0, 2, 3, 1) for a in planes]
+    assert all(np.array_equal(a, b) for a, b in zip(views, (images, changed), strict=True))
+    assert lpips_distances(*views).tolist() == lpips_distances(images, changed).tolist()
+
+
 def test_distances_agree_with_the_library_called_directly(images: np.ndarray) -> None:
     first, second = (
         torch.from_numpy(p.copy()).permute(0, 3, 1, 2) / 255 for p in (images, images[::-1])

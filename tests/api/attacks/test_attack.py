@@ -410,7 +410,12 @@ def test_progress_names_attack_and_target_and_shows_the_loss(
     [
         ("Caravagio", {}, NotFoundError, "Did you mean 'Caravaggio'"),
         ("Picasso", {}, InvalidInputError, 'shiftreg erase "Picasso"'),
-        ("Caravaggio", {"without": ["Caravaggio"]}, InvalidInputError, "--without"),
+        (
+            "Caravaggio",
+            {"selection": api.Selection(without=["Caravaggio"])},
+            InvalidInputError,
+            "--without",
+        ),
         ("Caravaggio", {"attacks": ["persuasion"]}, NotFoundError, "persuasion"),
         ("Caravaggio", {"attacks": []}, InvalidInputError, "--list"),
         ("Caravaggio", {"images": 0}, InvalidInputError, "At least 1"),

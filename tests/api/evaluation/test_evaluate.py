@@ -209,5 +209,5 @@ def test_what_cannot_be_measured_is_refused(owner: api.Workspace) -> None:
         api.evaluate(owner, SCENE, images=1)
     with pytest.raises(InvalidInputError, match="leave --only and --without out"):
         api.evaluate(owner, SCENE, selection=api.Selection(only=["Picasso"]))
-    with pytest.raises(NotFoundError, match="no classifier file"):
+    with pytest.raises(NotFoundError, match="No classifier file"):
         api.evaluate(owner, SCENE, classifier=Path("none.safetensors"))
