@@ -15,6 +15,7 @@ import torchvision
 from safetensors.torch import load_file
 
 from shiftreg.errors import InvalidInputError
+from shiftreg.evaluation.images import to_tensor
 from shiftreg.evaluation.perceptual import ALEXNET_FEATURES, load_lpips, lpips_distances
 
 CALIBRATION = Path(lpips.__file__).parent / "weights" / "v0.1" / "alex.pth"
@@ -116,12 +117,10 @@ def test_distances_do_not_depend_on_the_batch_size(images: np.ndarray) -> None:
     )
 
 
-def test_distances_do_not_depend_on_the_order_in_memory(images: np.ndarray) -> None:
-    changed = np.clip(images.astype(int) + 20, 0, 255).astype(np.uint8)
-    planes = [np.ascontiguousarray(a.transpose(0, 3, 1, 2)) for a in (images, changed)]
-    views = [a.transpose(0, 2, 3, 1) for a in planes]
-    assert all(np.array_equal(a, b) for a, b in zip(views, (images, changed), strict=True))
-    assert lpips_distances(*views).tolist() == lpips_distances(images, changed).tolist()
+def test_networks_read_images_in_one_order_whatever_that_in_memory(images: np.ndarray) -> None:
+    stored = np.ascontiguousarray(images)  # channels last; the others are a view of planes
+    assert stored.strides != images.strides
+    assert to_tensor(stored).stride() == to_tensor(images).stride()
 
 
 def test_distances_agree_with_the_library_called_directly(images: np.ndarray) -> None:
