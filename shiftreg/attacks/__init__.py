@@ -10,18 +10,3 @@ from shiftreg.attacks.probes import CompletionProbe, NoiseProbe
 from shiftreg.attacks.relearning import Relearning
 from shiftreg.attacks.ring_a_bell import RingABell, RingABellSoft
 from shiftreg.attacks.unlearn_diff_atk import UnlearnDiffAtk
-
-__all__ = [
-    "Attack",
-    "AttackResult",
-    "ClosedFormEmbedding",
-    "CompletionProbe",
-    "ConceptInversion",
-    "NoiseProbe",
-    "Relearning",
-    "RingABell",
-    "RingABellSoft",
-    "Start",
-    "Surface",
-    "UnlearnDiffAtk",
-]

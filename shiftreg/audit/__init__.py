@@ -7,22 +7,3 @@ from shiftreg.audit.log import AuditLog, Cause, current_actor
 from shiftreg.audit.signatures import PublicKeys, Signer
 from shiftreg.audit.verification import AuditReport
 from shiftreg.audit.write_ahead import WriteAheadLog, WriteAheadRecord
-
-__all__ = [
-    "GENESIS",
-    "AuditEvent",
-    "AuditLog",
-    "AuditReport",
-    "Cause",
-    "Checkpoint",
-    "Contents",
-    "Draft",
-    "Entry",
-    "EventStore",
-    "FileEvents",
-    "PublicKeys",
-    "Signer",
-    "WriteAheadLog",
-    "WriteAheadRecord",
-    "current_actor",
-]

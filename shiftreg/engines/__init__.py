@@ -7,13 +7,3 @@ is to be kept is kept by the listener, in the process that asked.
 from shiftreg.engines.base import Engine, InProcess, Listener, Work, WorkerDiedError
 from shiftreg.engines.process_pool import ProcessPool
 from shiftreg.engines.ray_cluster import RayCluster
-
-__all__ = [
-    "Engine",
-    "InProcess",
-    "Listener",
-    "ProcessPool",
-    "RayCluster",
-    "Work",
-    "WorkerDiedError",
-]

@@ -13,27 +13,3 @@ from shiftreg.erasers.srs_me import SrsMe
 from shiftreg.erasers.srs_me_free import SrsMeFree
 from shiftreg.erasers.srs_me_joint import SrsMeJoint
 from shiftreg.erasers.uce import Uce
-
-__all__ = [
-    "ClosedForm",
-    "ClosedFormHardened",
-    "ConceptAblation",
-    "Eraser",
-    "Erasure",
-    "ErasureProblem",
-    "Esd",
-    "ForgetMeNot",
-    "JointEraser",
-    "NoiseModel",
-    "PromptModel",
-    "SpeedLike",
-    "SrsMe",
-    "SrsMeFree",
-    "SrsMeJoint",
-    "Step",
-    "TrainingData",
-    "Uce",
-    "Words",
-    "imitate",
-    "predict_capacity",
-]

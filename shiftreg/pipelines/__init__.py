@@ -25,33 +25,3 @@ from shiftreg.pipelines.prompts import (
 )
 from shiftreg.pipelines.soft_prompts import SoftPrompts
 from shiftreg.pipelines.structure import fetch_configuration, weight_shapes
-
-__all__ = [
-    "Denoiser",
-    "LiveComposer",
-    "Pipeline",
-    "SoftPrompts",
-    "applied_weights",
-    "check_image_independence",
-    "continue_images",
-    "encode_prompts",
-    "fetch_configuration",
-    "fitting",
-    "generate",
-    "image_independent_layers",
-    "image_size",
-    "last_positions",
-    "layer_weights",
-    "load_pipeline",
-    "load_prompt_encoder",
-    "name_ends",
-    "name_positions",
-    "network_of",
-    "noise_difference",
-    "parameters",
-    "resolve_source",
-    "starting_noise",
-    "text_only_layers",
-    "token_limit",
-    "weight_shapes",
-]

@@ -9,15 +9,3 @@ from shiftreg.registry.records import BaseRecord, CompositionVersion, ShiftVersi
 from shiftreg.registry.registry import Registry, open_registry
 from shiftreg.registry.shifts import Shifts
 from shiftreg.registry.training import TrainingLog
-
-__all__ = [
-    "BaseRecord",
-    "CompositionVersion",
-    "Compositions",
-    "Measurements",
-    "Registry",
-    "ShiftVersion",
-    "Shifts",
-    "TrainingLog",
-    "open_registry",
-]

@@ -19,21 +19,3 @@ from shiftreg.release.files import (
     sidecar_files,
     signature_path_of,
 )
-
-__all__ = [
-    "Attestation",
-    "Part",
-    "attestation_path_of",
-    "attestation_signer",
-    "bill_path_of",
-    "check_bundle",
-    "file_digests",
-    "read_attestation",
-    "require_curve",
-    "sidecar_digests",
-    "sidecar_files",
-    "signature_path_of",
-    "write_attestation",
-    "write_bill",
-    "write_bundle",
-]

@@ -15,28 +15,3 @@ from shiftreg.reports.page import (
     render_page,
 )
 from shiftreg.reports.stored import read_attack, read_evaluation
-
-__all__ = [
-    "CardShift",
-    "ConceptLine",
-    "Curve",
-    "EmbeddedImage",
-    "GridRow",
-    "ImageGroup",
-    "ImageRow",
-    "ModelCard",
-    "Note",
-    "Panel",
-    "ReportPage",
-    "ShiftPart",
-    "curve",
-    "embed_image",
-    "image_grid",
-    "read_attack",
-    "read_evaluation",
-    "render_card",
-    "render_evidence",
-    "render_page",
-    "save_curves",
-    "save_image",
-]

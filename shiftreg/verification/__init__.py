@@ -11,16 +11,3 @@ from shiftreg.verification.images import (
 )
 from shiftreg.verification.policy import Policy
 from shiftreg.verification.separability import separability_checks, separability_row
-
-__all__ = [
-    "Check",
-    "Gates",
-    "Policy",
-    "erasure_checks",
-    "image_checks",
-    "noise_checks",
-    "ordinary_checks",
-    "separability_checks",
-    "separability_row",
-    "watermark_checks",
-]

@@ -16,16 +16,6 @@ from shiftreg.errors import IncompatibleError
 from shiftreg.families import NETWORKS, SUPPORTED, Family, Structure, read_structure
 from shiftreg.pipelines.families.base import FamilyPipeline, TextEncoder, joint_attention_error
 
-__all__ = [
-    "FamilyPipeline",
-    "TextEncoder",
-    "family_of",
-    "find_family",
-    "implementation",
-    "joint_attention_error",
-    "network_of",
-]
-
 
 def network_of(pipeline: DiffusionPipeline) -> ModelMixin:
     """What denoises in a pipeline, and what shifts change: its UNet or transformer.
