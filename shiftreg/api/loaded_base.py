@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class LoadedBase:
-    """What erasing and painting need of a base, and nothing of any registry."""
+    """What erasing and generating need of a base, and nothing of any registry."""
 
     @property
     def base(self) -> BaseRecord:

@@ -40,7 +40,7 @@ class Surface:
 
 @dataclass(frozen=True)
 class Start:
-    """Images that painting begins from, in place of pure noise.
+    """Images that generating begins from, in place of pure noise.
 
     Attributes:
         latents: ``x_0 (n, C, h, w)``.
