@@ -93,7 +93,10 @@ class Common:
             from shiftreg import api
 
             reading = dry_run or not self.writes
-            return api.open_workspace(settings, reading=reading, **self.cause())
+            workspace = api.open_workspace(settings, reading=reading, **self.cause())
+        for warning in workspace.warnings:
+            self.note(warning)
+        return workspace
 
     def progress(self) -> "AbstractContextManager[Observer]":
         """An observer for long work, silent if the output is for a machine."""

@@ -1,9 +1,12 @@
-"""Keys in PEM files: elliptic curve or Ed25519, to sign with and to check by."""
+"""Keys in PEM files, to sign with and to check by; and a secret of the user's own."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+import secrets
+import tempfile
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from shiftreg.errors import InvalidInputError, NotFoundError, StorageError
 
 PASSPHRASE_VARIABLE = "SHIFTREG_SIGNING_PASSPHRASE"  # noqa: S105 - the name of a variable
+SECRET_BYTES = 32
 _HASHES: dict[str, hashes.HashAlgorithm] = {
     "secp256r1": hashes.SHA256(),
     "secp384r1": hashes.SHA384(),
@@ -124,6 +128,31 @@ def load_public_key(path: Path) -> PublicKey:
     if not isinstance(key, ed25519.Ed25519PublicKey | ec.EllipticCurvePublicKey):
         raise InvalidInputError(f"The key '{path}' is of another kind; {_KINDS}.")
     return _public(key, path)
+
+
+def own_secret() -> bytes | None:
+    """What proves that this user wrote something: 32 bytes, which nobody else can read.
+
+    It is made at first use, in ``XDG_CONFIG_HOME`` or ``~/.config``: never with a registry, which
+    others may have made.
+
+    Returns:
+        The secret; None where none can be kept.
+    """
+    try:
+        config = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
+        path = Path(config) / "shiftreg" / "secret"
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile(dir=path.parent) as draft:  # of mode 0600
+                draft.write(secrets.token_bytes(SECRET_BYTES))
+                draft.flush()
+                with suppress(FileExistsError):  # another process was quicker
+                    os.link(draft.name, path)
+        secret = path.read_bytes()
+    except (OSError, RuntimeError):  # a full disk, a user without a home
+        return None
+    return secret if len(secret) == SECRET_BYTES else None
 
 
 def passphrase() -> bytes | None:

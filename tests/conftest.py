@@ -9,6 +9,7 @@ import gc
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
 
 # A process of a parallel run claims a terminal of 80 columns; commands write to none.
 os.environ.pop("COLUMNS", None)
+
+# What proves that write-ahead records are one's own lies here, and not in the tester's own folder.
+os.environ["XDG_CONFIG_HOME"] = tempfile.mkdtemp(prefix="shiftreg-tests-config-")
 
 # Ten times the usual examples, for `make test-all`.
 settings.register_profile("deep", settings(), max_examples=1000)

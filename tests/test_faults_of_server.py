@@ -182,7 +182,7 @@ def test_a_command_that_is_cut_off_made_its_change_or_did_not(
         assert files(folder) == before
         assert workspace.audit.verify().valid
         assert is_whole(workspace)
-        assert not workspace.write_ahead.exist()
+        assert not workspace.write_ahead.paths()
 
 
 @pytest.mark.parametrize(

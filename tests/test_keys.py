@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import stat
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from shiftreg.errors import InvalidInputError, NotFoundError
-from shiftreg.keys import PASSPHRASE_VARIABLE, load_public_key, load_signing_key
+from shiftreg.keys import PASSPHRASE_VARIABLE, load_public_key, load_signing_key, own_secret
 
 
 def openssl(*arguments: str | Path) -> bytes:
@@ -103,3 +104,17 @@ def test_keys_of_other_kinds_are_refused(tmp_path: Path, options: tuple[str, ...
         load_signing_key(private)
     with pytest.raises(InvalidInputError, match="Ed25519 and elliptic curve"):
         load_public_key(public)
+
+
+def test_the_own_secret_is_made_once_and_read_by_nobody_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    secret = own_secret()
+    assert secret is not None
+    assert len(secret) == 32
+    assert own_secret() == secret
+    file = tmp_path / "config" / "shiftreg" / "secret"
+    assert [stat.S_IMODE(path.stat().st_mode) for path in file.parent.iterdir()] == [0o600]
+    file.write_bytes(b"")
+    assert own_secret() is None, "an empty secret is none"

@@ -50,6 +50,8 @@ def register_base(
 ) -> BaseRecord:
     """Registers a base, so that concepts can be erased from it.
 
+    In a workspace that was opened for reading, its record is made and not kept.
+
     Args:
         source: "miniature", a diffusers folder, a hub name, or a single file (``.safetensors``,
             ``.ckpt``), which becomes a folder below the home.
@@ -107,6 +109,8 @@ def register_base(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
     pipelines.encode_prompts(pipeline, [*triggers, *record.protected, *record.preserved])
+    if workspace.reading:
+        return record
     with (
         workspace.registry.lock(),
         change(

@@ -8,7 +8,6 @@ the change or takes it back.
 from __future__ import annotations
 
 import json
-import os
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -42,7 +41,16 @@ class Change:
     digests: dict[str, str]
     details: dict[str, Any]
     _append: Callable[[], object]
+    _note: Callable[[Mapping[str, Any]], None]
     _is_recorded: bool = False
+
+    def note(self, **recovery: Any) -> None:
+        """Writes down what more it takes to complete the change or take it back, JSON values.
+
+        Raises:
+            StorageError: The disk refused.
+        """
+        self._note(recovery)
 
     def record(self) -> None:
         """Records the event now, once; else that is done at the end of the block."""
@@ -51,23 +59,15 @@ class Change:
             self._is_recorded = True
 
 
-def appearing(path: Path, word: str) -> dict[str, str]:
+def appearing(path: Path, word: str, partial: Path) -> dict[str, str]:
     """What is written ahead of a single file, so that recovery can see whether it appeared.
 
     Args:
         path: Where it will be.
         word: Of its digest in the event.
+        partial: Where it is made.
     """
-    return {"path": str(path.absolute()), "word": word}
-
-
-def placing(target: Path, family: Iterable[Path]) -> dict[str, Any]:
-    """What is written ahead of an export, to take it back: its files, and which were there."""
-    paths = [path.absolute() for path in (target, *family)]
-    return {
-        "paths": [str(path) for path in paths],
-        "existed": [str(path) for path in paths if os.path.lexists(path)],
-    }
+    return {"path": str(path.absolute()), "word": word, "partial": partial.name}
 
 
 @contextmanager
@@ -105,7 +105,7 @@ def change(
         "digests": dict(digests or {}),
         "details": dict(details or {}),
     }
-    ahead = {
+    ahead: dict[str, Any] = {
         "event": event,
         "recovery": dict(recovery or {}),
         "cause": asdict(workspace.audit.cause),
@@ -114,8 +114,16 @@ def change(
     }
     with workspace.write_ahead.recorded(action, ahead) as record:
         event["details"][WRITE_AHEAD] = record.identity
+
+        def note(recovery: Mapping[str, Any]) -> None:
+            ahead["recovery"] |= recovery
+            workspace.write_ahead.save(record)
+
         made = Change(
-            event["digests"], event["details"], lambda: workspace.audit.append(action, **event)
+            event["digests"],
+            event["details"],
+            lambda: workspace.audit.append(action, **event),
+            note,
         )
         yield made
         made.record()

@@ -21,13 +21,14 @@ def open_workspace(
 ) -> Workspace:
     """Opens the registry and the audit trail, creating them at first use.
 
-    What a killed command left half-done is completed or taken back first.
+    What a killed command left half-done is completed or taken back first, unless all that is done
+    here is reading, which changes and appends nothing.
 
     Args:
         reason: Why things are done in this workspace, for the audit trail.
         request: Reference of the request that is answered.
         licence: Reference of the licence that is made use of.
-        reading: Whether a home that cannot be written will do, in which nothing is completed.
+        reading: Whether a home that cannot be written will do.
 
     Raises:
         StorageError: The home cannot be written, or the database cannot be opened.
@@ -45,12 +46,19 @@ def open_workspace(
         signer,
         cache(lambda: registry.account() or current_actor()),
     )
-    write_ahead = WriteAheadLog(settings.home / "write-ahead")
-    workspace = Workspace(settings, registry, audit, write_ahead, _register_miniature)
-    if write_ahead.exist() and not registry.is_read_only:
+    write_ahead = WriteAheadLog(
+        settings.home / "write-ahead", lambda: f"{audit.who()} {signer.key if signer else ''}"
+    )
+    workspace = Workspace(settings, registry, audit, write_ahead, _register_miniature, reading)
+    if not reading and write_ahead.paths():
         from shiftreg.api.recovery import recover  # which reads weights: most have no need of it
 
         recover(workspace)
+        if left := write_ahead.foreign():
+            workspace.warnings += (
+                f"Left alone, since nothing proves that you recorded it here: {left[0]}"
+                f"{f' and {len(left) - 1} more' if left[1:] else ''}. See: shiftreg doctor",
+            )
     return workspace
 
 

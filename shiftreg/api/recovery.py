@@ -2,10 +2,15 @@
 
 For each write-ahead record: if the registry has the change, its event is recorded now; if not, no
 event is, and whatever had been written is removed. The registry is as after, or as before.
+
+Only records that this user is proven to have written are settled (see ``WriteAheadLog.read``), and
+only files that are still the ones that the change had made are removed: anything else in a home may
+be of somebody else, or planted.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -17,7 +22,7 @@ from shiftreg.api.trail.measurements import recorded
 from shiftreg.api.workspace import Workspace
 from shiftreg.audit import AuditEvent, Cause, WriteAheadRecord
 from shiftreg.checkpoints import file_digest
-from shiftreg.checkpoints.atomic import forget_replaced, take_back
+from shiftreg.checkpoints.atomic import PREVIOUS, forget_partial, take_back
 from shiftreg.checkpoints.export import checkpoint_digest
 from shiftreg.errors import NotFoundError
 from shiftreg.registry import ShiftVersion
@@ -152,15 +157,16 @@ def _measured(workspace: Workspace, unsettled: Unsettled) -> bool:
 def _appeared(_: Workspace, unsettled: Unsettled) -> bool:
     """Whether the file is there, whole; what was written of it beside that place goes."""
     path = Path(unsettled.recovery["path"])
-    forget_replaced(path)
+    forget_partial(path, unsettled.recovery["partial"])
     digest = unsettled.event["digests"][unsettled.recovery["word"]]
     return path.is_file() and file_digest(path) == digest
 
 
 def _exported(workspace: Workspace, unsettled: Unsettled) -> bool:
     """Whether the export was registered; if not, its files go and those before it come back."""
-    event, events = unsettled.event, unsettled.events
-    paths = [Path(path) for path in unsettled.recovery["paths"]]
+    event, events, recovery = unsettled.event, unsettled.events, unsettled.recovery
+    paths = [Path(path) for path in recovery["paths"]]
+    partial, made = recovery.get("partial", ""), recovery.get("made", {})
     known = {e.digests.get("record") for e in events}
     new = [
         composition
@@ -177,23 +183,23 @@ def _exported(workspace: Workspace, unsettled: Unsettled) -> bool:
             "record": new[-1].record_digest,
             **sidecar_digests(paths[0]),
         }
-        forget_replaced(paths[0])
+        forget_partial(paths[0], partial)
+        forget_partial(paths[0], f"{partial}{PREVIOUS}")
         return True
     for composition in new:  # its files were put back before its event was recorded
         workspace.registry.remove_version(composition)
         workspace.registry.drop_run(composition.base, composition.run_id)
-    # Another command may have exported to the same place since.
-    if not _is_registered(workspace, event["base"], paths[0], found):
-        take_back(paths[0], set(paths) - {Path(path) for path in unsettled.recovery["existed"]})
-    forget_replaced(paths[0])
+    # Another command, of this home or of another one, may have exported to the same place since.
+    appeared = [path for path in paths if path.name in made and _is(path, *made[path.name])]
+    take_back(paths[0], partial, appeared, [path.name for path in paths])
+    forget_partial(paths[0], partial)
     return False
 
 
-def _is_registered(workspace: Workspace, base: str, path: Path, digest: str) -> bool:
-    """Whether what lies there is what an export of that path was registered with."""
-    return any(
-        composition.export_path == str(path) and composition.export_digest == digest
-        for composition in workspace.registry.compositions.all(base)
+def _is(path: Path, inode: int, digest: str) -> bool:
+    """Whether a file or folder is the one that a change had made: moved, and not replaced since."""
+    return (
+        os.path.lexists(path) and path.lstat().st_ino == inode and checkpoint_digest(path) == digest
     )
 
 

@@ -24,18 +24,25 @@ DELETE = "delete"
 
 @dataclass
 class Workspace(LoadedBase):
-    """Settings with what they open; the base is loaded when it is first needed."""
+    """Settings with what they open; the base is loaded when it is first needed.
+
+    Attributes:
+        reading: Whether nothing is changed here: then the miniature is not registered either.
+        warnings: What was noticed while it was opened.
+    """
 
     settings: Settings
     registry: Registry
     audit: AuditLog
     write_ahead: WriteAheadLog
     register_miniature: Callable[[Workspace], BaseRecord]
+    reading: bool = False
+    warnings: tuple[str, ...] = ()
     _shifts: dict[str, ConceptShift] = field(default_factory=dict)
 
     @cached_property
     def base(self) -> BaseRecord:
-        """The base that commands work on; the miniature registers itself at first use.
+        """The base that commands work on; the miniature registers itself at its first change.
 
         Raises:
             NotFoundError: No such base.

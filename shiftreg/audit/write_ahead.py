@@ -2,15 +2,18 @@
 
 A change and its event cannot happen in one step: they live in different places. So the change is
 written down first. A process that dies in between leaves its record behind, and the next command
-completes the change or takes it back.
+completes the change or takes it back, if it can prove to have written the record itself: whoever
+can put a file into the home could announce anything.
 """
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import json
 import os
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -21,6 +24,7 @@ from filelock import FileLock, Timeout
 
 from shiftreg.canonical import canonical_json
 from shiftreg.errors import StorageError
+from shiftreg.keys import own_secret
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,7 @@ class WriteAheadRecord:
         identity: Of this record; the event carries it in its details.
         time: UTC, ISO 8601.
         process: Number of the process that makes it.
+        author: Who makes it, and by which key events are signed.
         action: As the event will say it.
         values: What is needed to complete the change or to take it back, JSON values.
     """
@@ -38,6 +43,7 @@ class WriteAheadRecord:
     identity: str
     time: str
     process: int
+    author: str
     action: str
     values: Mapping[str, Any]
 
@@ -49,14 +55,38 @@ class WriteAheadLog:
 
     Attributes:
         folder: Of the files; made by the first one.
+        author: Who works here, and by which key events are signed.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, author: Callable[[], str] = str) -> None:
         self.folder = folder
+        self.author = author
 
-    def exist(self) -> bool:
-        """Whether there are records, of living processes or of dead ones."""
-        return self.folder.is_dir() and any(self.folder.glob("*.json"))
+    def paths(self) -> list[Path]:
+        """All records, of living processes and of dead ones, and whatever else looks like one."""
+        return sorted(self.folder.glob("*.json")) if self.folder.is_dir() else []
+
+    def read(self, path: Path) -> WriteAheadRecord | None:
+        """The record in a file; None if it is not proven that this author wrote it, and here."""
+        try:
+            if path.is_symlink() or not path.is_file():
+                return None
+            content = json.loads(path.read_text(encoding="utf-8"))
+            proof = content.pop("proof")
+            record = WriteAheadRecord(**content)
+            expected = self._proof(record)
+            is_own = expected is not None and hmac.compare_digest(proof, expected)
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            return None
+        is_own = is_own and (record.identity, record.author) == (path.stem, self.author())
+        return record if is_own else None
+
+    def foreign(self) -> list[Path]:
+        """What looks like a record, and is not proven to be one of this author's: see :meth:`read`.
+
+        It stays where it is.
+        """
+        return [path for path in self.paths() if self.read(path) is None]
 
     @contextmanager
     def recorded(self, action: str, values: Mapping[str, Any]) -> Iterator[WriteAheadRecord]:
@@ -72,63 +102,82 @@ class WriteAheadLog:
             identity=secrets.token_hex(8),
             time=datetime.now(UTC).isoformat(timespec="milliseconds"),
             process=os.getpid(),
+            author=self.author(),
             action=action,
             values=dict(values),
         )
-        path = self.folder / f"{record.identity}.json"
+        path = self._path(record)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             lock = FileLock(path.with_suffix(".lock"))
             lock.acquire()
-            _write(path, canonical_json(asdict(record)))
         except OSError as error:
-            raise StorageError(
-                f"The folder {self.folder}, where changes are recorded first, cannot be written: "
-                f"{error.strerror or error}. Check its permissions and the free space."
-            ) from error
+            raise self._refused(error) from error
         try:
+            self.save(record)
             yield record
             self._remove(path)
         finally:
             lock.release()
 
+    def save(self, record: WriteAheadRecord) -> None:
+        """Puts a record on the disk, whole; again where its values have grown.
+
+        Raises:
+            InvalidInputError: A value cannot be said in JSON.
+            StorageError: The disk refused.
+        """
+        content = canonical_json(asdict(record) | {"proof": self._proof(record)})
+        path = self._path(record)
+        draft = path.with_suffix(".draft")
+        try:
+            with draft.open("w", encoding="utf-8") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(draft, path)
+        except OSError as error:
+            raise self._refused(error) from error
+
     @contextmanager
     def abandoned(self) -> Iterator[tuple[WriteAheadRecord, ...]]:
         """The records whose writers are gone, held by nobody else for the duration of a block.
 
-        They are removed when the block ends normally. Damaged ones were never acted on: a record
-        is whole on the disk before the change begins.
+        They are removed when the block ends normally. What is not proven is not touched.
         """
-        held: list[tuple[FileLock, Path]] = []
-        records = []
+        locks: list[FileLock] = []
+        records: list[WriteAheadRecord] = []
         try:
-            for path in sorted(self.folder.glob("*.json")) if self.folder.is_dir() else ():
+            for path in filter(self.read, self.paths()):
                 lock = FileLock(path.with_suffix(".lock"), timeout=0)
                 with suppress(Timeout):
                     lock.acquire()
-                    held.append((lock, path))
-                    with suppress(OSError, ValueError, TypeError):
-                        records.append(
-                            WriteAheadRecord(**json.loads(path.read_text(encoding="utf-8")))
-                        )
+                    locks.append(lock)
+                    if record := self.read(path):  # nobody writes or removes it from here on
+                        records.append(record)
             yield tuple(sorted(records, key=lambda record: record.time))
-            for _, path in held:
-                self._remove(path)
+            for record in records:
+                self._remove(self._path(record))
         finally:
-            for lock, _ in held:
+            for lock in locks:
                 lock.release()
+
+    def _path(self, record: WriteAheadRecord) -> Path:
+        return self.folder / f"{record.identity}.json"
+
+    def _proof(self, record: WriteAheadRecord) -> str | None:
+        """That this user wrote a record in this home; None where no secret can be kept."""
+        secret = own_secret()
+        said = canonical_json([str(self.folder.resolve()), asdict(record)]).encode()
+        return hmac.new(secret, said, hashlib.sha256).hexdigest() if secret else None
+
+    def _refused(self, error: OSError) -> StorageError:
+        return StorageError(
+            f"The folder {self.folder}, where changes are recorded first, cannot be written: "
+            f"{error.strerror or error}. Check its permissions and the free space."
+        )
 
     @staticmethod
     def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
         path.with_suffix(".lock").unlink(missing_ok=True)
-
-
-def _write(path: Path, text: str) -> None:
-    """Puts a whole file on the disk."""
-    draft = path.with_suffix(".draft")
-    with draft.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(draft, path)

@@ -157,6 +157,7 @@ class Placement:
 
     Attributes:
         path: Where to write the target itself; what is written beside it will lie beside it.
+        folder: Where that is, hidden.
     """
 
     def __init__(
@@ -171,8 +172,8 @@ class Placement:
                 goes with the target that it replaces.
         """
         self.path = folder / target.name
+        self.folder = folder
         self._target = target
-        self._folder = folder
         self._previous = folder.with_name(f"{folder.name}{PREVIOUS}")
         self._everything = (target, *sidecars)
         self._overwrite = overwrite
@@ -187,9 +188,9 @@ class Placement:
             StorageError: The disk refused.
         """
         with storage_errors(self._target):
-            made = sorted(self._folder.iterdir(), key=lambda path: path == self.path)
+            made = sorted(self.folder.iterdir(), key=lambda path: path == self.path)
             places = {path: self._target.with_name(path.name) for path in made}
-            for path in self._folder.rglob("*"):
+            for path in self.folder.rglob("*"):
                 sync(path)
             for place in dict.fromkeys((*self._everything, *places.values())):
                 if os.path.lexists(place):
@@ -258,31 +259,31 @@ def placed_together(
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def take_back(target: Path, appeared: Iterable[Path]) -> None:
-    """Undoes a placement whose process is gone, wherever it stopped: what had appeared goes."""
-    left = _left_beside(target)
-    # The hidden folder goes last: without it, the placement ended, and what is there is not its.
-    for path in appeared if left else ():
+def take_back(target: Path, partial: str, appeared: Iterable[Path], existed: Iterable[str]) -> None:
+    """Undoes a placement whose process is gone, wherever it stopped.
+
+    Args:
+        partial: Name of the hidden folder where it was made.
+        appeared: What had appeared, and goes.
+        existed: Names of what may be put back, if nobody has written to their places since.
+    """
+    for path in appeared:
         _remove(path)
-    for folder in left:
-        if folder.name.endswith(PREVIOUS):
-            for path in folder.iterdir():
-                place = target.with_name(path.name)
-                _remove(place)
-                os.rename(path, place)
+    previous = target.with_name(f"{partial}{PREVIOUS}")
+    if not is_left(previous) or previous.is_symlink() or not previous.is_dir():
+        return
+    for name in existed:
+        if os.path.lexists(previous / name) and not os.path.lexists(target.with_name(name)):
+            os.rename(previous / name, target.with_name(name))
+    with suppress(OSError):
+        previous.rmdir()
 
 
-def forget_replaced(target: Path) -> None:
-    """Removes what a placement whose process is gone had made and set aside."""
-    for folder in _left_beside(target):
-        _remove(folder)
-
-
-def _left_beside(target: Path) -> list[Path]:
-    beside = target.parent.iterdir() if target.parent.is_dir() else ()
-    return [
-        path for path in beside if is_left(path) and path.name.startswith(f".{target.name[:40]}.")
-    ]
+def forget_partial(target: Path, partial: str) -> None:
+    """Removes what a process that is gone had made beside a target, to place it there."""
+    path = target.with_name(partial)
+    if is_left(path):
+        _remove(path)
 
 
 def _remove(path: Path) -> None:

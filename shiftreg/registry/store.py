@@ -102,7 +102,7 @@ def connect(home: Path, tracking_uri: str | None = None, *, reading: bool = Fals
                 "Change its permissions, or choose another with SHIFTREG_HOME."
             )
         if not tracking_uri:
-            _prepare_database(home / "registry.db", is_read_only)
+            _prepare_database(home / "registry.db", is_read_only or (reading and has_all))
 
         from mlflow import MlflowClient
 
@@ -182,7 +182,7 @@ def paged(search: Callable[..., Any], *arguments: Any, **options: Any) -> Iterat
             return
 
 
-def _prepare_database(path: Path, is_read_only: bool) -> None:
+def _prepare_database(path: Path, reading: bool) -> None:
     """Checks the database, and creates it if there is none, one process at a time."""
     # The database's address gives both characters a meaning, which differs between versions.
     if set("?%") & set(str(path)):
@@ -190,13 +190,13 @@ def _prepare_database(path: Path, is_read_only: bool) -> None:
             f"The folder of a registry cannot have '?' or '%' in its path: {path.parent}. "
             "Choose another with SHIFTREG_HOME."
         )
-    if is_read_only:  # nor can it be created or changed by anybody while it is
-        return _check_database(path, is_read_only)
+    if reading:
+        return _check_database(path, reading)
     try:
         with FileLock(f"{path}.lock", timeout=LOCK_SECONDS):
             if not path.exists() or path.stat().st_size == 0:
                 _create_database(path)
-            return _check_database(path, is_read_only)
+            return _check_database(path, reading)
     except Timeout as error:
         raise StorageError(
             f"The registry {path} stayed locked for {LOCK_SECONDS} s: another process is creating "
@@ -217,11 +217,11 @@ def _create_database(path: Path) -> None:
         os.replace(draft, path)
 
 
-def _check_database(path: Path, is_read_only: bool) -> None:
+def _check_database(path: Path, reading: bool) -> None:
     """Refuses what MLflow would retry for minutes, or fill with its own tables."""
     with closing(sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)) as connection:
         tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
-        if not is_read_only:
+        if not reading:
             connection.execute("BEGIN IMMEDIATE")
             connection.execute("ROLLBACK")
     if "alembic_version" not in tables:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -71,12 +72,46 @@ def test_a_killed_process_leaves_its_record(log: WriteAheadLog) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b"\xff", b'{"identity": 1}'])
-def test_a_damaged_record_is_dropped(log: WriteAheadLog, content: bytes) -> None:
+def test_what_is_no_record_of_ours_is_left_alone(log: WriteAheadLog, content: bytes) -> None:
     log.folder.mkdir()
-    (log.folder / "0.json").write_bytes(content)
+    planted = log.folder / "0.json"
+    planted.write_bytes(content)
     with log.abandoned() as left:
         assert left == ()
-    assert list(log.folder.glob("*.json")) == []
+    assert log.foreign() == [planted]
+    assert list(log.folder.iterdir()) == [planted]
+    assert planted.read_bytes() == content
+
+
+def test_a_record_counts_for_its_author_home_and_name_alone(
+    log: WriteAheadLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(KeyboardInterrupt), log.recorded("erase", {"n": 1}) as record:
+        raise KeyboardInterrupt
+    path = log.folder / f"{record.identity}.json"
+    assert log.read(path) == record
+    assert WriteAheadLog(log.folder, lambda: "ada").foreign() == [path]
+    copied = WriteAheadLog(shutil.copytree(log.folder, tmp_path / "other home"))
+    assert copied.foreign() == copied.paths()
+    twin = path.with_name("0123456789abcdef.json")
+    shutil.copyfile(path, twin)
+    link = path.with_name("link.json")
+    link.symlink_to(path)
+    edited = path.with_name("edited.json")
+    edited.write_text(path.read_text(encoding="utf-8").replace('"n":1', '"n":2'))
+    assert set(log.foreign()) == {twin, link, edited}
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "somebody else"))
+    assert set(log.foreign()) == set(log.paths())
+
+
+def test_without_a_place_for_a_secret_nothing_is_proven(
+    log: WriteAheadLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "file"))
+    with pytest.raises(KeyboardInterrupt), log.recorded("erase", {}):
+        raise KeyboardInterrupt
+    assert log.foreign() == log.paths() != []
 
 
 def test_what_json_cannot_say_is_refused_before_anything_happens(log: WriteAheadLog) -> None:

@@ -13,6 +13,7 @@ from shiftreg.api.doctor.repair import (
     left_runs,
     leftover_findings,
     put_in_order,
+    record_findings,
     written_folders,
 )
 from shiftreg.api.doctor.shifts import shift_findings
@@ -94,6 +95,7 @@ def _examined(workspace: Workspace, observe: Observer) -> Diagnosis:
         examined["exports"] += len(exports)
         examined["reports"] += sum(map(len, reports.values()))
     findings += leftover_findings((), left_files(written_folders(workspace, bases)))
+    findings += record_findings(workspace.write_ahead)
     observe(Progress("examining", len(bases), len(bases)))
     return Diagnosis(
         healthy=not any(finding.severity == "damage" for finding in findings),

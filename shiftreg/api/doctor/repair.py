@@ -11,7 +11,8 @@ from shiftreg.api.doctor.exports import match_exports
 from shiftreg.api.doctor.findings import Finding
 from shiftreg.api.doctor.shifts import MADE, copies
 from shiftreg.api.workspace import Workspace
-from shiftreg.checkpoints.atomic import is_left
+from shiftreg.audit import WriteAheadLog
+from shiftreg.checkpoints.atomic import PREVIOUS, is_left
 from shiftreg.registry import BaseRecord, Registry
 from shiftreg.registry.examination import Examined, OpenRun
 
@@ -68,9 +69,40 @@ def leftover_findings(runs: Sequence[OpenRun], files: Sequence[Path]) -> Iterato
             REPAIR,
         )
     for path in files:
-        yield Finding(
-            "leftover", str(path), "It was being written by a process that is gone.", REPAIR
-        )
+        if path.name.endswith(PREVIOUS):
+            yield Finding(
+                "leftover",
+                str(path),
+                "It holds what a process that is gone was about to replace.",
+                "Move what you need to its place, and delete the folder.",
+            )
+        else:
+            yield Finding(
+                "leftover", str(path), "It was being written by a process that is gone.", REPAIR
+            )
+
+
+def record_findings(log: WriteAheadLog) -> Iterator[Finding]:
+    """Write-ahead records: those that the next command settles, and those that none does."""
+    foreign = log.foreign()
+    for path in log.paths():
+        if path in foreign:
+            yield Finding(
+                "note",
+                str(path),
+                "It reads like the record of an interrupted change, and nothing proves that you "
+                "made it here: another user or key may have, or it was planted. Nothing is done "
+                "about it.",
+                "Let whoever made it run a command that writes, or delete the file.",
+            )
+        else:
+            yield Finding(
+                "leftover",
+                str(path),
+                "This change was interrupted, or is going on.",
+                "The next command that writes completes it or takes it back: shiftreg doctor "
+                "--repair",
+            )
 
 
 def put_in_order(workspace: Workspace, reason: str) -> Iterator[str]:
@@ -101,6 +133,8 @@ def _cleared(workspace: Workspace) -> Iterator[str]:
             registry.examination.remove_version(twin)
             yield f"{twin.name} version {twin.number}, a copy, was deleted."
     for path in left_files(written_folders(workspace, bases)):
+        if path.name.endswith(PREVIOUS):
+            continue  # the only copy of what somebody had there
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
         else:

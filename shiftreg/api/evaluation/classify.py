@@ -152,7 +152,7 @@ def train_classifier(
                 "images": len(samples),
                 "accuracy": measured.accuracy.value,
             },
-            recovery=appearing(path, "classifier"),
+            recovery=appearing(path, "classifier", partial),
         )
         stack.enter_context(coming)
     if generated:

@@ -9,14 +9,21 @@ from pathlib import Path
 from typing import Any
 
 from shiftreg import release
-from shiftreg.api.changes import change, placing
+from shiftreg.api.changes import change
 from shiftreg.api.composition.verify import examine_file, keep_verification
 from shiftreg.api.release.documents import bill_parts, predicate
 from shiftreg.api.release.policy import attack_checks, read_policy, requirements
 from shiftreg.api.release.values import Published, Refusal, ReleaseRefusedError, ReleaseRequest
 from shiftreg.api.values import CompositionPlan, Observer, ReleaseFiles, Verification
 from shiftreg.api.workspace import Workspace
-from shiftreg.checkpoints import Export, placed_together, recipe_path_of, storage_errors
+from shiftreg.checkpoints import (
+    Export,
+    file_digest,
+    placed_together,
+    recipe_path_of,
+    storage_errors,
+)
+from shiftreg.checkpoints.atomic import Placement
 from shiftreg.checks import Check
 from shiftreg.errors import InvalidInputError
 from shiftreg.keys import SigningKey, load_signing_key
@@ -120,16 +127,18 @@ class Release:
                 digests={"base": plan.base_digest, "composition": plan.digest},
                 details={"path": str(target), "form": form, "states": dict(plan.states)}
                 | dict(details or {}),
-                recovery=placing(target, beside),
+                recovery={"paths": [str(path.absolute()) for path in (target, *beside)]},
             ) as recorded,
             placed_together(target, beside, overwrite) as placement,
         ):
+            recorded.note(partial=placement.folder.name)
             with storage_errors(target):
                 made = write(placement.path)
             if self._examine(placement.path):
                 with storage_errors(target):
                     made = write(placement.path)  # its recipe has to name what was overridden
             files = self._complete(placement.path, made)
+            recorded.note(made=_marks(placement, made.digest))
             placement.place()
             # Without record and event no file stays: what fails from here on takes it away again.
             shifts = [registry.shifts.version(plan.base, name, n) for name, n, _ in plan.shifts]
@@ -234,6 +243,14 @@ class Release:
             self._verification = keep_verification(self._workspace, self._verification)
         refusal = Refusal(self._target, self._plan, tuple(broken), self._verification)
         raise ReleaseRefusedError(refusal)
+
+
+def _marks(placement: Placement, digest: str) -> dict[str, list[Any]]:
+    """By what each file that is about to appear is known again: its inode and its SHA-256."""
+    return {
+        path.name: [path.stat().st_ino, digest if path == placement.path else file_digest(path)]
+        for path in placement.folder.iterdir()
+    }
 
 
 def _signing_key(settings: Settings) -> SigningKey:

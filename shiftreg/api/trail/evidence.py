@@ -151,7 +151,7 @@ def write_evidence(
                 concepts=(exports.concept,),
                 digests={"base": page.base.digest, "page": digest, "head": page.report.head},
                 details={"path": str(path.absolute())},
-                recovery=appearing(path, "page"),
+                recovery=appearing(path, "page", partial),
             )
             stack.enter_context(coming)
     return EvidenceResult(
