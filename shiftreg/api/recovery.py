@@ -189,10 +189,11 @@ def _exported(workspace: Workspace, unsettled: Unsettled) -> bool:
     for composition in new:  # its files were put back before its event was recorded
         workspace.registry.remove_version(composition)
         workspace.registry.drop_run(composition.base, composition.run_id)
-    # Another command, of this home or of another one, may have exported to the same place since.
-    appeared = [path for path in paths if path.name in made and _is(path, *made[path.name])]
-    take_back(paths[0], partial, appeared, [path.name for path in paths])
-    forget_partial(paths[0], partial)
+    if partial:  # else it died, or found the disk full, before it had begun
+        # Another command, of this home or of another one, may have exported there since.
+        appeared = [path for path in paths if path.name in made and _is(path, *made[path.name])]
+        take_back(paths[0], partial, appeared, [path.name for path in paths])
+        forget_partial(paths[0], partial)
     return False
 
 
