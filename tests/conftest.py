@@ -10,10 +10,8 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,9 +28,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from shiftreg import api
-    from shiftreg.api.loaded_base import LoadedBase
-    from shiftreg.pipelines import Pipeline
+    from shiftreg.engines import ProcessPool
     from shiftreg.shift import ConceptShift
+    from tests.shared_base import SharedBase
 
 # A process of a parallel run claims a terminal of 80 columns; commands write to none.
 os.environ.pop("COLUMNS", None)
@@ -74,7 +72,8 @@ def _place(item: pytest.Item) -> tuple[int, str]:
     assert isinstance(item, pytest.Function)
     values = item.callspec.params.values() if hasattr(item, "callspec") else ()
     params = {value for value in values if isinstance(value, str)}
-    for fixture, name in (("running_server", "server"), ("cluster", "ray")):
+    kinds = (("running_server", "server"), ("cluster", "ray"), ("workers", "processes"))
+    for fixture, name in kinds:
         if fixture in item.fixturenames or name in params:
             return 0, name  # each is started once
     definitions = [one for found in item._fixtureinfo.name2fixturedefs.values() for one in found]
@@ -185,7 +184,7 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def worlds(run_folder: Path, _loaded_miniature: None, _few_samples: None) -> Worlds:
+def worlds(run_folder: Path, shared_base: SharedBase, _few_samples: None) -> Worlds:
     """Homes with something in them, ready to be copied."""
     return Worlds(run_folder / "worlds")
 
@@ -227,6 +226,17 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         with FileLock(tmp_path_factory.getbasetemp().parent / "cluster.lock"):
             running.enter_context(two_nodes())
         yield
+
+
+@pytest.fixture(scope="session")
+def workers() -> Iterator[ProcessPool]:
+    """Two processes to work in, which load the libraries of diffusion models once."""
+    import torch
+
+    from shiftreg.engines import ProcessPool
+
+    with ProcessPool(2, torch.get_num_threads()) as pool:
+        yield pool
 
 
 @pytest.fixture(scope="module", autouse=WHOLE_ON_SERVER)
@@ -278,67 +288,18 @@ def _few_samples() -> Iterator[None]:
         yield
 
 
-@dataclass
-class _Loaded:
-    """The miniature that a process has loaded, the state that it was loaded in, and what it read.
-
-    A list of prompts is read once: each erasure reads the same hundred, in the same batches.
-    """
-
-    pipeline: Pipeline | None = None
-    state: tuple[object, ...] = ()
-    read: dict[tuple[str, ...], Tensor] = field(default_factory=dict)
-
-
 @pytest.fixture(scope="session")
-def _loaded_miniature() -> Iterator[None]:
-    """Workspaces of one process share the loaded miniature, until something changes it."""
-    from shiftreg import miniature, pipelines
-    from shiftreg.api.loaded_base import LoadedBase
+def shared_base() -> Iterator[SharedBase]:
+    """The miniature that workspaces share, and what was computed with it."""
+    from tests.shared_base import SharedBase
 
-    load, encode = LoadedBase.__dict__["pipeline"].func, pipelines.encode_prompts
-    loaded = _Loaded()
+    shared = SharedBase()
+    with shared.installed():
+        yield shared
 
-    def is_unchanged(pipeline: Pipeline | None) -> bool:
-        return pipeline is loaded.pipeline is not None and _state(pipeline) == loaded.state
 
-    def shared(self: LoadedBase) -> Pipeline:
-        if self.folder != miniature.BASE_FOLDER:
-            return load(self)
-        if not is_unchanged(loaded.pipeline):
-            loaded.pipeline = load(self)
-            loaded.state = _state(loaded.pipeline)
-            loaded.read.clear()
-        return loaded.pipeline
-
-    def read(pipeline: Pipeline, prompts: Sequence[str]) -> Tensor:
-        if not is_unchanged(pipeline):
-            return encode(pipeline, prompts)
-        key = tuple(prompts)
-        if key not in loaded.read:
-            loaded.read[key] = encode(pipeline, prompts)
-        return loaded.read[key].clone()
-
-    pipeline = cached_property(shared)
-    pipeline.__set_name__(LoadedBase, "pipeline")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(LoadedBase, "pipeline", pipeline)
-        patch.setattr(pipelines, "encode_prompts", read)
+@pytest.fixture
+def computed_anew(shared_base: SharedBase) -> Iterator[None]:
+    """Nothing in a test is what an earlier one, or the test itself, has computed before."""
+    with shared_base.keeping_nothing():
         yield
-
-
-def _state(pipeline: Pipeline) -> tuple[object, ...]:
-    """Changes with whatever exchanges, hooks or writes to a part; no weight is read for it."""
-    from torch import nn
-
-    state: list[object] = []
-    for part in pipeline.components.values():
-        if not isinstance(part, nn.Module):
-            state.append(id(part))
-            continue
-        for module in part.modules():
-            hooks = len(module._forward_hooks), len(module._forward_pre_hooks)
-            state.append((module.training, *hooks))
-            weights = [weight for weight in module._parameters.values() if weight is not None]
-            state += [(id(weight), weight._version, weight.data_ptr()) for weight in weights]
-    return tuple(state)

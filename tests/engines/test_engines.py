@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from shiftreg.engines import Engine, InProcess, ProcessPool, RayCluster
+from shiftreg.engines import Engine, InProcess, RayCluster
 from tests.engines.work import Heard, raise_stubborn, refuse_odd, square
 
 
@@ -15,10 +15,12 @@ from tests.engines.work import Heard, raise_stubborn, refuse_odd, square
     scope="module",
 )
 def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
+    if request.param == "processes":
+        yield request.getfixturevalue("workers")
+        return
     if request.param == "ray":
         request.getfixturevalue("cluster")
-    kinds = {"local": InProcess, "processes": lambda: ProcessPool(2), "ray": RayCluster}
-    with kinds[request.param]() as made:
+    with {"local": InProcess, "ray": RayCluster}[request.param]() as made:
         yield made
 
 

@@ -289,6 +289,7 @@ def test_the_audit_trail_says_who_was_attacked_by_what_and_how_well(
     assert event.details["success"]["relearning"]["composition"] == on_composition
 
 
+@pytest.mark.usefixtures("computed_anew")
 def test_the_same_seed_attacks_and_generates_the_same_and_another_does_not(
     erased: api.Workspace, report: AttackReport
 ) -> None:

@@ -221,6 +221,7 @@ def test_the_header_says_what_it_is(erased: api.Workspace, tmp_path: Path) -> No
     assert header["modelspec.hash_sha256"] == f"0x{file_digest(tmp_path / 'tensors')}"
 
 
+@pytest.mark.usefixtures("computed_anew")
 def test_exporting_twice_gives_the_same_bytes(
     erased: api.Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

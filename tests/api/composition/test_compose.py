@@ -103,6 +103,7 @@ def test_an_export_generates_what_the_composition_generates(
     assert event.reason == "v1"
 
 
+@pytest.mark.usefixtures("computed_anew")
 def test_exporting_twice_gives_the_same_bytes(erased: api.Workspace, tmp_path: Path) -> None:
     plan = api.plan_composition(erased)
     one = api.export_composition(erased, plan, tmp_path / "a.ckpt")

@@ -119,6 +119,7 @@ def test_single_precision_is_cast_once_as_ever(erased: api.Workspace, tmp_path: 
     assert all(torch.equal(written[name], expected[name]) for name in expected)
 
 
+@pytest.mark.usefixtures("computed_anew")
 def test_a_file_is_verified_bit_for_bit_and_both_residuals_are_said(
     erased: api.Workspace, exported: Path
 ) -> None:

@@ -24,10 +24,11 @@ NAMES = ["Picasso", "Caravaggio", "Edvard Munch"]  # the last is new to the base
 
 @pytest.fixture(params=["processes", pytest.param("ray", marks=pytest.mark.second_tier)])
 def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
-    if request.param == "ray":
-        request.getfixturevalue("cluster")
-    kind = {"processes": ProcessPool, "ray": RayCluster}[request.param]
-    with kind(2, torch.get_num_threads()) as made:
+    if request.param == "processes":
+        yield request.getfixturevalue("workers")
+        return
+    request.getfixturevalue("cluster")
+    with RayCluster(2, torch.get_num_threads()) as made:
         yield made
 
 

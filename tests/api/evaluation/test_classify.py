@@ -71,6 +71,7 @@ def test_the_training_is_in_the_audit_trail_and_leaves_no_images(
     assert list(unfinished.rglob("*.png")) == []
 
 
+@pytest.mark.usefixtures("computed_anew")
 def test_the_same_seed_gives_the_same_file(workspace: api.Workspace, tmp_path: Path) -> None:
     digests = [
         api.train_classifier(

@@ -33,6 +33,7 @@ def test_what_is_generated_is_found_again(gallery: Gallery, tmp_path: Path) -> N
     assert all(np.array_equal(first[shot], again[shot]) for shot in wanted)
 
 
+@pytest.mark.usefixtures("computed_anew")
 def test_a_damaged_image_is_generated_again(gallery: Gallery, tmp_path: Path) -> None:
     wanted = shots(["Picasso"])
     first = gallery.generate(wanted)
@@ -41,6 +42,7 @@ def test_a_damaged_image_is_generated_again(gallery: Gallery, tmp_path: Path) ->
     assert np.array_equal(gallery.generate(wanted)[wanted[0]], first[wanted[0]])
 
 
+@pytest.mark.usefixtures("computed_anew")
 def test_an_interrupted_generation_continues(gallery: Gallery, tmp_path: Path) -> None:
     wanted = [Shot("Picasso", seed) for seed in range(BATCH + 1)]
 

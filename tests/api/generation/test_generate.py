@@ -76,6 +76,7 @@ def interrupting(after: int) -> Callable[[Progress], None]:
     return observe
 
 
+@pytest.mark.usefixtures("computed_anew")
 def test_the_same_noise_shows_what_a_composition_changes_and_what_it_restores(
     erased: api.Workspace, prompts: Path, folder: Path
 ) -> None:
@@ -150,6 +151,7 @@ def test_several_images_of_a_case_are_slices_of_one_draw(
         assert np.abs(pixels(folder / "base" / f"7_{i}.png") - image).max() <= 1
 
 
+@pytest.mark.usefixtures("computed_anew")
 @pytest.mark.parametrize("after", [1, 4])
 def test_interrupted_it_goes_on_and_ends_with_the_same_bytes(
     erased: api.Workspace, prompts: Path, folder: Path, tmp_path: Path, after: int
@@ -169,6 +171,7 @@ def test_interrupted_it_goes_on_and_ends_with_the_same_bytes(
     assert content(folder) == content(tmp_path / "at once")
 
 
+@pytest.mark.usefixtures("computed_anew")
 @pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "another size", "missing"])
 def test_a_damaged_image_is_generated_again_and_the_others_are_kept(
     workspace: api.Workspace, prompts: Path, folder: Path, damage: str
@@ -476,14 +479,14 @@ def test_a_prompt_that_is_too_long_is_refused_with_its_case(
     assert not folder.exists()
 
 
+@pytest.mark.usefixtures("computed_anew")
 def test_workers_generate_the_same_images(
-    workspace: api.Workspace, prompts: Path, tmp_path: Path
+    workspace: api.Workspace, prompts: Path, tmp_path: Path, workers: ProcessPool
 ) -> None:
     api.erase(workspace, ["Picasso"])
     alone, shared = tmp_path / "alone", tmp_path / "shared"
     api.generate_images(workspace, prompts, alone, batch_size=2)
-    with ProcessPool(2, torch.get_num_threads()) as pool:
-        result = api.generate_images(workspace, prompts, shared, batch_size=2, engine=pool)
+    result = api.generate_images(workspace, prompts, shared, batch_size=2, engine=workers)
     images = sorted(path.relative_to(alone) for path in alone.rglob("*.png"))
     assert len(images) == result.generated
     assert all((alone / p).read_bytes() == (shared / p).read_bytes() for p in images)

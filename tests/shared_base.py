@@ -1,0 +1,184 @@
+"""The miniature that workspaces of one process share, and what has been computed with it.
+
+Encoding, generating, comparing noise predictions and rounding are most of what tests wait for, and
+give the same for the same arguments: what one test has computed, the next one gets. That they do
+give the same is said by tests with the fixture ``computed_anew``, in which nothing is kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from copy import deepcopy
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from shiftreg import miniature, pipelines
+from shiftreg.api.loaded_base import LoadedBase
+from shiftreg.checkpoints.stored import raw_bytes
+from shiftreg.pipelines.generate import _BATCH as IMAGES_AT_ONCE
+from shiftreg.pipelines.prompts import _BATCH as PROMPTS_AT_ONCE
+from shiftreg.rounding import ErrorCompensation
+
+if TYPE_CHECKING:
+    from shiftreg.pipelines import Pipeline
+
+T = TypeVar("T")
+MOST_RESULTS = 1000
+
+
+class SharedBase:
+    """The miniature that a process has loaded, until a test changes it for good.
+
+    Attributes:
+        keeps: Whether what is computed is kept.
+    """
+
+    def __init__(self) -> None:
+        self.keeps = True
+        self._pipeline: Pipeline | None = None
+        self._structure: list[object] = []
+        self._weights: dict[str, object] = {}
+        self._results: OrderedDict[str, Any] = OrderedDict()
+
+    @contextmanager
+    def installed(self) -> Iterator[None]:
+        """Takes the place of what loads and computes, for a block."""
+        load = LoadedBase.__dict__["pipeline"].func
+        encode, generate = pipelines.encode_prompts, pipelines.generate
+        compare, round_weight = pipelines.noise_difference, ErrorCompensation.rounded
+
+        def loaded(base: LoadedBase) -> Pipeline:
+            if base.folder != miniature.BASE_FOLDER:
+                return load(base)
+            if self._pipeline is None or self._changes(self._pipeline) != {}:
+                self._pipeline = load(base)
+                self._structure = _structure(self._pipeline)
+                self._weights = _weights(self._pipeline)
+            return self._pipeline
+
+        def encoded(pipeline: Pipeline, prompts: Sequence[str]) -> Tensor:
+            def of_batch(batch: Sequence[str]) -> Tensor:
+                return self._once(pipeline, ["encode", *batch], lambda: encode(pipeline, batch))
+
+            starts = range(0, len(prompts) or 1, PROMPTS_AT_ONCE)
+            return torch.cat([of_batch(prompts[start:][:PROMPTS_AT_ONCE]) for start in starts])
+
+        def generated(
+            pipeline: Pipeline,
+            prompts: Sequence[str] | Tensor,
+            seeds: Sequence[int],
+            *,
+            observe: Callable[[int], None] | None = None,
+            **options: Any,
+        ) -> Any:
+            what = ["generate", prompts, list(seeds), options]
+            images = self._once(
+                pipeline, what, lambda: generate(pipeline, prompts, seeds, **options)
+            )
+            for start in range(0, len(prompts), IMAGES_AT_ONCE) if observe else ():
+                observe(min(start + IMAGES_AT_ONCE, len(prompts)))  # type: ignore[misc]
+            return images
+
+        def compared(pipeline: Pipeline, *inputs: Any, **options: Any) -> Tensor:
+            what = ["noise", inputs, options]
+            return self._once(pipeline, what, lambda: compare(pipeline, *inputs, **options))
+
+        def rounded(compensation: ErrorCompensation, *inputs: Any, **options: Any) -> Any:
+            what = ["round", vars(compensation), inputs, options]
+            return self._result(what, lambda: round_weight(compensation, *inputs, **options))
+
+        pipeline = cached_property(loaded)
+        pipeline.__set_name__(LoadedBase, "pipeline")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(LoadedBase, "pipeline", pipeline)
+            patch.setattr(pipelines, "encode_prompts", encoded)
+            patch.setattr(pipelines, "generate", generated)
+            patch.setattr(pipelines, "noise_difference", compared)
+            patch.setattr(ErrorCompensation, "rounded", rounded)
+            yield
+
+    @contextmanager
+    def keeping_nothing(self) -> Iterator[None]:
+        """Lets everything be computed anew, for a block."""
+        self.keeps = False
+        try:
+            yield
+        finally:
+            self.keeps = True
+
+    def _once(self, pipeline: Pipeline, what: object, compute: Callable[[], T]) -> T:
+        changes = self._changes(pipeline) if self.keeps else None
+        return compute() if changes is None else self._result([changes, what], compute)
+
+    def _result(self, what: object, compute: Callable[[], T]) -> T:
+        if not self.keeps:
+            return compute()
+        hasher = hashlib.sha256()
+        for piece in _pieces(what):
+            hasher.update(piece)
+        key = hasher.hexdigest()
+        if key not in self._results:
+            self._results[key] = compute()
+        self._results.move_to_end(key)
+        if len(self._results) > MOST_RESULTS:
+            self._results.popitem(last=False)
+        result: T = deepcopy(self._results[key])
+        return result
+
+    def _changes(self, pipeline: Pipeline) -> dict[str, Tensor] | None:
+        """The weights that are applied to the miniature; None if anything else is changed."""
+        if pipeline is not self._pipeline or _structure(pipeline) != self._structure:
+            return None
+        now = {name: weight.data for name, weight in _parameters(pipeline)}
+        return {
+            name: now[name]
+            for name, state in _weights(pipeline).items()
+            if state != self._weights[name]
+        }
+
+
+def _parameters(pipeline: Pipeline) -> Iterator[tuple[str, nn.Parameter]]:
+    for name, part in pipeline.components.items():
+        if isinstance(part, nn.Module):
+            yield from part.named_parameters(prefix=name)
+
+
+def _structure(pipeline: Pipeline) -> list[object]:
+    """Changes with whatever exchanges or hooks a part, or puts another parameter in its place."""
+    structure: list[object] = []
+    for part in pipeline.components.values():
+        if isinstance(part, nn.Module):
+            structure += [
+                (module.training, len(module._forward_hooks), len(module._forward_pre_hooks))
+                for module in part.modules()
+            ]
+        else:
+            structure.append(id(part))
+    return structure + [(name, id(weight)) for name, weight in _parameters(pipeline)]
+
+
+def _weights(pipeline: Pipeline) -> dict[str, object]:
+    """Changes with whatever writes to a weight; none is read for it."""
+    return {name: (weight._version, weight.data_ptr()) for name, weight in _parameters(pipeline)}
+
+
+def _pieces(value: object) -> Iterator[bytes | memoryview]:
+    """The bytes of nested values, such that different ones differ."""
+    if isinstance(value, Tensor):
+        yield f"{value.dtype} {tuple(value.shape)}".encode()
+        yield raw_bytes(value.detach().contiguous())
+    elif isinstance(value, Mapping):
+        yield from _pieces([[name, value[name]] for name in sorted(value)])
+    elif isinstance(value, list | tuple):
+        yield f"{len(value)} of".encode()
+        for item in value:
+            yield from _pieces(item)
+    else:
+        yield f"{value!r}\0".encode()
