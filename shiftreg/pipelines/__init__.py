@@ -16,6 +16,7 @@ from shiftreg.pipelines.layers import (
 from shiftreg.pipelines.live import LiveComposer
 from shiftreg.pipelines.load import load_pipeline, load_prompt_encoder, resolve_source
 from shiftreg.pipelines.prompts import (
+    EncodedPrompts,
     encode_prompts,
     fitting,
     last_positions,

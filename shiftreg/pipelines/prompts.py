@@ -66,6 +66,29 @@ def encode_prompts(pipeline: DiffusionPipeline, prompts: Sequence[str]) -> Tenso
     return torch.cat(embeds)  # (n, L, d_in)
 
 
+class EncodedPrompts:
+    """Encodes each prompt once, however often it is asked for, and keeps what it was encoded to."""
+
+    def __init__(self, pipeline: DiffusionPipeline) -> None:
+        self._pipeline = pipeline
+        self._known: dict[str, Tensor] = {}
+
+    def __call__(self, prompts: Sequence[str]) -> Tensor:
+        """As :func:`encode_prompts`, up to the last bits, which depend on what is encoded at once.
+
+        Returns:
+            ``e(p) (n, L, d_in)`` float32.
+
+        Raises:
+            InvalidInputError: A prompt is too long.
+        """
+        if new := [prompt for prompt in dict.fromkeys(prompts) if prompt not in self._known]:
+            self._known.update(zip(new, encode_prompts(self._pipeline, new), strict=True))
+        if not prompts:
+            return encode_prompts(self._pipeline, prompts)
+        return torch.stack([self._known[prompt] for prompt in prompts])
+
+
 def _tokens(pipeline: DiffusionPipeline, prompts: Sequence[str]) -> list[list[list[int]]]:
     """The tokens of each prompt, by text encoder."""
     family = family_of(pipeline)

@@ -92,7 +92,7 @@ def plan_capacity(
         )
     parsed = [Profile.parse(text) for text in profiles]
     weights = pipelines.layer_weights(workspace.network)
-    eraser = ClosedForm()
+    eraser, encode = ClosedForm(), pipelines.EncodedPrompts(workspace.pipeline)
     rows: list[CapacityRow] = []
     for profile in parsed:
         for i, name in enumerate(names):
@@ -100,7 +100,7 @@ def plan_capacity(
             terms = ErasureTerms(
                 eraser, ErasureContext.of(workspace, names[:i]), tuple(protect), profile
             )
-            prepared = prepare_erasure(workspace, Concept(name, kind=kind), terms)
+            prepared = prepare_erasure(workspace, Concept(name, kind=kind), terms, encode)
             erasure = eraser.erase(prepared.problem, weights)
             support = erasure.support.double()
             drift = max(

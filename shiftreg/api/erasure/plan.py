@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any, TypedDict, TypeVar, Unpack
 
 import torch
@@ -186,15 +187,24 @@ def require_capacity(plan: ErasurePlan) -> None:
         )
 
 
-def prepare_erasure(base: LoadedBase, concept: Concept, terms: ErasureTerms) -> PreparedErasure:
+def prepare_erasure(
+    base: LoadedBase,
+    concept: Concept,
+    terms: ErasureTerms,
+    encode: Callable[[Sequence[str]], Tensor] | None = None,
+) -> PreparedErasure:
     """Encodes all prompts of an erasure and predicts what it can reach.
+
+    Args:
+        encode: Prompts -> ``e(p) (n, L, d_in)``; as :func:`pipelines.encode_prompts` by default.
 
     Raises:
         InvalidInputError: A prompt is too long.
     """
     record, pipeline = base.base, base.pipeline
+    encode = encode or partial(pipelines.encode_prompts, pipeline)
     spelled_out = concept.prompt_pairs(record.subjects)
-    pipelines.encode_prompts(pipeline, concept.names)  # refuses names that are too long
+    encode(concept.names)  # refuses names that are too long
     pairs = _that_fit(pipeline, spelled_out, lambda pair: pair.prompt)
     others = [name for name in terms.context.names if not mentions(name, concept.names)]
     exact = ("", *record.triggers, *record.protected, *terms.protect)
@@ -207,8 +217,8 @@ def prepare_erasure(base: LoadedBase, concept: Concept, terms: ErasureTerms) -> 
         soft += [pair.prompt for pair in spelled.prompt_pairs(record.subjects)]
     ordinary = [prompt for prompt in dict.fromkeys(soft) if not mentions(prompt, concept.names)]
     preserved = tuple(_that_fit(pipeline, ordinary, str))
-    protected_embeds = pipelines.encode_prompts(pipeline, protected)
-    preserved_embeds = pipelines.encode_prompts(pipeline, preserved)
+    protected_embeds = encode(protected)
+    preserved_embeds = encode(preserved)
     preserved_rows = preserved_embeds.flatten(0, 1)
     if terms.profile.name != "exact" and preserved:
         # Names that are not kept exactly are kept softly, however many prompts there are.
@@ -224,14 +234,14 @@ def prepare_erasure(base: LoadedBase, concept: Concept, terms: ErasureTerms) -> 
     retained = (*others, *_that_fit(pipeline, record.preserved, str))
     anchors = [pair.anchor for pair in pairs]
     problem = ErasureProblem(
-        prompt_embeds=pipelines.encode_prompts(pipeline, [pair.prompt for pair in pairs]),
-        anchor_embeds=pipelines.encode_prompts(pipeline, anchors),
+        prompt_embeds=encode([pair.prompt for pair in pairs]),
+        anchor_embeds=encode(anchors),
         name_positions=tuple(pipelines.name_positions(pipeline, pairs)),
         name_ends=tuple(pipelines.name_ends(pipeline, pairs)),
         anchor_ends=tuple(pipelines.last_positions(pipeline, anchors)),
         bare_names=tuple(i for i, pair in enumerate(pairs) if pair.prompt in concept.names),
-        empty_embeds=pipelines.encode_prompts(pipeline, [""])[0],
-        retained_rows=pipelines.encode_prompts(pipeline, retained)[
+        empty_embeds=encode([""])[0],
+        retained_rows=encode(retained)[
             range(len(retained)), pipelines.last_positions(pipeline, retained)
         ],
         preserved_rows=preserved_rows,
