@@ -289,11 +289,15 @@ def _few_samples() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def shared_base() -> Iterator[SharedBase]:
+def shared_base(run_folder: Path) -> Iterator[SharedBase]:
     """The miniature that workspaces share, and what was computed with it."""
     from tests.shared_base import SharedBase
 
-    shared = SharedBase()
+    folder = None
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = run_folder / "computed"
+        folder.mkdir(exist_ok=True)
+    shared = SharedBase(folder)
     with shared.installed():
         yield shared
 

@@ -8,11 +8,13 @@ give the same is said by tests with the fixture ``computed_anew``, in which noth
 from __future__ import annotations
 
 import hashlib
+import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
@@ -40,8 +42,14 @@ class SharedBase:
         keeps: Whether what is computed is kept.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path | None) -> None:
+        """Starts with nothing.
+
+        Args:
+            folder: Where the processes of a parallel run find what others have computed.
+        """
         self.keeps = True
+        self._folder = folder
         self._pipeline: Pipeline | None = None
         self._structure: list[object] = []
         self._weights: dict[str, object] = {}
@@ -125,11 +133,24 @@ class SharedBase:
             hasher.update(piece)
         key = hasher.hexdigest()
         if key not in self._results:
-            self._results[key] = compute()
+            self._results[key] = self._of_any_process(key, compute)
         self._results.move_to_end(key)
         if len(self._results) > MOST_RESULTS:
             self._results.popitem(last=False)
         result: T = deepcopy(self._results[key])
+        return result
+
+    def _of_any_process(self, key: str, compute: Callable[[], T]) -> T:
+        if self._folder is None:
+            return compute()
+        path = self._folder / key
+        if path.exists():
+            result: T = torch.load(path, weights_only=False)
+            return result
+        result = compute()
+        partial = path.with_name(f"{key}.{os.getpid()}")
+        torch.save(result, partial)
+        partial.rename(path)
         return result
 
     def _changes(self, pipeline: Pipeline) -> dict[str, Tensor] | None:

@@ -91,9 +91,9 @@ def test_an_interrupted_training_leaves_the_registry_as_it_was(workspace: api.Wo
         if progress.stage.startswith("training"):
             raise KeyboardInterrupt
 
-    before = workspace.audit.events()
+    before, options = workspace.audit.events(), {"pool_size": 4, "batch_size": 2}
     with pytest.raises(KeyboardInterrupt):
-        api.erase(workspace, ["Picasso"], method="srs-me", observe=interrupt)
+        api.erase(workspace, ["Picasso"], method="srs-me", options=options, observe=interrupt)
     assert workspace.registry.shifts.concepts("miniature") == ()
     assert workspace.audit.events() == before
     assert states(workspace)["Picasso"] == "generates"
