@@ -86,6 +86,8 @@ class SharedBase:
             observe: Callable[[int], None] | None = None,
             **options: Any,
         ) -> Any:
+            if not self.keeps or self._changes(pipeline) is None:
+                return generate(pipeline, prompts, seeds, observe=observe, **options)
             what = ["generate", prompts, list(seeds), options]
             images = self._once(
                 pipeline, what, lambda: generate(pipeline, prompts, seeds, **options)

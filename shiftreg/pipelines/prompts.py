@@ -76,6 +76,9 @@ class EncodedPrompts:
     def __call__(self, prompts: Sequence[str]) -> Tensor:
         """As :func:`encode_prompts`, up to the last bits, which depend on what is encoded at once.
 
+        Args:
+            prompts: At least one.
+
         Returns:
             ``e(p) (n, L, d_in)`` float32.
 
@@ -84,8 +87,6 @@ class EncodedPrompts:
         """
         if new := [prompt for prompt in dict.fromkeys(prompts) if prompt not in self._known]:
             self._known.update(zip(new, encode_prompts(self._pipeline, new), strict=True))
-        if not prompts:
-            return encode_prompts(self._pipeline, prompts)
         return torch.stack([self._known[prompt] for prompt in prompts])
 
 
