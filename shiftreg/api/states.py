@@ -44,7 +44,7 @@ def plan_refresh(
 ) -> tuple[tuple[str, tuple[str, ...]], ...]:
     """Active shifts that do not protect a concept registered later: ``(concept, towards)``."""
     wanted = None if names is None else {workspace.find(name) for name in names}
-    stale = workspace.registry.shifts.stale(workspace.base.name)
+    stale = unprotected(workspace.registry.shifts.by_concept(workspace.base.name))
     return tuple(
         (version.concept, towards)
         for version, towards in stale.items()

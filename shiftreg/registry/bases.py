@@ -13,7 +13,7 @@ from shiftreg.errors import (
     NotFoundError,
     StorageError,
 )
-from shiftreg.registry.failures import is_missing
+from shiftreg.registry.failures import MISSING, Suppressed
 from shiftreg.registry.records import BaseRecord
 from shiftreg.registry.runs import (
     fetch_verified,
@@ -129,19 +129,15 @@ def base_record(store: Store, experiment: Experiment) -> BaseRecord:
 
 
 def _record_file(store: Store, run_id: str) -> Path:
-    from mlflow.exceptions import MlflowException
-
-    try:
-        # With the run, not the experiment: record and digest are exchanged in one step.
-        digest = store.client.get_run(run_id).data.tags.get(RECORD_DIGEST, "")
-    except MlflowException as error:
-        if not is_missing(error):
-            raise
+    run = None
+    with Suppressed(MISSING):
+        run = store.client.get_run(run_id)
+    if run is None:
         raise IntegrityError(
             f"Its run {run_id} is missing from MLflow. Restore the registry from a backup."
-        ) from error
-
-    return fetch_verified(store, run_id, RECORD, digest)
+        )
+    # With the run, not the experiment: record and digest are exchanged in one step.
+    return fetch_verified(store, run_id, RECORD, run.data.tags.get(RECORD_DIGEST, ""))
 
 
 def _claim(store: Store, record: BaseRecord) -> Experiment:

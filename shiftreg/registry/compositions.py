@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shiftreg.canonical import canonical_json
 from shiftreg.concepts import slug
-from shiftreg.errors import IntegrityError
 from shiftreg.registry.bases import find_experiment
 from shiftreg.registry.models import (
     COMPOSITIONS,
     base_tags,
     create_model,
     create_version,
+    reading_tags,
     search_versions,
     tag_filter,
     utc,
 )
 from shiftreg.registry.records import CompositionVersion, ShiftVersion
 from shiftreg.registry.runs import from_tag, kept_run, log_file, log_text, to_tag
-from shiftreg.registry.shifts import list_concepts
 from shiftreg.registry.store import Section, Store, translates_errors
 
 if TYPE_CHECKING:
@@ -47,8 +46,7 @@ class Compositions(Section):
         export_path: str = "",
         export_digest: str = "",
         recipe_digest: str = "",
-        restored: Iterable[str] | None = None,
-        verification: Mapping[str, Any] | None = None,
+        restored: Iterable[str] = (),
         files: Iterable[Path] = (),
         reason: str = "",
         actor: str = "",
@@ -59,8 +57,7 @@ class Compositions(Section):
             shifts: The versions that were applied.
             form: Of the file: "ckpt", "safetensors" or "folder", or "adapter, kohya" and the like.
             recipe_digest: Of the recipe beside it.
-            restored: Names of concepts left alone; all other registered ones by default.
-            verification: The verification's report, JSON values.
+            restored: Names of known concepts that it leaves alone.
             files: Files to keep, such as the recipe and a report.
 
         Raises:
@@ -70,8 +67,6 @@ class Compositions(Section):
         experiment = find_experiment(store, base)
         shifts = tuple(shifts)
         erased = tuple(shift.concept for shift in shifts)
-        if restored is None:
-            restored = (name for name in list_concepts(store, base) if name not in erased)
         values: dict[str, Any] = {
             "digest": digest,
             "form": form,
@@ -81,11 +76,10 @@ class Compositions(Section):
             "export_path": export_path,
             "export_digest": export_digest,
             "recipe_digest": recipe_digest,
-            "verification": None if verification is None else dict(verification),
+            "verification": None,  # a mark of the measurement's, later
             "reason": reason,
             "actor": actor,
         }
-        text = canonical_json(values)
         title = "Without " + ", ".join(erased) if erased else "The base, unchanged"
         run_tags = {
             "shiftreg.kind": "composition",
@@ -95,17 +89,16 @@ class Compositions(Section):
         with kept_run(
             store, experiment.experiment_id, f"compose {digest[:12]}", run_tags
         ) as run_id:
-            log_text(store, run_id, text, "composition/composition.json")
+            log_text(store, run_id, canonical_json(values), "composition/composition.json")
             for path in files:
                 log_file(store, run_id, Path(path), f"composition/{Path(path).name}")
             name = f"{slug(base)}.{COMPOSITIONS}"
             tags = base_tags(base, "composition")
             about = f"Checkpoints made from the base `{base}` and its shifts."
             create_model(store, name, tags, about)
-            tags |= {f"shiftreg.{key}": values[key] for key in TEXT_FIELDS}
-            tags |= {
-                f"shiftreg.{key}": to_tag(store, run_id, key, values[key]) for key in JSON_FIELDS
-            }
+            for key in JSON_FIELDS:
+                values[key] = to_tag(store, run_id, key, values[key])
+            tags |= {f"shiftreg.{key}": value for key, value in values.items()}
             source, note = f"runs:/{run_id}/composition", run_tags["mlflow.note.content"]
             entry = create_version(store, name, source, run_id, tags, note)
         return composition_version(store, entry)
@@ -124,11 +117,10 @@ def composition_version(store: Store, entry: ModelVersion) -> CompositionVersion
         IntegrityError: A tag is missing, or what it stands for was changed.
     """
     tags, run_id = entry.tags, entry.run_id or ""
-    try:
+    with reading_tags(entry):
         values = {
             name: from_tag(store, run_id, name, tags[f"shiftreg.{name}"]) for name in JSON_FIELDS
         }
-        texts = {name: tags.get(f"shiftreg.{name}", "") for name in TEXT_FIELDS}
         return CompositionVersion(
             base=tags["shiftreg.base"],
             version=int(entry.version),
@@ -140,10 +132,5 @@ def composition_version(store: Store, entry: ModelVersion) -> CompositionVersion
             verification=values["verification"],
             created=utc(entry.creation_timestamp),
             run_id=run_id,
-            **texts,
+            **{name: tags.get(f"shiftreg.{name}", "") for name in TEXT_FIELDS},
         )
-    except KeyError as error:
-        raise IntegrityError(
-            f"Version {entry.version} of '{entry.name}' lacks its tag {error}: it was changed in "
-            "MLflow. Put the tag back, or delete the version there."
-        ) from error

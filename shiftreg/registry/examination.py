@@ -14,9 +14,8 @@ from shiftreg.errors import IntegrityError, ShiftregError, StorageError
 from shiftreg.registry.bases import base_experiments, base_record, find_experiment
 from shiftreg.registry.compositions import composition_version
 from shiftreg.registry.failures import translated_errors
-from shiftreg.registry.measurements import Measurements
 from shiftreg.registry.models import ATTEMPT, search_versions, tag_filter
-from shiftreg.registry.records import BaseRecord, CompositionVersion, Measurement, ShiftVersion
+from shiftreg.registry.records import BaseRecord, CompositionVersion, ShiftVersion
 from shiftreg.registry.runs import is_left
 from shiftreg.registry.shifts import active_numbers, shift_version
 from shiftreg.registry.store import Section, paged, translates_errors
@@ -101,7 +100,7 @@ class Examination(Section):
         def read(entry: ModelVersion) -> ShiftVersion:
             return shift_version(store, entry, str(entry.version) == active.get(entry.name))
 
-        return _examined(search_versions(store, tag_filter(base, "shift")), read)
+        return _versions(search_versions(store, tag_filter(base, "shift")), read)
 
     @translates_errors
     def compositions(self, base: str) -> tuple[Examined[CompositionVersion], ...]:
@@ -109,11 +108,7 @@ class Examination(Section):
         store = self.store
         find_experiment(store, base)
         entries = search_versions(store, tag_filter(base, "composition"))
-        return _examined(entries, lambda entry: composition_version(store, entry))
-
-    def deleted_measurements(self, base: str, kind: str) -> list[Measurement]:
-        """The measurements of a kind whose runs were deleted, and that MLflow can bring back."""
-        return Measurements(self.store).all(base, kind, deleted=True)
+        return _versions(entries, lambda entry: composition_version(store, entry))
 
     def is_run_kept(self, run_id: str) -> bool:
         """Whether a run exists undeleted: MLflow's cleanup takes the files of deleted ones."""
@@ -135,7 +130,11 @@ class Examination(Section):
             "attributes.status = 'RUNNING'",
             max_results=PAGE,
         )
-        return tuple(_open_run(run) for run in runs if "shiftreg.kind" in run.data.tags)
+        return tuple(
+            OpenRun(run.info.run_id, run.info.run_name or "", kind, is_left(run))
+            for run in runs
+            if (kind := run.data.tags.get("shiftreg.kind")) is not None
+        )
 
     @translates_errors
     def remove_run(self, run_id: str) -> None:
@@ -165,7 +164,7 @@ class Examination(Section):
         return "" if lines == ["ok"] else "; ".join(lines)
 
 
-def _examined(
+def _versions(
     entries: Iterable[ModelVersion], read: Callable[[ModelVersion], Record]
 ) -> tuple[Examined[Record], ...]:
     examined = []
@@ -178,8 +177,3 @@ def _examined(
         attempt = entry.tags.get(ATTEMPT, "")
         examined.append(Examined(entry.name, int(entry.version), record, problem, attempt))
     return tuple(examined)
-
-
-def _open_run(run: Run) -> OpenRun:
-    name, kind = run.info.run_name or "", run.data.tags["shiftreg.kind"]
-    return OpenRun(run.info.run_id, name, kind, is_left(run))

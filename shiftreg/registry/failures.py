@@ -27,6 +27,9 @@ class Remedy:
     cause: str = ""
 
 
+# What MLflow's errors say of a thing.
+MISSING, TAKEN = "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS"
+DENIED = "PERMISSION_DENIED"  # as users hear of what is missing, too
 REMEDIES = (
     Remedy(
         "error code 401|401 Client Error|UNAUTHENTICATED",
@@ -99,19 +102,16 @@ def translated_errors(uri: str) -> Iterator[None]:
         raise StorageError(f"The registry {uri} refused: {cause}. {advice}".rstrip()) from error
 
 
-def is_missing(error: Exception) -> bool:
-    """Whether MLflow says that a thing does not exist."""
-    return getattr(error, "error_code", None) == "RESOURCE_DOES_NOT_EXIST"
+class Suppressed:
+    """Passes over an error of MLflow's with one of these codes, in a block."""
 
+    def __init__(self, *codes: str) -> None:
+        self._codes = codes
 
-def is_denied(error: Exception) -> bool:
-    """Whether MLflow says that a user may not, as its users hear of what is missing, too."""
-    return getattr(error, "error_code", None) == "PERMISSION_DENIED"
+    def __enter__(self) -> None: ...
 
-
-def is_taken(error: Exception) -> bool:
-    """Whether MLflow says that a thing exists already."""
-    return getattr(error, "error_code", None) == "RESOURCE_ALREADY_EXISTS"
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> bool:
+        return getattr(error, "error_code", None) in self._codes
 
 
 def _is_storage_failure(error: Exception) -> bool:

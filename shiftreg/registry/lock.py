@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from filelock import FileLock, Timeout
 
 from shiftreg.errors import StorageError
-from shiftreg.registry.failures import is_missing, is_taken, translated_errors
+from shiftreg.registry.failures import MISSING, TAKEN, Suppressed, translated_errors
 from shiftreg.registry.runs import find_or_create_experiment
 from shiftreg.registry.store import Store
 
@@ -141,15 +141,10 @@ def _release(store: Store, mine: _Held) -> bool:
 
 def _write_once(store: Store, run_id: str, key: str, value: str) -> bool:
     """Writes a parameter, and says whether it holds this value: the first one to come stays."""
-    from mlflow.exceptions import MlflowException
-
-    try:
+    with Suppressed("INVALID_PARAMETER_VALUE"):
         store.client.log_param(run_id, key, value)
-    except MlflowException as error:
-        if error.error_code == "INVALID_PARAMETER_VALUE":
-            return False
-        raise
-    return True
+        return True
+    return False
 
 
 def _last_lock(cells: Mapping[str, str]) -> int:
@@ -158,25 +153,17 @@ def _last_lock(cells: Mapping[str, str]) -> int:
 
 def _first_run(store: Store) -> str:
     """The run that locks are written to, as all clients find it."""
-    from mlflow.exceptions import MlflowException
-
     client = store.client
-    try:
+    with Suppressed(MISSING):
         return str(client.get_registered_model(POINTER).tags[RUN_TAG])
-    except MlflowException as error:
-        if not is_missing(error):
-            raise
     # A registered model's name is taken once: who comes second uses what the first one made.
     run_id = _new_run(store)
-    try:
+    with Suppressed(TAKEN):
         client.create_registered_model(
             POINTER,
             tags={RUN_TAG: run_id, "shiftreg.kind": "lock"},
             description="Who may change what is active. Leave it to shiftreg.",
         )
-    except MlflowException as error:
-        if not is_taken(error):
-            raise
     return str(client.get_registered_model(POINTER).tags[RUN_TAG])
 
 

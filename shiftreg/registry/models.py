@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from shiftreg.concepts import find_name, slug
-from shiftreg.errors import AlreadyExistsError
+from shiftreg.errors import AlreadyExistsError, IntegrityError
 from shiftreg.registry.bases import find_experiment
-from shiftreg.registry.failures import is_missing, is_taken
+from shiftreg.registry.failures import MISSING, TAKEN, Suppressed
 from shiftreg.registry.store import Store, paged
 
 if TYPE_CHECKING:
@@ -37,15 +37,10 @@ def find_model(store: Store, base: str, concept: str) -> RegisteredModel:
     Raises:
         NotFoundError: The base or the concept is not registered.
     """
-    from mlflow.exceptions import MlflowException
-
-    try:
+    with Suppressed(MISSING):
         model = store.client.get_registered_model(model_name(base, concept))
         if model.latest_versions:
             return model
-    except MlflowException as error:
-        if not is_missing(error):
-            raise
     find_experiment(store, base)
     models = list_models(store, base)
     for model in models:
@@ -54,6 +49,22 @@ def find_model(store: Store, base: str, concept: str) -> RegisteredModel:
             return model
     known = {model.tags["shiftreg.concept"]: model for model in models}
     return known[find_name(concept, known, base)]
+
+
+@contextmanager
+def reading_tags(entry: ModelVersion) -> Iterator[None]:
+    """Says which tag of a version is not there.
+
+    Raises:
+        IntegrityError: A tag is missing.
+    """
+    try:
+        yield
+    except KeyError as error:
+        raise IntegrityError(
+            f"Version {entry.version} of '{entry.name}' lacks its tag {error}: it was changed in "
+            "MLflow. Put the tag back, or delete the version there."
+        ) from error
 
 
 def base_tags(base: str, kind: str) -> dict[str, str]:
@@ -68,15 +79,10 @@ def base_tags(base: str, kind: str) -> dict[str, str]:
 
 def create_model(store: Store, name: str, tags: dict[str, str], description: str) -> bool:
     """Makes a registered model, and says whether it was new."""
-    from mlflow.exceptions import MlflowException
-
-    try:
+    with Suppressed(TAKEN):
         store.client.create_registered_model(name, tags=tags, description=description)
-    except MlflowException as error:
-        if is_taken(error):
-            return False
-        raise
-    return True
+        return True
+    return False
 
 
 def create_version(

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from shiftreg.canonical import canonical_json
 from shiftreg.errors import IntegrityError, NotFoundError, StorageError
 from shiftreg.processes import is_gone, this_process
-from shiftreg.registry.failures import is_taken
+from shiftreg.registry.failures import TAKEN, Suppressed
 from shiftreg.registry.store import Store
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def log_text(store: Store, run_id: str, text: str, artifact: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / Path(artifact).name
         path.write_text(text, encoding="utf-8", newline="")
-        _log(store, run_id, path, artifact)
+        log_file(store, run_id, path, artifact)
 
 
 def log_file(store: Store, run_id: str, path: Path, artifact: str) -> None:
@@ -48,18 +48,11 @@ def log_file(store: Store, run_id: str, path: Path, artifact: str) -> None:
     """
     if not path.is_file():
         raise NotFoundError(f"File {path} does not exist, so the registry cannot keep it.")
-    if path.name == Path(artifact).name:
-        return _log(store, run_id, path, artifact)
-    with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder) / Path(artifact).name
-        shutil.copyfile(path, copy)
-        _log(store, run_id, copy, artifact)
-    return None
-
-
-def _log(store: Store, run_id: str, path: Path, artifact: str) -> None:
     parent = Path(artifact).parent.as_posix()
-    store.client.log_artifact(run_id, str(path), None if parent == "." else parent)
+    with tempfile.TemporaryDirectory() as folder:
+        if path.name != Path(artifact).name:
+            path = Path(shutil.copyfile(path, Path(folder) / Path(artifact).name))
+        store.client.log_artifact(run_id, str(path), None if parent == "." else parent)
 
 
 def fetch(store: Store, run_id: str, artifact: str) -> Path:
@@ -170,15 +163,10 @@ def find_or_create_experiment(
     store: Store, name: str, tags: Mapping[str, str], location: str | None = None
 ) -> Experiment:
     """The experiment of a name; if several clients create it at once, that of the first."""
-    from mlflow.exceptions import MlflowException
-
     client = store.client
     if (found := client.get_experiment_by_name(name)) is None:
-        try:
+        with Suppressed(TAKEN):
             client.create_experiment(name, artifact_location=location, tags=dict(tags))
-        except MlflowException as error:
-            if not is_taken(error):
-                raise
         found = client.get_experiment_by_name(name)
     assert found is not None
     return found

@@ -83,14 +83,8 @@ def greet(uri: str) -> None:
     from mlflow.version import VERSION
 
     credentials = get_default_host_creds(uri)  # type: ignore[no-untyped-call]  # MLflow's
-    answer = http_request(  # type: ignore[no-untyped-call]  # MLflow's
-        credentials,
-        "/version",
-        "GET",
-        max_retries=0,
-        timeout=GREETING_SECONDS,
-        raise_on_status=False,
-    )
+    limits = {"max_retries": 0, "timeout": GREETING_SECONDS, "raise_on_status": False}
+    answer = http_request(credentials, "/version", "GET", **limits)  # type: ignore[no-untyped-call]  # MLflow's
     if answer.status_code in (401, 403):  # a proxy before MLflow has an authentication of its own
         raise StorageError(
             f"The server {uri} refused: {answer.status_code} {answer.reason}. Check user and "

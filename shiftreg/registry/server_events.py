@@ -25,7 +25,7 @@ from filelock import FileLock, Timeout
 
 from shiftreg.audit.events import GENESIS, AuditEvent, Contents, Draft, Entry
 from shiftreg.errors import IntegrityError, StorageError
-from shiftreg.registry.failures import is_denied, is_missing, translated_errors
+from shiftreg.registry.failures import DENIED, MISSING, Suppressed, translated_errors
 from shiftreg.registry.models import create_model, search_versions
 from shiftreg.registry.runs import TAG_BYTES, fetch_verified, find_or_create_experiment, log_text
 from shiftreg.registry.store import Section
@@ -156,29 +156,26 @@ class ServerEvents(Section):
 
     def _create(self, event: AuditEvent) -> int:
         """Makes the next version, and says which number it has got."""
-        from mlflow.exceptions import MlflowException
-
         line = event.to_line()
         if len(line.encode()) > TAG_BYTES:
             digest = hashlib.sha256(line.encode()).hexdigest()
             log_text(self.store, self._run, line, _file_of(digest))
             line = f"sha256:{digest}"
-        for attempt in range(2):
-            try:
-                version = self.store.client.create_model_version(
-                    NAME,
-                    f"runs:/{self._run}/events",
-                    run_id=self._run,
-                    tags={EVENT: line},
-                    await_creation_for=0,
-                )
-                return int(version.version)
-            except MlflowException as error:
-                if attempt or not (is_missing(error) or is_denied(error)):
-                    raise
-                tags = {"shiftreg.kind": "audit"}
-                create_model(self.store, NAME, tags, DESCRIPTION)
-        raise AssertionError("the second attempt returns or raises")
+
+        def create() -> int:
+            version = self.store.client.create_model_version(
+                NAME,
+                f"runs:/{self._run}/events",
+                run_id=self._run,
+                tags={EVENT: line},
+                await_creation_for=0,
+            )
+            return int(version.version)
+
+        with Suppressed(MISSING, DENIED):
+            return create()
+        create_model(self.store, NAME, {"shiftreg.kind": "audit"}, DESCRIPTION)
+        return create()
 
     def _arrived(self, event: AuditEvent) -> bool:
         """Whether the event is at its place after all.
@@ -186,15 +183,10 @@ class ServerEvents(Section):
         A request whose answer is lost is sent again by MLflow's client: then the first one made
         the event, and the second a void copy of it.
         """
-        from mlflow.exceptions import MlflowException
-
-        try:
+        version = None
+        with Suppressed(MISSING):
             version = self.store.client.get_model_version(NAME, str(event.sequence))
-        except MlflowException as error:
-            if is_missing(error):
-                return False
-            raise
-        return self._line(version) == event.to_line().encode()
+        return version is not None and self._line(version) == event.to_line().encode()
 
     def _line(self, version: ModelVersion) -> bytes:
         """What a version holds; for a long event, the text of a file."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shiftreg.concepts import slug
-from shiftreg.errors import IncompatibleError, IntegrityError, InvalidInputError, NotFoundError
+from shiftreg.errors import IncompatibleError, InvalidInputError, NotFoundError
 from shiftreg.registry.bases import find_experiment
 from shiftreg.registry.models import (
     base_tags,
@@ -17,6 +17,7 @@ from shiftreg.registry.models import (
     find_model,
     list_models,
     model_name,
+    reading_tags,
     search_versions,
     tag_filter,
     utc,
@@ -29,6 +30,8 @@ from shiftreg.registry.training import TrainingLog, log_metrics
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 
+TEXT_FIELDS = ("base", "concept", "digest", "method", "artifact", "file_digest")
+LONG_FIELDS = ("aliases", "protected", "metrics")
 ACTIVE = "active"
 SAMPLES = "samples"
 
@@ -116,7 +119,7 @@ class Shifts(Section):
     @translates_errors
     def concepts(self, base: str) -> tuple[str, ...]:
         """Names of all concepts that have a version, as they were registered."""
-        return list_concepts(self.store, base)
+        return tuple(model.tags["shiftreg.concept"] for model in list_models(self.store, base))
 
     @translates_errors
     def versions(self, base: str, concept: str) -> list[ShiftVersion]:
@@ -141,10 +144,8 @@ class Shifts(Section):
         for entry in search_versions(self.store, tag_filter(base, "shift")):
             # A concept whose first version came between the two queries is not listed yet.
             if model := models.get(entry.name):
-                active = str(entry.version) == str(model.aliases.get(ACTIVE))
-                found[model.tags["shiftreg.concept"]].append(
-                    shift_version(self.store, entry, active)
-                )
+                version = shift_version(self.store, entry, _is_active(entry, model))
+                found[model.tags["shiftreg.concept"]].append(version)
         return found
 
     @translates_errors
@@ -185,14 +186,9 @@ class Shifts(Section):
         """The active versions of all concepts, by concept."""
         numbers = active_numbers(self.store, base)
         entries = search_versions(self.store, tag_filter(base, "shift"))
-        return sorted(
-            (
-                shift_version(self.store, entry, True)
-                for entry in entries
-                if str(entry.version) == numbers.get(entry.name)
-            ),
-            key=lambda version: version.concept,
-        )
+        chosen = (one for one in entries if str(one.version) == numbers.get(one.name))
+        found = [shift_version(self.store, entry, True) for entry in chosen]
+        return sorted(found, key=lambda version: version.concept)
 
     @translates_errors
     def activate(self, base: str, concept: str, version: str | int | ShiftVersion) -> ShiftVersion:
@@ -246,19 +242,6 @@ class Shifts(Section):
                 return fetch(self.store, version.run_id, file.path)
         return None
 
-    def stale(self, base: str) -> dict[ShiftVersion, tuple[str, ...]]:
-        """Active separable versions that do not protect every other registered concept.
-
-        Returns:
-            Version -> names of the concepts that it does not protect.
-        """
-        return unprotected(self.by_concept(base))
-
-
-def list_concepts(store: Store, base: str) -> tuple[str, ...]:
-    """See :meth:`Shifts.concepts`."""
-    return tuple(model.tags["shiftreg.concept"] for model in list_models(store, base))
-
 
 def active_numbers(store: Store, base: str) -> dict[str, str]:
     """Registered model -> number of its active version, "None" where there is none."""
@@ -268,7 +251,14 @@ def active_numbers(store: Store, base: str) -> dict[str, str]:
 def unprotected(
     versions: Mapping[str, Sequence[ShiftVersion]],
 ) -> dict[ShiftVersion, tuple[str, ...]]:
-    """See :meth:`Shifts.stale`: the same for versions that were read already."""
+    """Active separable versions that do not protect every other registered concept.
+
+    Args:
+        versions: What :meth:`Shifts.by_concept` found.
+
+    Returns:
+        Version -> names of the concepts that it does not protect.
+    """
     found = {}
     active = (v for concept in versions.values() for v in concept if v.active)
     for version in sorted(active, key=lambda version: version.concept):
@@ -281,9 +271,12 @@ def unprotected(
 
 
 def _versions(store: Store, model: RegisteredModel) -> list[ShiftVersion]:
-    active = str(model.aliases.get(ACTIVE))
     entries = search_versions(store, f"name = '{model.name}'")
-    return [shift_version(store, entry, str(entry.version) == active) for entry in entries]
+    return [shift_version(store, entry, _is_active(entry, model)) for entry in entries]
+
+
+def _is_active(entry: ModelVersion, model: RegisteredModel) -> bool:
+    return str(entry.version) == str(model.aliases.get(ACTIVE))
 
 
 def shift_version(store: Store, entry: ModelVersion, active: bool) -> ShiftVersion:
@@ -293,27 +286,20 @@ def shift_version(store: Store, entry: ModelVersion, active: bool) -> ShiftVersi
         IntegrityError: A tag is missing, or what it stands for was changed.
     """
     tags, run_id = entry.tags, entry.run_id or ""
-    try:
+    with reading_tags(entry):
+        long = {
+            name: from_tag(store, run_id, name, tags[f"shiftreg.{name}"]) for name in LONG_FIELDS
+        }
         return ShiftVersion(
-            base=tags["shiftreg.base"],
-            concept=tags["shiftreg.concept"],
-            aliases=tuple(from_tag(store, run_id, "aliases", tags["shiftreg.aliases"])),
+            aliases=tuple(long["aliases"]),
             version=int(entry.version),
-            digest=tags["shiftreg.digest"],
-            method=tags["shiftreg.method"],
             active=active,
             created=utc(entry.creation_timestamp),
             run_id=run_id,
             reason=tags.get("shiftreg.reason", ""),
             actor=tags.get("shiftreg.actor", ""),
-            protected=tuple(from_tag(store, run_id, "protected", tags["shiftreg.protected"])),
+            protected=tuple(long["protected"]),
             predecessor=tags.get("shiftreg.predecessor"),
-            metrics=from_tag(store, run_id, "metrics", tags["shiftreg.metrics"]),
-            artifact=tags["shiftreg.artifact"],
-            file_digest=tags["shiftreg.file_digest"],
+            metrics=long["metrics"],
+            **{name: tags[f"shiftreg.{name}"] for name in TEXT_FIELDS},
         )
-    except KeyError as error:
-        raise IntegrityError(
-            f"Version {entry.version} of '{entry.name}' lacks its tag {error}: it was changed in "
-            "MLflow. Put the tag back, or delete the version there."
-        ) from error

@@ -50,7 +50,7 @@ class TrainingLog:
         Raises:
             StorageError: The registry refused a batch.
         """
-        self._note(step, values)
+        self._buffer += _rows(values, step)
         late = time.monotonic() - self._flushed > FLUSH_SECONDS
         if late or len(self._buffer) >= BUFFER:
             self.flush()
@@ -61,7 +61,7 @@ class TrainingLog:
         Raises:
             StorageError: The registry refused.
         """
-        self._note(0, finals)
+        self._buffer += _rows(finals, 0)
         self.flush()
 
     def artifact(self, path: Path, folder: str | None = None) -> None:
@@ -74,11 +74,8 @@ class TrainingLog:
             NotFoundError: There is no such file.
             StorageError: The registry refused.
         """
-        path = Path(path)
         with translated_errors(self._store.uri):
-            log_file(
-                self._store, self.run_id, path, f"{folder}/{path.name}" if folder else path.name
-            )
+            log_file(self._store, self.run_id, path, str(Path(folder or "") / path.name))
 
     def flush(self) -> None:
         """Sends what is noted and not sent yet.
@@ -88,14 +85,10 @@ class TrainingLog:
         """
         with translated_errors(self._store.uri):
             for start in range(0, len(self._buffer), BUFFER):
-                self._store.client.log_batch(
-                    self.run_id, metrics=self._buffer[start : start + BUFFER]
-                )
+                batch = self._buffer[start : start + BUFFER]
+                self._store.client.log_batch(self.run_id, metrics=batch)
         self._buffer.clear()
         self._flushed = time.monotonic()
-
-    def _note(self, step: int, values: Mapping[str, float]) -> None:
-        self._buffer += _rows(values, step)
 
 
 class Trainings(Section):
@@ -123,16 +116,12 @@ class Trainings(Section):
         store = self.store
         with translated_errors(store.uri):
             experiment = find_experiment(store, base)
-            run = start_run(
-                store,
-                experiment.experiment_id,
-                concept,
-                {
-                    "shiftreg.kind": "training",
-                    "shiftreg.concept": concept,
-                    "mlflow.note.content": f"Training of the shift that erases `{concept}`.",
-                },
-            )
+            tags = {
+                "shiftreg.kind": "training",
+                "shiftreg.concept": concept,
+                "mlflow.note.content": f"Training of the shift that erases `{concept}`.",
+            }
+            run = start_run(store, experiment.experiment_id, concept, tags)
         log = TrainingLog(store, run.info.run_id)
         try:
             with translated_errors(store.uri):
@@ -144,7 +133,13 @@ class Trainings(Section):
         except BaseException as error:
             # The first error is the one to raise; a store that fails now has failed already.
             with suppress(Exception):
-                _close_failed(log, is_crash=isinstance(error, Exception), store=store)
+                if log.is_registered:
+                    log.flush()
+                    store.client.set_terminated(log.run_id)
+                else:
+                    status = "FAILED" if isinstance(error, Exception) else "KILLED"
+                    store.client.set_terminated(log.run_id, status)
+                    store.client.delete_run(log.run_id)
             raise
 
     @translates_errors
@@ -200,12 +195,3 @@ def _rows(values: Mapping[str, float], step: int) -> list[Metric]:
 
     now = int(time.time() * 1000)
     return [Metric(entity_name(name), float(value), now, step) for name, value in values.items()]
-
-
-def _close_failed(log: TrainingLog, is_crash: bool, store: Store) -> None:
-    if log.is_registered:
-        log.flush()
-        store.client.set_terminated(log.run_id)
-        return
-    store.client.set_terminated(log.run_id, "FAILED" if is_crash else "KILLED")
-    store.client.delete_run(log.run_id)

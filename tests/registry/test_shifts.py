@@ -15,6 +15,7 @@ from shiftreg.errors import (
     NotFoundError,
 )
 from shiftreg.registry import BaseRecord, Registry, ShiftVersion, open_registry
+from shiftreg.registry.shifts import unprotected
 
 Erase = Callable[..., ShiftVersion]
 
@@ -173,15 +174,18 @@ def test_stale_versions_name_the_concepts_they_do_not_protect(
     registry: Registry, erase: Erase
 ) -> None:
     picasso = erase("Picasso", protected=("",))
-    assert registry.shifts.stale("miniature") == {}
+    assert unprotected(registry.shifts.by_concept("miniature")) == {}
     monet = erase("Monet", protected=("", "Picasso"))
-    assert registry.shifts.stale("miniature") == {picasso: ("Monet",)}
+    assert unprotected(registry.shifts.by_concept("miniature")) == {picasso: ("Monet",)}
     erase("Klee", protected=("Picasso", "Monet"))
-    assert registry.shifts.stale("miniature") == {picasso: ("Klee", "Monet"), monet: ("Klee",)}
+    assert unprotected(registry.shifts.by_concept("miniature")) == {
+        picasso: ("Klee", "Monet"),
+        monet: ("Klee",),
+    }
     registry.shifts.deactivate("miniature", "Picasso")
-    assert registry.shifts.stale("miniature") == {monet: ("Klee",)}
+    assert unprotected(registry.shifts.by_concept("miniature")) == {monet: ("Klee",)}
     erase("Monet", digest="2" * 64, protected=("Picasso", "Klee"))
-    assert registry.shifts.stale("miniature") == {}
+    assert unprotected(registry.shifts.by_concept("miniature")) == {}
 
 
 def test_a_prompt_that_only_mentions_a_concept_does_not_protect_it(
@@ -189,13 +193,13 @@ def test_a_prompt_that_only_mentions_a_concept_does_not_protect_it(
 ) -> None:
     erase("Monet", protected=("Picasso",))
     picasso = erase("Picasso", protected=("a painting by Monet",))
-    assert registry.shifts.stale("miniature") == {picasso: ("Monet",)}
+    assert unprotected(registry.shifts.by_concept("miniature")) == {picasso: ("Monet",)}
 
 
 def test_an_own_alias_need_not_be_protected(registry: Registry, erase: Erase) -> None:
     erase("Picasso", protected=("Pablo Picasso",))
     erase("Pablo Picasso", aliases=("Picasso",), protected=())
-    assert registry.shifts.stale("miniature") == {}
+    assert unprotected(registry.shifts.by_concept("miniature")) == {}
 
 
 def test_very_long_lists_of_protected_prompts_are_kept_whole(

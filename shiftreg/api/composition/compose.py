@@ -21,6 +21,7 @@ from shiftreg.compose import Composition, LazyWeights
 from shiftreg.errors import InvalidInputError, NotFoundError
 from shiftreg.plugins import is_recoverable, require_recoverable
 from shiftreg.registry import ShiftVersion
+from shiftreg.registry.shifts import unprotected
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -50,7 +51,7 @@ def plan_composition(workspace: Workspace, selection: Selection = ACTIVE) -> Com
         chosen = {name: version for name, version in active.items() if name not in left_out}
     shifts = [workspace.shift(version) for version in chosen.values()]
     composition = Composition.of(base.digest, shifts)
-    for version, towards in registry.shifts.stale(base.name).items():
+    for version, towards in unprotected(registry.shifts.by_concept(base.name)).items():
         restored = [name for name in towards if name not in chosen]
         if version.concept in chosen and restored:
             warnings.append(

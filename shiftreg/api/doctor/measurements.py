@@ -41,7 +41,7 @@ def measurement_findings(
         for event in matched.values():
             left.remove(event)
         if left:
-            deleted = registry.examination.deleted_measurements(base, kind)
+            deleted = registry.measurements.all(base, kind, deleted=True)
             for event in left:
                 yield _missing(kind, event, list(matched.values()), deleted)
 
