@@ -29,7 +29,7 @@ from shiftreg.checkpoints.base_folder import read_config, single_file_family
 from shiftreg.checkpoints.ckpt_file import write_ckpt
 from shiftreg.checkpoints.compvis import long_name
 from shiftreg.checkpoints.digested_file import DigestedFile
-from shiftreg.checkpoints.single_file import component_places, to_single_file
+from shiftreg.checkpoints.merged import component_places, to_single_file
 from shiftreg.checkpoints.stored import PIECE, TensorSource
 from shiftreg.checkpoints.tensor_files import widest_first, write_safetensors
 from shiftreg.pipelines import weight_shapes

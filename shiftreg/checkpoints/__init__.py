@@ -7,7 +7,6 @@ from shiftreg.checkpoints.adapter_export import (
     AdapterForm,
     AdapterNames,
     check_adapter_name,
-    check_adapter_target,
     compare_adapter,
     write_adapter,
 )
@@ -22,7 +21,6 @@ from shiftreg.checkpoints.base_folder import (
 from shiftreg.checkpoints.comparison import (
     Comparison,
     compare_checkpoint,
-    read_checkpoint,
     read_recipe_digest,
 )
 from shiftreg.checkpoints.conversion import (
@@ -45,7 +43,7 @@ from shiftreg.checkpoints.export import (
     write_checkpoint,
 )
 from shiftreg.checkpoints.files import file_digest, folder_digest, storage_errors
-from shiftreg.checkpoints.foreign import ForeignChange, StatedBase, change_of_base, read_foreign
+from shiftreg.checkpoints.foreign import change_of_base, read_foreign
 from shiftreg.checkpoints.foreign_files import ForeignFile, read_foreign_file
 from shiftreg.checkpoints.model_spec import (
     COMPVIS,
@@ -62,4 +60,4 @@ from shiftreg.checkpoints.model_spec import (
 from shiftreg.checkpoints.shift_file import load_shift, save_shift
 from shiftreg.checkpoints.torch_file import load_pickle_checkpoint
 from shiftreg.checkpoints.unfinished import Unfinished
-from shiftreg.checkpoints.weight_change import WeightChange
+from shiftreg.checkpoints.weight_change import StatedBase, WeightChange

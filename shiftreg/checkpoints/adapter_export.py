@@ -19,7 +19,6 @@ from shiftreg.checkpoints.digested_file import DigestedFile
 from shiftreg.checkpoints.export import (
     RECIPE_KEY,
     Export,
-    check_export_target,
     recipe_bytes,
     recipe_digest,
     recipe_path_of,
@@ -134,18 +133,13 @@ class AdapterNames:
 
     def complete(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         """Puts an empty ``diff`` beside each lone ``diff_b``, which A1111 refuses to read alone."""
-        lone = {
-            self._kohya(module): shape
-            for module, shape in self._modules().items()
-            if f"{self._kohya(module)}.diff_b" in tensors
-            and f"{self._kohya(module)}.diff" not in tensors
-        }
         dtype = next(iter(tensors.values())).dtype
-        return tensors | {f"{n}.diff": torch.zeros(s, dtype=dtype) for n, s in lone.items()}
-
-    def _modules(self) -> dict[str, tuple[int, ...]]:
-        weights = (name for name in self._shapes if name.endswith(".weight"))
-        return {name.removesuffix(".weight"): self._shapes[name] for name in weights}
+        empty = {}
+        for weight in (name for name in self._shapes if name.endswith(".weight")):
+            name = self._kohya(weight.removesuffix(".weight"))
+            if f"{name}.diff_b" in tensors:
+                empty[f"{name}.diff"] = torch.zeros(self._shapes[weight], dtype=dtype)
+        return empty | tensors
 
     def _kohya(self, module: str) -> str:
         if self._config is not None:
@@ -154,27 +148,16 @@ class AdapterNames:
 
 
 def check_adapter_name(target: Path) -> None:
-    """Refuses the name of another kind of file.
+    """Refuses the name of another kind of file than a safetensors file.
 
     Raises:
-        InvalidInputError: It is not a safetensors file.
+        InvalidInputError: It is one.
     """
     if target.suffix.lower() != ".safetensors":
         raise InvalidInputError(
             f"An adapter is a '.safetensors' file, and '{target}' is not one. "
             f"Name it such as '{target.name or 'adapter'}.safetensors'."
         )
-
-
-def check_adapter_target(base_folder: Path, target: Path, overwrite: bool) -> None:
-    """Refuses early a target to which an adapter cannot be written.
-
-    Raises:
-        AlreadyExistsError: It, its recipe or its card is there.
-        InvalidInputError: It is not a safetensors file, or lies in the base.
-    """
-    check_adapter_name(target)
-    check_export_target(base_folder, target, overwrite)
 
 
 def write_adapter(

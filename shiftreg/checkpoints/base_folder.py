@@ -6,15 +6,14 @@ ones: such a folder is refused here.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
-from shiftreg.checkpoints.files import reading
+from shiftreg.checkpoints.files import read_json, reading
 from shiftreg.checkpoints.stored import StoredTensor, whole
 from shiftreg.checkpoints.tensor_files import read_safetensors, stored_safetensors
 from shiftreg.errors import IntegrityError, InvalidInputError, NotFoundError
@@ -82,10 +81,8 @@ def read_config(component: Path, name: str = "config.json") -> dict[str, Any]:
         NotFoundError: It does not exist.
         IntegrityError: It is not JSON.
     """
-    path = component / name
-    with reading(path):
-        config = json.loads(path.read_text(encoding="utf-8"))
-        return dict(config)
+    with reading(component / name):
+        return dict(read_json(component / name))
 
 
 def weight_files(component: Path) -> tuple[Path, ...]:
@@ -186,17 +183,13 @@ def shard_files(index: Path) -> tuple[Path, ...]:
         IntegrityError: The index is damaged.
         InvalidInputError: It names a file outside of its folder.
     """
-    return _shards(index, _weight_map(index))
-
-
-def _shards(index: Path, weight_map: Mapping[str, str]) -> tuple[Path, ...]:
-    return tuple(index.with_name(name) for name in sorted(set(weight_map.values())))
+    return tuple(index.with_name(name) for name in sorted(set(_weight_map(index).values())))
 
 
 def _weight_map(index: Path) -> dict[str, str]:
     """Tensor -> file, as an index of shards says it."""
     with reading(index):
-        weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        weight_map = read_json(index)["weight_map"]
         for name in weight_map.values():
             if Path(name).name != name or name in ("", "..") or "\0" in name:
                 raise InvalidInputError(
@@ -212,8 +205,7 @@ def _files_and_index(component: Path) -> tuple[tuple[Path, ...], dict[str, str]]
             if (single := component / f"{stem}{variant}.safetensors").is_file():
                 return (single,), {}
             if (index := component / f"{stem}.safetensors.index{variant}.json").is_file():
-                weight_map = _weight_map(index)
-                return _shards(index, weight_map), weight_map
+                return shard_files(index), _weight_map(index)
     if pickles := sorted(component.glob("*.bin")):
         raise InvalidInputError(
             f"'{pickles[0]}' is a pickle, which can hold code; weights are read from safetensors "

@@ -30,7 +30,7 @@ from shiftreg.checkpoints.stored import (
     raw_bytes,
     size_in_bytes,
 )
-from shiftreg.checkpoints.torch_file import load_pickle_checkpoint
+from shiftreg.checkpoints.torch_file import TYPED_STORAGES, load_pickle_checkpoint
 from shiftreg.errors import IntegrityError, InvalidInputError
 
 ROOT = "archive"
@@ -40,18 +40,7 @@ PADDING_ID = 0x4246  # the extra field by which torch aligns values
 LARGE = 1 << 30  # bytes, from which an entry gets 64-bit sizes
 DEEPEST = 4  # state dicts in state dicts
 HEADER_SIZE, LARGE_HEADER_SIZE = 30, 50  # of an entry, without its name
-STORAGES = {
-    torch.float64: torch.DoubleStorage,
-    torch.float32: torch.FloatStorage,
-    torch.float16: torch.HalfStorage,
-    torch.bfloat16: torch.BFloat16Storage,
-    torch.int64: torch.LongStorage,
-    torch.int32: torch.IntStorage,
-    torch.int16: torch.ShortStorage,
-    torch.int8: torch.CharStorage,
-    torch.uint8: torch.ByteStorage,
-    torch.bool: torch.BoolStorage,
-}
+STORAGES = {dtype: getattr(torch, name) for name, dtype in TYPED_STORAGES.items()}
 
 
 def write_ckpt(
@@ -97,9 +86,9 @@ def stored_ckpt(path: Path) -> dict[str, TensorSource]:
     sources: dict[str, TensorSource] = {}
     for name, value in state.items():
         if not isinstance(name, str) or not isinstance(value, StoredTensor | LoadedTensor):
+            which = f" ({name[:99]!r})" if isinstance(name, str) else ""
             raise IntegrityError(
-                f"'{path}' holds something else than tensors in its state dict"
-                f"{f' ({name[:99]!r})' if isinstance(name, str) else ''}. "
+                f"'{path}' holds something else than tensors in its state dict{which}. "
                 "Use a checkpoint of a diffusion model."
             )
         sources[name] = value

@@ -1,4 +1,4 @@
-"""Reading checkpoints back, and comparing them with what they should hold."""
+"""Comparing checkpoints them with what they should hold."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from shiftreg.checkpoints.base_folder import network_folder, stored_component, weight_files
-from shiftreg.checkpoints.ckpt_file import stored_ckpt
+from shiftreg.checkpoints.conversion import single_file_contents
 from shiftreg.checkpoints.digested_file import DigestedReader
 from shiftreg.checkpoints.export import RECIPE_KEY, export_format
 from shiftreg.checkpoints.files import digest_of_files, visible_files
 from shiftreg.checkpoints.merged import MergedTensor, check_layers, put_layers, single_file_tensors
 from shiftreg.checkpoints.stored import LoadedTensor, StoredTensor, TensorSource, whole
-from shiftreg.checkpoints.tensor_files import read_safetensors, stored_safetensors
+from shiftreg.checkpoints.tensor_files import read_safetensors
 from shiftreg.checkpoints.torch_file import load_pickle_checkpoint
 from shiftreg.errors import NotFoundError
 
@@ -50,20 +50,6 @@ class Comparison:
     accepted: tuple[str, ...]
     digest: str
     files: Mapping[str, str]
-
-
-def read_checkpoint(path: Path) -> dict[str, Tensor]:
-    """The tensors of a checkpoint under CompVis names, in memory.
-
-    Args:
-        path: A ``.ckpt`` or ``.safetensors`` file, or a diffusers folder.
-
-    Raises:
-        NotFoundError: It does not exist.
-        InvalidInputError: It is of another form, or its parts have no CompVis names.
-        IntegrityError: It is damaged, or holds something else than tensors.
-    """
-    return {name: whole(source) for name, source in _checkpoint_tensors(path).items()}
 
 
 def read_recipe_digest(path: Path) -> str | None:
@@ -118,7 +104,7 @@ def compare_checkpoint(
         actual: Mapping[str, TensorSource] = _folder_tensors(path, {})
         expected = _folder_tensors(base_folder, layers, dtype)
     else:
-        actual = _checkpoint_tensors(path)
+        actual = single_file_contents(path)
         expected = single_file_tensors(base_folder, layers, dtype)
     accepted: list[str] = []
     differing: dict[str, float] = {}
@@ -163,13 +149,6 @@ def _existing_format(path: Path) -> str:
     if not path.exists():
         raise NotFoundError(f"There is no checkpoint '{path}'. Check the path.")
     return "folder" if path.is_dir() else export_format(path)
-
-
-def _checkpoint_tensors(path: Path) -> Mapping[str, TensorSource]:
-    form = _existing_format(path)
-    if form == "folder":
-        return single_file_tensors(path, {})
-    return stored_safetensors(path)[0] if form == "safetensors" else stored_ckpt(path)
 
 
 def _folder_tensors(

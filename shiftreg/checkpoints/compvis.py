@@ -39,13 +39,8 @@ UNET_RESNET = {
     "conv2": "out_layers.3",
     "conv_shortcut": "skip_connection",
 }
-VAE_RESNET = {
-    "norm1": "norm1",
-    "conv1": "conv1",
-    "norm2": "norm2",
-    "conv2": "conv2",
-    "conv_shortcut": "nin_shortcut",
-}
+VAE_RESNET = {name: name for name in ("norm1", "conv1", "norm2", "conv2")}
+VAE_RESNET["conv_shortcut"] = "nin_shortcut"
 VAE_ATTENTION = {
     "group_norm": "norm",
     "to_q": "q",
@@ -58,16 +53,13 @@ VAE_ATTENTION = {
     "value": "v",
     "proj_attn": "proj_out",
 }
-VAE_ENDS = {
-    "encoder.conv_in": "encoder.conv_in",
-    "encoder.conv_norm_out": "encoder.norm_out",
-    "encoder.conv_out": "encoder.conv_out",
-    "decoder.conv_in": "decoder.conv_in",
-    "decoder.conv_norm_out": "decoder.norm_out",
-    "decoder.conv_out": "decoder.conv_out",
-    "quant_conv": "quant_conv",
-    "post_quant_conv": "post_quant_conv",
-}
+VAE_ENDS = {"quant_conv": "quant_conv", "post_quant_conv": "post_quant_conv"} | {
+    f"{side}.{name}": f"{side}.{key}"
+    for side in ("encoder", "decoder")
+    for name, key in (
+        ("conv_in", "conv_in"), ("conv_norm_out", "norm_out"), ("conv_out", "conv_out"),
+    )
+}  # fmt: skip
 OPEN_CLIP_PREFIXES = tuple(filter(None, (encoder.open_clip_prefix for encoder in ENCODERS)))
 OPEN_CLIP_ENDS = {
     "text_model.embeddings.token_embedding.weight": "token_embedding.weight",

@@ -19,7 +19,7 @@ from shiftreg.checkpoints.compvis import UNET_PREFIX, VAE_PREFIX, Place, is_unus
 from shiftreg.checkpoints.digested_file import DigestedFile
 from shiftreg.checkpoints.files import reading, visible_files
 from shiftreg.checkpoints.folder_export import config_in
-from shiftreg.checkpoints.single_file import component_places, from_single_file
+from shiftreg.checkpoints.merged import component_places, from_single_file
 from shiftreg.checkpoints.state_change import BUFFERS, EMA
 from shiftreg.checkpoints.stored import TensorSource, reshaped, size_in_bytes
 from shiftreg.checkpoints.tensor_files import stored_safetensors, widest_first, write_safetensors
@@ -111,7 +111,9 @@ def sort_single_file(
     components: dict[str, dict[str, TensorSource]] = {}
     used: set[str] = set()
     for component, config in configs.items():
-        wanted = {_stored_name(component, name): s for name, s in shapes[component].items()}
+        # In the folder, the names of text encoders are the same in all versions of libraries.
+        is_text = component.startswith("text_encoder")
+        wanted = {long_name(n) if is_text else n: s for n, s in shapes[component].items()}
         with reading(config_folder / component / "config.json"):
             places = component_places(component, wanted, config, family)
         if ema and component == family.network:
@@ -164,11 +166,6 @@ def _linear(shape: tuple[int, ...]) -> tuple[int, ...]:
 def _averaged_key(key: str) -> str:
     """What training calls the averaged weight of a tensor: its name without dots."""
     return EMA + key.removeprefix("model.").replace(".", "")
-
-
-def _stored_name(component: str, name: str) -> str:
-    """The name in the folder: that of text encoders is the same in all versions of libraries."""
-    return long_name(name) if component.startswith("text_encoder") else name
 
 
 def _mismatch(
@@ -231,17 +228,12 @@ def read_origin(folder: Path) -> dict[str, Any] | None:
     Raises:
         IntegrityError: It is damaged.
     """
-    path = folder / ORIGIN
-    if not path.is_file():
-        return None
-    with reading(path):
-        return dict(json.loads(path.read_text(encoding="utf-8")))
+    return read_config(folder, ORIGIN) if (folder / ORIGIN).is_file() else None
 
 
 def _copy_configuration(source: Path, target: Path, file: SingleFile) -> None:
     """Copies all but weights, of the components that the folder will have."""
-    with reading(source / "model_index.json"):
-        index = dict(json.loads((source / "model_index.json").read_text(encoding="utf-8")))
+    index = read_config(source, "model_index.json")
     parts = {name for name, entry in index.items() if isinstance(entry, list) and any(entry)}
     # Models whose weights the file does not hold, such as the safety checker.
     absent = {

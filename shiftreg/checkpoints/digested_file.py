@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
-from types import TracebackType
 from typing import BinaryIO
 
 from torch import Tensor
@@ -86,12 +85,7 @@ class DigestedFile:
     def __enter__(self) -> DigestedFile:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._digest.close(cancel=kind is not None)
         self._disk.shutdown(cancel_futures=kind is not None)
         os.close(self._descriptor)
@@ -203,12 +197,7 @@ class DigestedReader:
         self._handle = self._opened.__enter__()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
             if kind is None:
                 self._skip(os.fstat(self._handle.fileno()).st_size)

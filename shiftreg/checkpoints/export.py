@@ -25,6 +25,7 @@ from shiftreg.checkpoints.tensor_files import widest_first, write_safetensors
 from shiftreg.errors import InvalidInputError
 
 Format = Literal["ckpt", "safetensors", "folder"]
+FORMATS: dict[str, Format] = {".ckpt": "ckpt", ".safetensors": "safetensors"}
 RECIPE_KEY = "shiftreg.recipe_sha256"
 DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
@@ -129,7 +130,9 @@ def write_checkpoint(
     content, sha256 = recipe_bytes(recipe), recipe_digest(recipe)
     texts = {**(metadata or {}), RECIPE_KEY: sha256}
     network_folder(base_folder)  # refuses what is not a base
-    _check_dtype(dtype)
+    if dtype is not None and dtype not in DTYPES:
+        names = ", ".join(str(known).removeprefix("torch.") for known in DTYPES)
+        raise InvalidInputError(f"A checkpoint's dtype is one of {names}; got {dtype}.")
     recipe_path_of(path).write_bytes(content)
     if form == "folder":
         shutil.rmtree(path, ignore_errors=True)
@@ -160,15 +163,11 @@ def export_format(target: Path | str) -> Format:
         InvalidInputError: The suffix is another one.
     """
     path = Path(target)
-    suffix = path.suffix.lower()
-    if str(target).endswith("/") or (path.is_dir() and suffix not in (".ckpt", ".safetensors")):
+    form = FORMATS.get(path.suffix.lower())
+    if str(target).endswith("/") or not path.suffix or (path.is_dir() and not form):
         return "folder"
-    if suffix == "":
-        return "folder"
-    if suffix == ".ckpt":
-        return "ckpt"
-    if suffix == ".safetensors":
-        return "safetensors"
+    if form:
+        return form
     raise InvalidInputError(
         f"'{target}' ends in '{path.suffix}', and a checkpoint is a '.safetensors' file, a '.ckpt' "
         "file, or a diffusers folder: a name without a suffix, or with '/' at its end."
@@ -236,9 +235,3 @@ def recipe_digest(recipe: Mapping[str, Any]) -> str:
 def checkpoint_digest(path: Path) -> str:
     """SHA-256 of a checkpoint's file, or over the files of its folder."""
     return folder_digest(path) if path.is_dir() else file_digest(path)
-
-
-def _check_dtype(dtype: torch.dtype | None) -> None:
-    if dtype is not None and dtype not in DTYPES:
-        names = ", ".join(str(known).removeprefix("torch.") for known in DTYPES)
-        raise InvalidInputError(f"A checkpoint's dtype is one of {names}; got {dtype}.")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from shiftreg.errors import (
     IntegrityError,
@@ -58,6 +59,17 @@ def reading(path: Path) -> Iterator[None]:
             f"'{path}' is damaged or of another kind than expected: {reason}. "
             "Fetch or make it again."
         ) from error
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file holds.
+
+    Raises:
+        NotFoundError: The file does not exist.
+        IntegrityError: It is not JSON.
+    """
+    with reading(path):
+        return json.loads(path.read_text(encoding="utf-8"))
 
 
 @contextmanager

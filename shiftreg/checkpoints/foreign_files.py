@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from shiftreg.checkpoints.base_folder import MODELS, STEMS, read_component
-from shiftreg.checkpoints.files import reading
+from shiftreg.checkpoints.files import read_json, reading
 from shiftreg.checkpoints.pickles import Inert
 from shiftreg.checkpoints.shift_file import FORMAT_KEY
 from shiftreg.checkpoints.tensor_files import read_safetensors
@@ -46,15 +46,17 @@ class ForeignFile:
 
     Attributes:
         tensors: By the names that the file uses, or ``unet.``, ``vae.``, ... for a folder.
+        source: The file, for errors.
         adapter: A PEFT configuration; None if the file has none.
         adapter_source: Where the configuration was read from, for errors.
         metadata: Texts of the header of a safetensors file.
     """
 
     tensors: dict[str, Tensor]
-    adapter: Mapping[str, Any] | None
-    adapter_source: str
-    metadata: dict[str, str]
+    source: str
+    adapter: Mapping[str, Any] | None = None
+    adapter_source: str = ""
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_foreign_file(path: Path) -> ForeignFile:
@@ -98,17 +100,15 @@ def _read_file(path: Path) -> ForeignFile:
             adapter = json.loads(metadata[LORA_METADATA_KEY])
         source = f"the header of '{path}'"
     elif beside.is_file() and any(".lora_A." in name for name in tensors):
-        with reading(beside):
-            adapter = json.loads(beside.read_text(encoding="utf-8"))
-        source = f"'{beside}'"
+        adapter, source = read_json(beside), f"'{beside}'"
     else:
-        return ForeignFile(tensors, None, "", metadata)
+        return ForeignFile(tensors, f"'{path}'", metadata=metadata)
     if not isinstance(adapter, dict):
         raise InvalidInputError(
             f"An adapter's configuration is a JSON object, and {source} holds a "
             f"{type(adapter).__name__}. Fetch or make it again."
         )
-    return ForeignFile(tensors, adapter, source, metadata)
+    return ForeignFile(tensors, f"'{path}'", adapter, source, metadata)
 
 
 def _read_folder(folder: Path) -> ForeignFile:
@@ -120,12 +120,12 @@ def _read_folder(folder: Path) -> ForeignFile:
             if (folder / part).is_dir()
             for name, tensor in _component_tensors(folder / part).items()
         }
-        return ForeignFile(tensors, None, "", {})
+        return ForeignFile(tensors, f"'{folder}'")
     for name in LORA_NAMES:
         if (folder / name).is_file():
             return _read_file(folder / name)
     if (folder / "config.json").is_file():
-        return ForeignFile(_component_tensors(folder), None, "", {})
+        return ForeignFile(_component_tensors(folder), f"'{folder}'")
     raise InvalidInputError(
         f"'{folder}' is neither a diffusers pipeline with a UNet, nor a UNet saved by diffusers, "
         f"nor a LoRA ({', '.join(LORA_NAMES)}). Give the weight file itself."
@@ -162,8 +162,7 @@ def _pickled_tensors(path: Path) -> dict[str, Tensor]:
                 )
             tensors[name] = value
         elif value is not None and not isinstance(value, str | bool | int | float):
-            made = value.name if isinstance(value, Inert) else ""
-            odd = f"made by {made}" if made else "none"
+            odd = f"made by {value.name}" if isinstance(value, Inert) and value.name else "none"
             raise IntegrityError(
                 f"'{path}' should hold plain tensors, and '{name}' is {odd}. "
                 "Use a checkpoint of a diffusion model."

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from shiftreg.checkpoints.weight_change import probable_architecture
+from shiftreg.checkpoints.foreign_files import ForeignFile
+from shiftreg.checkpoints.weight_change import ComparedBase, probable_architecture
 from shiftreg.errors import IncompatibleError, InvalidInputError
 from shiftreg.families import NETWORKS
 
@@ -76,33 +77,23 @@ def is_lora(tensors: Mapping[str, Tensor]) -> bool:
     return any(ADAPTER_MARK.search(name) for name in tensors)
 
 
-def sort_lora(
-    tensors: Mapping[str, Tensor],
-    unet: Mapping[str, Tensor],
-    compvis: Mapping[str, str],
-    source: str,
-) -> LoraFile:
+def sort_lora(file: ForeignFile, base: ComparedBase) -> LoraFile:
     """Recognises the style of a LoRA file, and finds the layers that it changes.
-
-    Args:
-        tensors: The file's, by its own names.
-        unet: The base's state dict.
-        compvis: diffusers' name of each parameter -> CompVis's, where there is one.
-        source: The file, for errors.
 
     Raises:
         InvalidInputError: A key is of no known style, several styles are mixed, a layer occurs
             twice, or half of a pair is missing.
         IncompatibleError: The base lacks a layer.
     """
+    tensors, source = file.tensors, file.source
     text_encoder = tuple(sorted(name for name in tensors if TEXT_ENCODER.match(name)))
     keys = {name: _take_apart(name, source) for name in sorted(tensors.keys() - set(text_encoder))}
     style = _only_style(keys, source)
-    names = _module_names(unet, compvis) if style.startswith("kohya") else {}
+    names = _module_names(base) if style.startswith("kohya") else {}
     layers: dict[str, dict[str, Tensor]] = {}
     for name, key in keys.items():
         module = names.get(key.module, key.module)
-        if f"{module}.weight" not in unet:
+        if f"{module}.weight" not in base.unet:
             raise IncompatibleError(
                 f"The base has no layer '{key.module}', which {source} changes by '{name}'."
                 f"{probable_architecture(tensors)} Import it for a base of that structure."
@@ -158,12 +149,12 @@ def _only_style(keys: Mapping[str, _Key], source: str) -> str:
     return next(iter(styles), "")
 
 
-def _module_names(unet: Mapping[str, Tensor], compvis: Mapping[str, str]) -> dict[str, str]:
+def _module_names(base: ComparedBase) -> dict[str, str]:
     """Each module by the names that kohya's files give it: dots became underscores."""
     names = {}
-    for parameter in unet:
+    for parameter in base.unet:
         if parameter.endswith(".weight"):
-            for written in (parameter, compvis.get(parameter, parameter)):
+            for written in (parameter, base.compvis.get(parameter, parameter)):
                 flat = written.removesuffix(".weight").replace(".", "_")
                 names[flat] = parameter.removesuffix(".weight")
     return names

@@ -1,11 +1,15 @@
-"""A base with merged layers put in, and nothing else changed; in its files until it is written."""
+"""A base with merged layers put in, and nothing else changed; in its files until it is written.
+
+As a folder, or in the layout of single files: in both directions, where each tensor lies.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,16 +20,97 @@ from shiftreg.checkpoints.base_folder import (
     single_file_family,
     stored_component,
 )
+from shiftreg.checkpoints.compvis import (
+    UNET_PREFIX,
+    VAE_PREFIX,
+    Place,
+    text_place,
+    text_prefix,
+    unet_key,
+    vae_key,
+)
 from shiftreg.checkpoints.files import reading
-from shiftreg.checkpoints.single_file import component_places, to_single_file
 from shiftreg.checkpoints.stored import (
     DerivedTensor,
     LoadedTensor,
     StoredTensor,
     TensorSource,
-    whole,
+    joined,
+    reshaped,
+    rows,
+    transposed,
 )
 from shiftreg.errors import IncompatibleError, InvalidInputError
+from shiftreg.families import Family
+
+
+def component_places(
+    component: str, names: Iterable[str], config: Mapping[str, Any], family: Family
+) -> dict[str, Place]:
+    """Where the tensors of a component lie.
+
+    Returns:
+        Name -> place; a constant that such files lack is left out.
+
+    Raises:
+        InvalidInputError: A tensor has no place in such files.
+        LookupError, TypeError: The configuration lacks what the names follow from.
+    """
+    if component == family.network:
+        return {name: Place(UNET_PREFIX + unet_key(name, config)) for name in names}
+    if component == "vae":
+        return {name: Place(VAE_PREFIX + vae_key(name, config)) for name in names}
+    prefix = text_prefix(family.encoder(component), config)
+    places = {name: text_place(name, prefix) for name in names}
+    return {name: place for name, place in places.items() if place is not None}
+
+
+def to_single_file(
+    tensors: Mapping[str, TensorSource], places: Mapping[str, Place]
+) -> dict[str, TensorSource]:
+    """The tensors of a component as single files hold them.
+
+    Raises:
+        InvalidInputError: A part of a joined tensor is missing, or its parts differ.
+    """
+    parts: dict[str, dict[int, TensorSource]] = {}
+    for name, place in places.items():
+        source: TensorSource = transposed(tensors[name]) if place.transposed else tensors[name]
+        # (c_out, c_in) -> (c_out, c_in, 1, 1)
+        is_attention = place.key.startswith(VAE_PREFIX) and ".mid.attn_" in place.key
+        if is_attention and len(source.shape) == 2:
+            source = reshaped(source, (*source.shape, 1, 1))
+        parts.setdefault(place.key, {})[place.part] = source
+    counts = {place.key: place.parts for place in places.values()}
+    for key, found in parts.items():
+        if len(found) != counts[key]:
+            raise InvalidInputError(
+                f"'{key}' joins {counts[key]} tensors, and the base has {len(found)} of them. "
+                "Copy the whole folder again, or export a folder."
+            )
+    return {
+        key: joined(key, [found[part] for part in range(counts[key])])
+        if counts[key] > 1
+        else found[0]
+        for key, found in parts.items()
+    }
+
+
+def from_single_file(tensors: Mapping[str, TensorSource], place: Place) -> TensorSource | None:
+    """The tensor that lies at a place.
+
+    Returns:
+        None if there is no such tensor, or its shape cannot be divided so.
+    """
+    source = tensors.get(place.key)
+    if source is None or (place.transposed and len(source.shape) != 2):
+        return None
+    if place.parts > 1:
+        if not source.shape or source.shape[0] % place.parts:
+            return None
+        size = source.shape[0] // place.parts
+        source = rows(source, place.part * size, (place.part + 1) * size)
+    return transposed(source) if place.transposed else source
 
 
 @dataclass(frozen=True)
@@ -154,11 +239,3 @@ def single_file_tensors(
             places = component_places(component, stored, read_config(folder), family)
         state |= to_single_file(put, places)
     return dict(sorted(state.items()))
-
-
-def single_file_state(
-    base_folder: Path, layers: Mapping[str, Tensor], dtype: torch.dtype | None = None
-) -> dict[str, Tensor]:
-    """The same as :func:`single_file_tensors`, in memory."""
-    tensors = single_file_tensors(base_folder, layers, dtype)
-    return {name: whole(source) for name, source in tensors.items()}

@@ -161,22 +161,16 @@ def kohya_metadata(facts: ModelFacts, form: str, ranks: tuple[int, ...]) -> dict
         form: "diffusers", "kohya" or "diff".
         ranks: Of the layers; none where nothing is factored.
     """
-    family = {
-        "ss_base_model_version": facts.kohya_version,
-        "ss_v2": str(facts.kohya_version.startswith("sd_v2")),
-    }
-    if not facts.kohya_version:
-        family = {}
+    said = {}
+    if version := facts.kohya_version:
+        said = {"ss_base_model_version": version, "ss_v2": str(version.startswith("sd_v2"))}
     if form == "kohya":
         rank = str(max(ranks))  # of all layers, and alpha is the same: no scale is left over
-        return family | {
-            "ss_network_module": "networks.lora",
-            "ss_network_dim": rank,
-            "ss_network_alpha": rank,
-        }
+        network = "networks.lora"
+        said |= {"ss_network_module": network, "ss_network_dim": rank, "ss_network_alpha": rank}
     if form == "diff":
-        return family | {"ss_network_module": "lycoris.kohya", "ss_network_args": '{"algo":"full"}'}
-    return family
+        said |= {"ss_network_module": "lycoris.kohya", "ss_network_args": '{"algo":"full"}'}
+    return said
 
 
 def export_title(recipe: Mapping[str, Any]) -> str:

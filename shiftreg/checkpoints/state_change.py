@@ -18,9 +18,11 @@ from shiftreg.checkpoints.base_folder import (
 )
 from shiftreg.checkpoints.compvis import UNET_PREFIX, VAE_PREFIX, is_unused, long_name, vae_key
 from shiftreg.checkpoints.files import reading
-from shiftreg.checkpoints.single_file import component_places, to_single_file
+from shiftreg.checkpoints.foreign_files import ForeignFile
+from shiftreg.checkpoints.merged import component_places, to_single_file
 from shiftreg.checkpoints.stored import TensorSource, whole
 from shiftreg.checkpoints.weight_change import (
+    ComparedBase,
     WeightChange,
     check_weights,
     dtype_names,
@@ -60,22 +62,11 @@ UNET_NAME = re.compile(
 LEAST_SIMILARITY = 0.1
 
 
-def state_change(
-    tensors: Mapping[str, Tensor],
-    unet: Mapping[str, Tensor],
-    compvis: Mapping[str, str],
-    base_folder: Path,
-    source: str,
-    *,
-    unet_only: bool,
-) -> WeightChange:
+def state_change(file: ForeignFile, base: ComparedBase, *, unet_only: bool) -> WeightChange:
     """Subtracts a base from a state dict.
 
     Args:
-        tensors: Under diffusers' or CompVis's names; all of the model or a part of it.
-        unet: The base's state dict.
-        compvis: diffusers' name of each parameter -> CompVis's, where there is one.
-        source: The file, for errors.
+        file: Under diffusers' or CompVis's names, all of the model or a part of it.
         unet_only: Leaves out a text encoder or autoencoder that is not the base's.
 
     Raises:
@@ -83,8 +74,9 @@ def state_change(
         IncompatibleError: The file belongs to another base.
         IntegrityError: The base is damaged.
     """
-    parts, left_out = _sort_by_part(tensors)
-    names = _unet_names(parts["unet"], unet, compvis, source)
+    source, unet = file.source, base.unet
+    parts, left_out = _sort_by_part(file.tensors)
+    names = _unet_names(parts["unet"], base, source)
     new = {}
     for name, tensor in parts["unet"].items():
         fitted = fit_shape(tensor, unet[names[name]].shape)
@@ -92,14 +84,14 @@ def state_change(
             raise IncompatibleError(
                 f"The base's '{names[name]}' has shape {shape_text(unet[names[name]])}, and in "
                 f"{source} it has {shape_text(tensor)} ('{name}')."
-                f"{probable_architecture(tensors)} Import it for a base of that width."
+                f"{probable_architecture(file.tensors)} Import it for a base of that width."
             )
         check_weights(name, fitted)
         new[names[name]] = fitted
     similarity = _check_similarity(new, unet, source)
     elsewhere = []
     for part, words in OTHER_PARTS.items():
-        differing = first_difference(part, parts[part], base_folder)
+        differing = first_difference(part, parts[part], base.folder)
         if differing and not unet_only:
             raise IncompatibleError(
                 f"A shift changes the UNet alone, and {source} holds another "
@@ -116,7 +108,7 @@ def state_change(
     changed = {name: delta for name, delta in deltas.items() if delta is not None}
     whole = new.keys() == unet.keys() or any(parts[part] for part in OTHER_PARTS)
     details: dict[str, Any] = {
-        "keys": len(tensors),
+        "keys": len(file.tensors),
         "unet_keys": len(new),
         "layers": len({name.rpartition(".")[0] for name in changed}),
         "dtype": dtype_names(parts["unet"]),
@@ -140,12 +132,7 @@ def _sort_by_part(tensors: Mapping[str, Tensor]) -> tuple[dict[str, dict[str, Te
     return parts, left_out
 
 
-def _unet_names(
-    tensors: Mapping[str, Tensor],
-    unet: Mapping[str, Tensor],
-    compvis: Mapping[str, str],
-    source: str,
-) -> dict[str, str]:
+def _unet_names(tensors: Mapping[str, Tensor], base: ComparedBase, source: str) -> dict[str, str]:
     """The file's names of the UNet's tensors -> diffusers' names.
 
     Raises:
@@ -169,7 +156,7 @@ def _unet_names(
             f"'{forms[used[0]]}' with '{forms[used[1]]}'. Save one model alone."
         )
     prefix = used[0] if used else ""
-    own = compvis if prefix == UNET_PREFIX else {name: name for name in unet}
+    own = base.compvis if prefix == UNET_PREFIX else {name: name for name in base.unet}
     known = {prefix + written: name for name, written in own.items()}
     if unknown := [name for name in tensors if name not in known]:
         first = unknown[0]

@@ -33,7 +33,7 @@ LOCAL_HEADER = b"PK\x03\x04"
 HEADER_SIZE = 30  # before the entry's name
 END_SIZE = 22  # of the record that ends an archive, without its comment
 LARGEST_LIST = 64 << 20  # bytes: a list of contents for half a million tensors
-STORAGES = {
+TYPED_STORAGES = {
     "DoubleStorage": torch.float64,
     "FloatStorage": torch.float32,
     "HalfStorage": torch.float16,
@@ -44,8 +44,8 @@ STORAGES = {
     "CharStorage": torch.int8,
     "ByteStorage": torch.uint8,
     "BoolStorage": torch.bool,
-    "storage.UntypedStorage": torch.uint8,
 }
+STORAGES = TYPED_STORAGES | {"storage.UntypedStorage": torch.uint8}
 # Those whose storages have no type of their own in the pickle.
 DTYPES = {"torch.float8_e4m3fn": torch.float8_e4m3fn, "torch.float8_e5m2": torch.float8_e5m2} | {
     str(dtype): dtype for dtype in STORAGES.values()

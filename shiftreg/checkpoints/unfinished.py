@@ -74,8 +74,7 @@ class Unfinished:
             lambda: {"latents": generate()},
             is_whole=lambda kept: isinstance(kept.get("latents"), Tensor),
         )
-        latents: Tensor = kept["latents"]
-        return latents
+        return kept["latents"]
 
     def result(
         self,

@@ -5,39 +5,97 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from shiftreg.errors import InvalidInputError
+from shiftreg.checkpoints.tensor_files import DTYPE_NAMES
+from shiftreg.errors import IncompatibleError, InvalidInputError
 from shiftreg.families import KNOWN_MODELS
 
-DTYPES = (
-    torch.float64,
-    torch.float32,
-    torch.float16,
-    torch.bfloat16,
-    torch.float8_e4m3fn,
-    torch.float8_e5m2,
-)
+DIGEST_KEY = "shiftreg.base_sha256"
+VERSION_KEY = "ss_base_model_version"
+
 # What reads the prompt; of its tensors, those whose second dimension is the prompt's width.
 CONTEXT_LAYER = re.compile(r"attn2[._](processor\.)?to_[kv](?!.*(up|lora_B)\.).*weight$")
 
 
 @dataclass(frozen=True)
+class StatedBase:
+    """What the header of a safetensors file says of the base; texts are empty where it is silent.
+
+    Attributes:
+        digest: Of the base, in files that shiftreg wrote.
+        kohya_version: kohya's name of the base's version, such as "sdxl_base_v1-0".
+    """
+
+    digest: str = ""
+    kohya_version: str = ""
+
+    @classmethod
+    def of(cls, metadata: Mapping[str, str]) -> StatedBase:
+        """Reads it from a header."""
+        return cls(metadata.get(DIGEST_KEY, ""), metadata.get(VERSION_KEY, ""))
+
+    def check(self, source: str, base: str, digest: str, kohya_version: str) -> None:
+        """Refuses a file that says it was made for another base.
+
+        Raises:
+            IncompatibleError: The digest is another's, or the version is of another model.
+        """
+        if self.digest and self.digest != digest:
+            raise IncompatibleError(
+                f"{source} was made by shiftreg for base {self.digest[:12]}, and '{base}' is "
+                f"{digest[:12]}. Choose its base with --base, or erase the concept on this one: "
+                "shiftreg erase"
+            )
+        made_for, own = _known_model(self.kohya_version), _known_model(kohya_version)
+        if made_for and own and made_for != own:
+            raise IncompatibleError(
+                f"{source} says that it was made for {made_for} ({VERSION_KEY} is "
+                f"'{self.kohya_version}'), and '{base}' is {own}. Choose its base with --base, or "
+                "give a file that was made for this one."
+            )
+
+
+def _known_model(version: str) -> str:
+    """The model that a version is of; empty if it is unknown, such as one of other tools."""
+    known = (m for m in KNOWN_MODELS if m.kohya_prefix)
+    return next((m.name for m in known if version.lower().startswith(m.kohya_prefix)), "")
+
+
+@dataclass(frozen=True)
+class ComparedBase:
+    """A base that files are compared with.
+
+    Attributes:
+        unet: The state dict of its UNet.
+        compvis: diffusers' name of each parameter -> CompVis's, where there is one.
+    """
+
+    folder: Path
+    unet: Mapping[str, Tensor]
+    compvis: Mapping[str, str]
+
+
+@dataclass(frozen=True)
 class WeightChange:
-    """What a file changes.
+    """What a file changes in a base's UNet.
 
     Attributes:
         form: "lora, diffusers/PEFT", "lora, kohya", "partial state dict" or "checkpoint".
-        deltas: UNet parameter, such as ``conv_in.bias`` -> what is added to it, float32.
+        deltas: UNet parameter, such as ``conv_in.bias`` -> what is added to it, float32, of the
+            parameter's shape; those that are zero are left out.
         left_out: Sentences on what the file holds and the deltas do not.
-        details: JSON values, such as ranks and dtypes.
+        details: JSON values, such as ranks, alphas, dtype and number of keys.
         elsewhere: Tensors beside the UNet's, by the file's names, that are not the base's: of each
             part the first; of a LoRA all modules that it changes there.
         values: UNet parameter -> the file's value, of the parameter's shape, whether it changed or
             not; none of a LoRA, which holds differences.
+        digest: SHA-256 of the file, or over the files of the folder; "" if it was not asked for.
+        stated_base: Which base the file says it was made for.
     """
 
     form: str
@@ -46,6 +104,8 @@ class WeightChange:
     details: dict[str, Any]
     elsewhere: tuple[str, ...] = ()
     values: Mapping[str, Tensor] = field(default_factory=dict)
+    digest: str = ""
+    stated_base: StatedBase = StatedBase()
 
 
 def check_weights(name: str, tensor: Tensor) -> None:
@@ -54,7 +114,7 @@ def check_weights(name: str, tensor: Tensor) -> None:
     Raises:
         InvalidInputError: The tensor holds integers, or a value is NaN or infinite.
     """
-    if tensor.dtype not in DTYPES:
+    if tensor.dtype not in DTYPE_NAMES or not tensor.is_floating_point():
         raise InvalidInputError(
             f"Weights are floating-point numbers, and '{name}' holds {dtype_name(tensor)}. "
             "Convert the file to float16 or float32 with the tool that made it."

@@ -11,11 +11,11 @@ import torch
 
 from shiftreg import api
 from shiftreg.api.values import Progress
-from shiftreg.checkpoints import folder_digest, read_checkpoint
-from shiftreg.checkpoints.merged import single_file_state
+from shiftreg.checkpoints import folder_digest
 from shiftreg.errors import IncompatibleError, IntegrityError, InvalidInputError, NotFoundError
 from shiftreg.miniature import BASE_FOLDER
 from shiftreg.settings import Settings
+from tests.whole import read_checkpoint, single_file_state
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from shiftreg.checkpoints import change_of_base, read_component, read_foreign, read_foreign_file
-from shiftreg.checkpoints.merged import single_file_state
 from shiftreg.errors import InvalidInputError
+from tests.whole import single_file_state
 
 TO_K = "down_blocks.1.attentions.0.transformer_blocks.0.attn2.to_k.weight"
 
@@ -23,7 +23,7 @@ def written(tensors: dict[str, Tensor], path: Path) -> Path:
 
 def test_a_file_that_changes_nothing_is_no_error_here(base: Path, tmp_path: Path) -> None:
     path = written(single_file_state(base, {}), tmp_path / "model.safetensors")
-    change = change_of_base(read_foreign_file(path), base, "'model'")
+    change = change_of_base(read_foreign_file(path), base)
     unet = read_component(base / "unet")
     assert (change.deltas, change.elsewhere, change.form) == ({}, (), "checkpoint")
     assert change.values.keys() == unet.keys()
@@ -37,7 +37,7 @@ def test_values_keep_the_dtype_of_the_file_and_the_shape_of_the_base(
 ) -> None:
     weight = read_component(base / "unet")[TO_K].float() + 0.25
     path = written({TO_K: weight[:, :, None, None]}, tmp_path / "part.safetensors")
-    change = change_of_base(read_foreign_file(path), base, "'part'")
+    change = change_of_base(read_foreign_file(path), base)
     assert change.values.keys() == change.deltas.keys() == {TO_K}
     assert torch.equal(change.values[TO_K], weight)
 
@@ -47,7 +47,7 @@ def test_of_other_parts_the_first_tensor_that_differs_is_named(base: Path, tmp_p
     changed = [name for name in state if name.startswith(("first_stage_model.", "cond_stage"))]
     state |= {name: state[name] + 1 for name in changed}
     path = written(state, tmp_path / "model.safetensors")
-    change = change_of_base(read_foreign_file(path), base, "'model'", unet_only=True)
+    change = change_of_base(read_foreign_file(path), base, unet_only=True)
     assert {name.partition(".")[0] for name in change.elsewhere} == {
         "first_stage_model",
         "cond_stage_model",
@@ -67,7 +67,7 @@ def test_a_lora_has_no_values_and_names_what_it_changes_in_a_text_encoder(
         f"{text}.lora_up.weight": torch.ones(16, 2),
     }
     path = written(tensors, tmp_path / "lora.safetensors")
-    change = change_of_base(read_foreign_file(path), base, "'lora'", unet_only=True)
+    change = change_of_base(read_foreign_file(path), base, unet_only=True)
     assert change.values == {}
     assert change.deltas.keys() == {TO_K}
     assert all(name.startswith(text) for name in change.elsewhere)

@@ -13,11 +13,11 @@ from shiftreg.checkpoints import (
     compare_checkpoint,
     export_checkpoint,
     file_digest,
-    read_checkpoint,
     read_recipe_digest,
 )
 from shiftreg.errors import IntegrityError, InvalidInputError, NotFoundError
 from shiftreg.release import file_digests
+from tests.whole import read_checkpoint
 
 TARGETS = ("model.safetensors", "model.ckpt", "model")
 KEY = "model.diffusion_model.input_blocks.3.1.transformer_blocks.0.attn2.to_k.weight"

@@ -21,10 +21,10 @@ from shiftreg.checkpoints.base_folder import (
     stored_component,
 )
 from shiftreg.checkpoints.compvis import UNET_PREFIX, text_place, unet_key, vae_key
-from shiftreg.checkpoints.merged import single_file_state
-from shiftreg.checkpoints.single_file import component_places, from_single_file, to_single_file
+from shiftreg.checkpoints.merged import component_places, from_single_file, to_single_file
 from shiftreg.checkpoints.stored import LoadedTensor, TensorSource, whole
 from shiftreg.errors import InvalidInputError
+from tests.whole import single_file_state
 
 STABLE_DIFFUSION = {
     "down_block_types": ["CrossAttnDownBlock2D"] * 3 + ["DownBlock2D"],

@@ -18,14 +18,12 @@ from shiftreg.checkpoints import (
     compare_checkpoint,
     export_checkpoint,
     folder_digest,
-    read_checkpoint,
     read_component,
     read_origin,
     single_file_contents,
     sort_single_file,
     write_base,
 )
-from shiftreg.checkpoints.merged import single_file_state
 from shiftreg.errors import (
     AlreadyExistsError,
     IncompatibleError,
@@ -35,6 +33,7 @@ from shiftreg.errors import (
     StorageError,
 )
 from shiftreg.pipelines import weight_shapes
+from tests.whole import read_checkpoint, single_file_state
 
 FAMILIES = ["base", "stable_diffusion_base", "base_2", "base_xl"]
 

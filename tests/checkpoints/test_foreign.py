@@ -17,8 +17,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from shiftreg.checkpoints import (
-    ForeignChange,
     StatedBase,
+    WeightChange,
     export_checkpoint,
     file_digest,
     folder_digest,
@@ -27,7 +27,6 @@ from shiftreg.checkpoints import (
 )
 from shiftreg.checkpoints.base_folder import read_component, read_config
 from shiftreg.checkpoints.compvis import UNET_PREFIX, unet_key
-from shiftreg.checkpoints.merged import single_file_state
 from shiftreg.errors import (
     IncompatibleError,
     IntegrityError,
@@ -36,6 +35,7 @@ from shiftreg.errors import (
 )
 from shiftreg.shift import ConceptShift
 from tests.tiny import LAYER, WIDTH
+from tests.whole import single_file_state
 
 TO_K = "down_blocks.1.attentions.0.transformer_blocks.0.attn2.to_k"
 WEIGHT = f"{TO_K}.weight"
@@ -55,7 +55,7 @@ def expected(unet: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: (new[name].double() - unet[name].double()).float() for name in (WEIGHT, BIAS)}
 
 
-def assert_deltas(change: ForeignChange, deltas: Mapping[str, Tensor]) -> None:
+def assert_deltas(change: WeightChange, deltas: Mapping[str, Tensor]) -> None:
     assert change.deltas.keys() == deltas.keys()
     for name, delta in change.deltas.items():
         assert delta.dtype == torch.float32
@@ -85,7 +85,7 @@ WRITERS: dict[str, Write] = {
         path,
     ),
 }
-Read = Callable[..., ForeignChange]
+Read = Callable[..., WeightChange]
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ def read(tmp_path: Path, stable_diffusion_base: Path) -> Read:
 
     def save_and_read(
         tensors: Mapping[str, Tensor], suffix: str = ".safetensors", **options: Any
-    ) -> ForeignChange:
+    ) -> WeightChange:
         path = tmp_path / f"foreign{suffix}"
         WRITERS[suffix](tensors, path)
         return read_foreign(path, stable_diffusion_base, **options)

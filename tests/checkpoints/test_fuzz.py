@@ -27,7 +27,6 @@ from torch import Tensor
 from shiftreg.checkpoints import (
     load_pickle_checkpoint,
     load_shift,
-    read_checkpoint,
     read_component,
     read_foreign,
     read_foreign_file,
@@ -40,6 +39,7 @@ from shiftreg.checkpoints.tensor_files import read_safetensors, stored_safetenso
 from shiftreg.errors import ShiftregError
 from shiftreg.pipelines import weight_shapes
 from shiftreg.shift import ConceptShift
+from tests.whole import read_checkpoint
 
 MOST_MEMORY = 200 << 20  # bytes: no file here has a thousandth of it
 MOST_VALUES = 1 << 20

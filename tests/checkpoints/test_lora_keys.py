@@ -18,7 +18,7 @@ from diffusers.utils.state_dict_utils import convert_unet_state_dict_to_peft
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from shiftreg.checkpoints import ForeignChange, read_foreign
+from shiftreg.checkpoints import WeightChange, read_foreign
 from shiftreg.checkpoints.base_folder import read_config
 from shiftreg.checkpoints.compvis import unet_key
 from shiftreg.errors import IncompatibleError, IntegrityError, InvalidInputError
@@ -52,7 +52,7 @@ def with_alpha(tensors: Mapping[str, Tensor], alpha: float) -> dict[str, Tensor]
     return {**tensors, **{f"{module}.alpha": torch.tensor(alpha) for module in modules}}
 
 
-def assert_deltas(change: ForeignChange, expected: Mapping[str, Tensor], scale: float = 1) -> None:
+def assert_deltas(change: WeightChange, expected: Mapping[str, Tensor], scale: float = 1) -> None:
     assert change.deltas.keys() == expected.keys()
     for name, delta in change.deltas.items():
         assert delta.dtype == torch.float32
@@ -61,12 +61,12 @@ def assert_deltas(change: ForeignChange, expected: Mapping[str, Tensor], scale: 
 
 
 @pytest.fixture
-def read(tmp_path: Path, stable_diffusion_base: Path) -> Callable[..., ForeignChange]:
+def read(tmp_path: Path, stable_diffusion_base: Path) -> Callable[..., WeightChange]:
     """Saves tensors and reads them as a change of the base."""
 
     def save_and_read(
         tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None, **options: Any
-    ) -> ForeignChange:
+    ) -> WeightChange:
         path = tmp_path / "lora.safetensors"
         copies = {
             name: tensor.clone(memory_format=torch.contiguous_format)
@@ -78,7 +78,7 @@ def read(tmp_path: Path, stable_diffusion_base: Path) -> Callable[..., ForeignCh
     return save_and_read
 
 
-Read = Callable[..., ForeignChange]
+Read = Callable[..., WeightChange]
 
 
 # Styles

@@ -81,7 +81,8 @@ def export_adapter(
         MissingExtraError: A library for signatures or bills is not installed.
     """
     target, composed = plan.target, plan.plan
-    checkpoints.check_adapter_target(workspace.folder, target, overwrite)
+    checkpoints.check_adapter_name(target)
+    checkpoints.check_export_target(workspace.folder, target, overwrite)
     release = Release(workspace, composed, target, request, observe, is_adapter=True)
     content = adapter_content(
         workspace,

@@ -170,13 +170,9 @@ class BaseMatch:
 
 
 def compare_with_bases(
-    workspace: Workspace, file: checkpoints.ForeignFile, path: Path, observe: Observer
+    workspace: Workspace, file: checkpoints.ForeignFile, observe: Observer
 ) -> tuple[tuple[BaseMatch, ...], tuple[str, ...]]:
     """Subtracts every registered base from a file.
-
-    Args:
-        file: What was read.
-        path: Where from, for errors.
 
     Returns:
         The bases of its structure whose weights resemble the file's; sentences on the others.
@@ -203,7 +199,7 @@ def compare_with_bases(
             notes.append(f"Base '{base.name}' was not compared: {error}")
             continue
         try:
-            change = checkpoints.change_of_base(file, folder, f"'{path}'", unet_only=True)
+            change = checkpoints.change_of_base(file, folder, unet_only=True)
         except IncompatibleError as error:
             notes.append(f"It is not base '{base.name}': {error}")
         except InvalidInputError as error:

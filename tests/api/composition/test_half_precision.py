@@ -19,9 +19,9 @@ from shiftreg.api.composition.contents import Contents, contents_of_file, read_r
 from shiftreg.api.composition.half_precision import CompensatedRounding
 from shiftreg.api.inspection.inspect import inspect_file
 from shiftreg.api.values import Progress, ignore_progress
-from shiftreg.checkpoints.merged import single_file_state
 from shiftreg.errors import IntegrityError, InvalidInputError
 from shiftreg.rounding import residual
+from tests.whole import read_checkpoint, single_file_state
 
 LAYER_KEY = "attn2.to_k.weight"
 
@@ -79,7 +79,7 @@ def test_protected_prompts_move_ten_times_less_than_by_plain_rounding(
     recipe = recipe_of(export.path)
     rows = pipelines.encode_prompts(erased.pipeline, recipe["rounding"]["prompts"]).flatten(0, 1)
     exact = exact_weights(erased, composition)
-    written = checkpoints.read_checkpoint(export.path)
+    written = read_checkpoint(export.path)
     changed = [
         name for name in written if name.endswith(("attn2.to_k.weight", "attn2.to_v.weight"))
     ]
@@ -104,7 +104,7 @@ def test_composing_nothing_gives_the_plainly_cast_base(
     assert export.rounding is None
     assert "rounding" not in recipe_of(export.path)
     expected = single_file_state(miniature.BASE_FOLDER, {}, getattr(torch, dtype))
-    written = checkpoints.read_checkpoint(export.path)
+    written = read_checkpoint(export.path)
     assert written.keys() == expected.keys()
     assert all(torch.equal(written[name], expected[name]) for name in expected)
 
@@ -115,7 +115,7 @@ def test_single_precision_is_cast_once_as_ever(erased: api.Workspace, tmp_path: 
     assert export.rounding is None
     exact = exact_weights(erased, plan_shifts(erased, plan))
     expected = single_file_state(erased.folder, exact, torch.float32)
-    written = checkpoints.read_checkpoint(export.path)
+    written = read_checkpoint(export.path)
     assert all(torch.equal(written[name], expected[name]) for name in expected)
 
 

@@ -15,9 +15,9 @@ from torch import Tensor
 from shiftreg import api, checkpoints, miniature, pipelines
 from shiftreg.api.erasure.register import register_shift
 from shiftreg.api.inspection.inspect import Inspection, inspect_file
-from shiftreg.checkpoints.merged import single_file_state
 from shiftreg.errors import IntegrityError, InvalidInputError, NotFoundError
 from shiftreg.shift import ConceptShift
+from tests.whole import single_file_state
 from tests.worlds import Worlds
 
 KEY = "model.diffusion_model.input_blocks.3.1.transformer_blocks.0.attn2.to_k.weight"
