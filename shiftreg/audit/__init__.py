@@ -1,9 +1,8 @@
 """Append-only, tamper-evident events: who did what, when, to which digests, and why."""
 
-from shiftreg.audit.checkpoint import Checkpoint
-from shiftreg.audit.events import GENESIS, AuditEvent, Contents, Draft, Entry, EventStore
+from shiftreg.audit.events import GENESIS, AuditEvent, Contents, Draft, Entry, EventStore, Signer
 from shiftreg.audit.file_events import FileEvents
-from shiftreg.audit.log import AuditLog, Cause, current_actor
-from shiftreg.audit.signatures import PublicKeys, Signer
+from shiftreg.audit.log import AuditLog, Cause, Checkpoint, current_actor
+from shiftreg.audit.signatures import PublicKeys
 from shiftreg.audit.verification import AuditReport
 from shiftreg.audit.write_ahead import WriteAheadLog, WriteAheadRecord

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -10,6 +11,7 @@ from typing import Any, Protocol
 
 from shiftreg.canonical import canonical_digest, canonical_json
 from shiftreg.errors import IntegrityError, ShiftregError
+from shiftreg.keys import SigningKey
 
 GENESIS = "0" * 64
 """What the first event of a log names as its predecessor."""
@@ -22,15 +24,20 @@ SIGNED = "shiftreg audit event "
 """What precedes the digest in the text that is signed: a signature means one thing only."""
 
 
-class Signs(Protocol):
-    """What signs: a key's name, and the signatures that it makes."""
+@dataclass(frozen=True)
+class Signer:
+    """A private key that signs texts."""
+
+    _key: SigningKey
 
     @property
     def key(self) -> str:
-        """The key's name: SHA-256 of the public key."""
+        """Fingerprint of the public key."""
+        return self._key.public.fingerprint
 
     def sign(self, text: str) -> str:
         """A signature of a text, base64."""
+        return base64.b64encode(self._key.sign(text.encode())).decode()
 
 
 @dataclass(frozen=True)
@@ -148,7 +155,7 @@ class Draft:
     """
 
     values: Mapping[str, Any]
-    signer: Signs | None = None
+    signer: Signer | None = None
 
     def event(self, sequence: int, previous: str) -> AuditEvent:
         """The event at a place: dated now, with digest and, where there is a signer, signature.

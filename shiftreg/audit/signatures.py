@@ -9,23 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shiftreg.audit.events import AuditEvent
-from shiftreg.keys import PublicKey, SigningKey, load_public_key
-
-
-@dataclass(frozen=True)
-class Signer:
-    """A private key that signs texts."""
-
-    _key: SigningKey
-
-    @property
-    def key(self) -> str:
-        """Fingerprint of the public key."""
-        return self._key.public.fingerprint
-
-    def sign(self, text: str) -> str:
-        """A signature of a text, base64."""
-        return base64.b64encode(self._key.sign(text.encode())).decode()
+from shiftreg.keys import PublicKey, load_public_key
 
 
 @dataclass(frozen=True)
