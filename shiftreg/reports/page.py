@@ -1,10 +1,13 @@
-"""The page about a composition: plain values in, one self-contained HTML document out."""
+"""The pages: plain values in, one self-contained HTML document out."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from shiftreg.attacks.results import AttackReport
 from shiftreg.audit import AuditEvent
@@ -12,10 +15,11 @@ from shiftreg.checks import Check
 from shiftreg.evaluation.results import Evaluation
 from shiftreg.reports import numbers
 from shiftreg.reports.drawing import Curve, EmbeddedImage
-from shiftreg.reports.templating import page_template
 
 if TYPE_CHECKING:
-    from shiftreg.registry.records import CompositionVersion
+    from shiftreg.registry.records import CompositionVersion, ShiftVersion
+    from shiftreg.shift import ConceptShift
+
 
 COLUMNS = 10
 """Shifts side by side in one heat map: more do not fit on paper."""
@@ -77,29 +81,19 @@ class ShiftPart:
     """One shift of the composition, and how it came about.
 
     Attributes:
-        concept: Erased by it.
-        aliases: Erased with it.
-        created: UTC, ISO 8601.
+        version: As it is registered.
+        shift: What its file holds.
         actor: Who made it; "" if the audit trail does not say.
         predecessor: The version that it replaces, as a phrase; "" if none.
-        protected: How many prompts it leaves exactly as they are.
         hyperparameters: Of the method, JSON text.
-        metrics: Measured when it was made.
         solved: What to say where there is no curve.
     """
 
-    concept: str
-    aliases: tuple[str, ...]
-    version: int
-    digest: str
-    method: str
-    created: str
+    version: ShiftVersion
+    shift: ConceptShift
     actor: str
-    reason: str
     predecessor: str
-    protected: int
     hyperparameters: str
-    metrics: Mapping[str, float]
     curves: tuple[Curve, ...]
     solved: str
 
@@ -157,16 +151,20 @@ class ReportPage:
 def render_page(page: ReportPage) -> str:
     """Writes the page as HTML that asks nothing of the network and runs no script."""
     failed = [check for check in page.checks if not check.passed]
-    return page_template("report.html.j2").render(
-        page=page,
-        failed=failed,
-        # The sort is stable: within failed and held ones, the verification's order stays.
-        checks=sorted(page.checks, key=lambda check: check.passed),
-        erased=[line for line in page.concepts if line.state == "erased"],
-        generating=[line for line in page.concepts if line.state != "erased"],
-        heat_maps=list(_heat_maps(page.separability)),
-        heat_levels=[f"up to {edge:.0e}" for edge in numbers.HEAT]
-        + [f"above {numbers.HEAT[-1]:.0e}"],
+    return (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            page=page,
+            failed=failed,
+            # The sort is stable: within failed and held ones, the verification's order stays.
+            checks=sorted(page.checks, key=lambda check: check.passed),
+            erased=[line for line in page.concepts if line.state == "erased"],
+            generating=[line for line in page.concepts if line.state != "erased"],
+            heat_maps=list(_heat_maps(page.separability)),
+            heat_levels=[f"up to {edge:.0e}" for edge in numbers.HEAT]
+            + [f"above {numbers.HEAT[-1]:.0e}"],
+        )
     )
 
 
@@ -183,4 +181,32 @@ def _heat_maps(
 
 def render_evidence(page: object) -> str:
     """Writes a page of evidence, an ``EvidencePage`` of the api, in the same way."""
-    return page_template("evidence.html.j2").render(page=page)
+    return _environment().get_template("evidence.html.j2").render(page=page)
+
+
+@cache
+def _environment() -> Environment:
+    """Of templates: whatever is not markup of ours is escaped, and shown as it is."""
+    environment = Environment(
+        loader=PackageLoader("shiftreg.reports"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=numbers.visible,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {
+        function.__name__: function
+        for function in (
+            numbers.number,
+            numbers.heat,
+            numbers.percent,
+            numbers.moment,
+            numbers.share,
+            numbers.distance,
+            numbers.effort,
+            numbers.file_name,
+        )
+    }
+    return environment

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+import torch
 
 from shiftreg.api.trail.evidence import ErasurePart, EvidencePage
 from shiftreg.api.trail.exports import ConceptExports, Export
@@ -27,6 +28,7 @@ from shiftreg.reports import (
     curve,
     embed_image,
 )
+from shiftreg.shift import ConceptShift
 
 DIGEST = "fedcba9876543210" * 4
 SHIFT_DIGEST = "0123456789abcdef" * 4
@@ -147,6 +149,42 @@ def make_export(name: str) -> CompositionVersion:
     )
 
 
+def make_version(name: str, reason: str) -> ShiftVersion:
+    return ShiftVersion(
+        base="miniature",
+        concept=name,
+        aliases=(name,),
+        version=2,
+        digest=SHIFT_DIGEST,
+        method="srs-me",
+        active=True,
+        created="2026-11-23T09:00:00.000+00:00",
+        run_id="1",
+        reason=reason,
+        actor=name,
+        protected=("", name, "a tree"),
+        predecessor=None,
+        metrics={"relative_change": 1.78},
+        artifact="shift.safetensors",
+        file_digest=DIGEST,
+    )
+
+
+def make_shift(name: str) -> ConceptShift:
+    return ConceptShift(
+        concept=name,
+        aliases=(f"Michelangelo {name}",),
+        kind="style",
+        method="srs-me",
+        base_digest=DIGEST,
+        text_encoder_digest=DIGEST,
+        support=torch.ones(1, 2),
+        factors={"to_k": torch.ones(3, 1)},
+        protected=tuple(f"prompt {number}" for number in range(11)),
+        protected_digest=DIGEST,
+    )
+
+
 def make_page(name: str = "Caravaggio") -> ReportPage:
     """A page; where it can, everything on it carries the name."""
     generator = np.random.default_rng(0)
@@ -194,18 +232,11 @@ def make_page(name: str = "Caravaggio") -> ReportPage:
         attack_notes=(Note("No attack is stored on Picasso. Make one:", "shiftreg attack X"),),
         shifts=(
             ShiftPart(
-                concept=name,
-                aliases=(f"Michelangelo {name}",),
-                version=2,
-                digest=SHIFT_DIGEST,
-                method="srs-me",
-                created="2026-11-23 09:00:00",
+                version=make_version(name, f"a request about {name}"),
+                shift=make_shift(name),
                 actor=name,
-                reason=f"a request about {name}",
                 predecessor="version 1 (0123)",
-                protected=11,
                 hyperparameters=f'{{\n  "tau": 0.1,\n  "name": "{name}"\n}}',
-                metrics={"relative_change": 1.78},
                 curves=tuple(line for line in (curve("loss", losses),) if line),
                 solved="",
             ),
@@ -246,24 +277,7 @@ def evidence_about() -> Callable[[str], EvidencePage]:
     def make(name: str) -> EvidencePage:
         image = np.full((64, 128, 3), 90, np.uint8)
         event = make_event(name, "restore", name)
-        version = ShiftVersion(
-            base="miniature",
-            concept=name,
-            aliases=(name,),
-            version=1,
-            digest=SHIFT_DIGEST,
-            method="closed-form",
-            active=True,
-            created="2026-11-24T02:00:00.000+00:00",
-            run_id="1",
-            reason=name,
-            actor=name,
-            protected=("", name, "a tree"),
-            predecessor=None,
-            metrics={},
-            artifact="shift.safetensors",
-            file_digest=DIGEST,
-        )
+        version = make_version(name, name)
         export = Export(
             state="erased",
             statement=name,

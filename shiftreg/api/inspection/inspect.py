@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -35,7 +35,7 @@ ENOUGH = 0.95  # of the registered strength: still erased
 LEAST_EXPLAINED = 0.5  # where no tensor is untouched, the share that says whose shifts they are
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Inspection:
     """What is inside a file.
 
@@ -62,17 +62,17 @@ class Inspection:
     file: Path
     form: str
     digest: str
-    base: str | None
+    base: str | None = None
     dtype: str
-    shifts: tuple[InspectedShift, ...]
-    states: Mapping[str, InspectedState]
-    explained: float
-    rounding: float
-    unexplained: float
-    exact: bool
-    disturbed: tuple[str, ...]
-    elsewhere: tuple[str, ...]
-    statements: tuple[str, ...]
+    shifts: tuple[InspectedShift, ...] = ()
+    states: Mapping[str, InspectedState] = field(default_factory=dict)
+    explained: float = 0.0
+    rounding: float = 0.0
+    unexplained: float = 1.0
+    exact: bool = False
+    disturbed: tuple[str, ...] = ()
+    elsewhere: tuple[str, ...] = ()
+    statements: tuple[str, ...] = ()
     warnings: tuple[str, ...]
     verdict: str
     passed: bool
@@ -95,7 +95,7 @@ def inspect_file(
     observe(Progress("reading", 0, 1))
     foreign, dtype = _narrowed(checkpoints.read_foreign_file(file))
     digest = checkpoints.checkpoint_digest(file)
-    matches, notes = compare_with_bases(workspace, foreign, file, observe)
+    matches, notes = compare_with_bases(workspace, foreign, observe)
     if matches:
         observe(Progress("looking for shifts", 0, 1))
         match = best_match(matches)
@@ -105,8 +105,15 @@ def inspect_file(
             observe(Progress("looking for shifts", 1, 1))
             return result
         notes = (*(unlike(match) for match in matches), *notes)
-    form = matches[0].change.form if matches else ""
-    return _of_no_base(file, form, digest, dtype, notes)
+    return Inspection(
+        file=file,
+        form=matches[0].change.form if matches else "",
+        digest=digest,
+        dtype=dtype,
+        warnings=notes,
+        verdict="Its base is not known: no registered base is inside.",
+        passed=False,
+    )
 
 
 def _narrowed(file: checkpoints.ForeignFile) -> tuple[checkpoints.ForeignFile, str]:
@@ -227,27 +234,3 @@ def _states(
         else:
             states[name] = "erased" if sum(strengths) >= ENOUGH else "weakened"
     return states
-
-
-def _of_no_base(
-    file: Path, form: str, digest: str, dtype: str, notes: tuple[str, ...]
-) -> Inspection:
-    return Inspection(
-        file=file,
-        form=form,
-        digest=digest,
-        base=None,
-        dtype=dtype,
-        shifts=(),
-        states={},
-        explained=0.0,
-        rounding=0.0,
-        unexplained=1.0,
-        exact=False,
-        disturbed=(),
-        elsewhere=(),
-        statements=(),
-        warnings=notes,
-        verdict="Its base is not known: no registered base is inside.",
-        passed=False,
-    )

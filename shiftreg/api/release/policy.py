@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from typing import Any
 
 from shiftreg import pipelines
 from shiftreg.api.composition.compose import plan_composition
 from shiftreg.api.release.values import PolicyStanding
 from shiftreg.api.selection import ACTIVE, Selection
-from shiftreg.api.trail.measurements import doubt, on_record
+from shiftreg.api.trail.measurements import doubt, on_record, stored_report
 from shiftreg.api.values import CompositionPlan, Estimate
 from shiftreg.api.workspace import Workspace
 from shiftreg.attacks.results import COMPOSITION, CONTROL, above_control
@@ -154,8 +152,7 @@ def _on_record(workspace: Workspace, plan: CompositionPlan, gates: Gates) -> lis
     for measurement in reversed(on_record(workspace, plan.base, "verification").known):
         if measurement.digest != plan.digest:
             continue
-        path = workspace.registry.measurements.download(measurement)
-        report: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        report = stored_report(workspace, measurement)
         if report.get("gates") == limits:
             checks = [Check(**check) for check in report["checks"] if check["name"] != "attack"]
             return _worst_of_each(checks)
@@ -195,12 +192,9 @@ def attack_checks(workspace: Workspace, plan: CompositionPlan, limits: Gates) ->
     """The strongest recorded attack on each erased concept, if a gate asks for it."""
     if limits.attack is None:
         return []
-    registry = workspace.registry
     stored = on_record(workspace, plan.base, "attack")
     recorded = {
-        measurement.concept: json.loads(
-            registry.measurements.download(measurement).read_text("utf-8")
-        )
+        measurement.concept: stored_report(workspace, measurement)
         for measurement in stored.known
         if measurement.digest == plan.digest
     }

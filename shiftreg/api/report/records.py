@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Iterable, Mapping, Sequence
 
 from shiftreg.api.trail.measurements import doubt, on_record
+from shiftreg.api.trail.stored_checks import read_stored
 from shiftreg.api.values import CompositionPlan
 from shiftreg.api.workspace import Workspace
 from shiftreg.attacks.results import AttackReport
@@ -18,7 +18,6 @@ from shiftreg.plugins import list_methods
 from shiftreg.registry import ShiftVersion
 from shiftreg.registry.records import CompositionVersion, Measurement
 from shiftreg.reports import Note, ShiftPart, curve, read_attack, read_evaluation
-from shiftreg.reports.numbers import moment
 
 MOST_EVENTS = 200
 
@@ -96,18 +95,11 @@ def _shift_part(
         )
     curves = (curve(name, history) for name, history in histories.items())
     return ShiftPart(
-        concept=concept,
-        aliases=shift.aliases,
-        version=version.version,
-        digest=version.digest,
-        method=version.method,
-        created=moment(version.created),
+        version=version,
+        shift=shift,
         actor=version.actor or (made.actor if made else ""),
-        reason=version.reason,
         predecessor=_predecessor(workspace, version),
-        protected=len(shift.protected),
         hyperparameters=json.dumps(dict(shift.hyperparameters), indent=2, ensure_ascii=False),
-        metrics=version.metrics,
         curves=tuple(line for line in curves if line),
         solved=solved,
     )
@@ -123,9 +115,6 @@ def _predecessor(workspace: Workspace, version: ShiftVersion) -> str:
     return f"version {older.version} ({short})" if older else short
 
 
-Part = TypeVar("Part")
-
-
 def stored_evaluation(
     workspace: Workspace, plan: CompositionPlan
 ) -> tuple[Evaluation | None, tuple[Note, ...]]:
@@ -137,7 +126,7 @@ def stored_evaluation(
     if not stored:
         text = "No evaluation of this composition is stored. Make one:"
         return None, (*doubts, Note(text, command))
-    part, notes = _read(workspace, stored[-1], read_evaluation, command)
+    part, notes = read_stored(workspace, stored[-1], read_evaluation, command)
     return part, notes + doubts
 
 
@@ -163,7 +152,7 @@ def stored_attacks(
     notes = list(_doubts(one for one in record.doubted if one.concept in erased))
     for concept in erased:
         if concept in latest:
-            part, wrong = _read(workspace, latest[concept], read_attack, command(concept))
+            part, wrong = read_stored(workspace, latest[concept], read_attack, command(concept))
             parts += [part] if part else []
             notes += wrong
     if not erased:
@@ -178,22 +167,6 @@ def _doubts(measurements: Iterable[Measurement]) -> tuple[Note, ...]:
     """Says which reports are not shown, since the audit trail does not know them."""
     text = doubt(measurements)
     return (Note(text),) if text else ()
-
-
-def _read(
-    workspace: Workspace,
-    measurement: Measurement,
-    reader: Callable[[Mapping[str, Any]], Part],
-    command: str,
-) -> tuple[Part | None, tuple[Note, ...]]:
-    """A stored report, or what is wrong with it: that must not keep the page from being made."""
-    try:
-        path = workspace.registry.measurements.download(measurement)
-        return reader(json.loads(path.read_text(encoding="utf-8"))), ()
-    except (IntegrityError, ValueError) as error:
-        when = moment(measurement.created)
-        text = f"The {measurement.kind} of {when} cannot be shown: {error}. Make a new one:"
-        return None, (Note(text, command),)
 
 
 def _choice(workspace: Workspace, plan: CompositionPlan) -> str:

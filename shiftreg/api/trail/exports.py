@@ -19,7 +19,7 @@ Holding = Literal["erased", "generates", "not in it"]
 ADAPTER = "adapter"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Export:
     """One recorded export, and what it does to the concept.
 
@@ -44,15 +44,15 @@ class Export:
     form: str
     digest: str
     composition: str
-    version: int | None
-    shift_version: int | None
-    shift: str
+    version: int | None = None
+    shift_version: int | None = None
+    shift: str = ""
     created: str
     host: str
     actor: str
     reason: str
-    file: Presence
-    in_trail: bool
+    file: Presence = "not looked at"
+    in_trail: bool = True
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,6 @@ def _registered(name: str, version: CompositionVersion, event: AuditEvent | None
         host=event.host if event else "",
         actor=version.actor or (event.actor if event else ""),
         reason=version.reason,
-        file="not looked at",
         in_trail=event is not None,
     )
 
@@ -151,15 +150,10 @@ def _only_in_trail(name: str, event: AuditEvent) -> Export:
         form=form,
         digest=event.digests["export"],
         composition=event.digests.get("composition", ""),
-        version=None,
-        shift_version=None,
-        shift="",
         created=event.time,
         host=event.host,
         actor=event.actor,
         reason=event.reason,
-        file="not looked at",
-        in_trail=True,
     )
 
 

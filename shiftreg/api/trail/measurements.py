@@ -6,8 +6,10 @@ The trail holds the digest of every report that was measured, and what it was me
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from shiftreg.api.workspace import Workspace
 from shiftreg.audit import AuditEvent
@@ -61,6 +63,17 @@ def on_record(workspace: Workspace, base: str, kind: str) -> OnRecord:
         event for event in last.values() if not any(matches(event, one) for one in measurements)
     ]
     return OnRecord(tuple(known), tuple(doubted), tuple(lost))
+
+
+def stored_report(workspace: Workspace, measurement: Measurement) -> Any:
+    """What the report of a measurement says, JSON values.
+
+    Raises:
+        IntegrityError: The file is missing or was changed.
+        ValueError: It is not JSON.
+    """
+    path = workspace.registry.measurements.download(measurement)
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def recorded(events: Iterable[AuditEvent], base: str, kind: str) -> tuple[AuditEvent, ...]:

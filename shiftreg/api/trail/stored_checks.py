@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import Any, TypeVar
 
-from shiftreg.api.trail.measurements import on_record
+from shiftreg.api.trail.measurements import on_record, stored_report
 from shiftreg.api.workspace import Workspace
 from shiftreg.attacks.results import AttackReport
 from shiftreg.checks import Check
@@ -43,9 +43,11 @@ def verification_lines(
 ) -> tuple[tuple[VerificationLine, ...], tuple[Note, ...]]:
     """All stored verifications that knew the concept, oldest first, and what to say besides."""
     stored = on_record(workspace, workspace.base.name, "verification")
-    lines, notes = _read(workspace, stored.known, lambda m, d: _verification(m, d, concept))
-    notes += _doubts(stored.doubted)
-    found = tuple(line for line in lines if line)
+    read = [
+        read_stored(workspace, one, partial(_verification, one, concept)) for one in stored.known
+    ]
+    found = tuple(line for line, _ in read if line)
+    notes = (*(note for _, notes in read for note in notes), *_doubts(stored.doubted))
     if not any(line.state == "erased" for line in found):
         text = "No verification of a model without it is on record. Make one:"
         notes += (Note(text, "shiftreg verify"),)
@@ -65,8 +67,9 @@ def attack_parts(
     if not latest:
         command = f"shiftreg attack {shlex.quote(concept)}"
         return (), (*doubts, Note("No attack on it is on record. Make one:", command))
-    parts, notes = _read(workspace, latest.values(), lambda _, d: read_attack(d))
-    return parts, notes + doubts
+    read = [read_stored(workspace, one, read_attack) for one in latest.values()]
+    notes = (*(note for _, notes in read for note in notes), *doubts)
+    return tuple(part for part, _ in read if part), notes
 
 
 def _doubts(measurements: Iterable[Measurement]) -> tuple[Note, ...]:
@@ -81,28 +84,28 @@ def _doubts(measurements: Iterable[Measurement]) -> tuple[Note, ...]:
     )
 
 
-def _read(
+def read_stored(
     workspace: Workspace,
-    measurements: Iterable[Measurement],
-    read: Callable[[Measurement, Mapping[str, Any]], Part],
-) -> tuple[tuple[Part, ...], tuple[Note, ...]]:
-    """Reads stored reports; one that cannot be read becomes a note, and the page goes on."""
-    parts: list[Part] = []
-    notes: list[Note] = []
-    for measurement in measurements:
-        try:
-            path = workspace.registry.measurements.download(measurement)
-            document = json.loads(path.read_text(encoding="utf-8"))
-            check_schema(document)
-            parts.append(read(measurement, document))
-        except (IntegrityError, ValueError, KeyError, TypeError, AttributeError) as error:
-            when = moment(measurement.created)
-            notes.append(Note(f"The {measurement.kind} of {when} cannot be shown: {error}"))
-    return tuple(parts), tuple(notes)
+    measurement: Measurement,
+    read: Callable[[Mapping[str, Any]], Part],
+    command: str = "",
+) -> tuple[Part | None, tuple[Note, ...]]:
+    """A stored report, or what is wrong with it: that must not keep a page from being made.
+
+    Args:
+        command: Makes a new one; it ends the note.
+    """
+    try:
+        document = stored_report(workspace, measurement)
+        check_schema(document)
+        return read(document), ()
+    except (IntegrityError, ValueError, KeyError, TypeError, AttributeError) as error:
+        text = f"The {measurement.kind} of {moment(measurement.created)} cannot be shown: {error}"
+        return None, (Note(f"{text}. Make a new one:" if command else text, command),)
 
 
 def _verification(
-    measurement: Measurement, document: Mapping[str, Any], concept: str
+    measurement: Measurement, concept: str, document: Mapping[str, Any]
 ) -> VerificationLine | None:
     """One report, if it knew the concept."""
     state = document["plan"]["states"].get(concept)

@@ -27,14 +27,14 @@ def test_a_shift_names_its_origin(erased: api.Workspace) -> None:
     api.refresh(erased, reason="a newer neighbour")
     plan = api.plan_composition(erased)
     caravaggio, rembrandt = records.shift_parts(erased, plan)
-    assert (caravaggio.concept, caravaggio.version) == ("Caravaggio", 2)
+    assert (caravaggio.version.concept, caravaggio.version.version) == ("Caravaggio", 2)
     assert caravaggio.predecessor.startswith("version 1 (")
-    assert caravaggio.reason == "a newer neighbour"
+    assert caravaggio.version.reason == "a newer neighbour"
     assert caravaggio.actor == erased.audit.events()[-1].actor
     assert caravaggio.curves == ()
     assert "one step" in caravaggio.solved
     assert "ridge" in json.loads(caravaggio.hyperparameters)
-    assert (rembrandt.predecessor, rembrandt.reason) == ("", "")
+    assert (rembrandt.predecessor, rembrandt.version.reason) == ("", "")
 
 
 def test_a_trained_shift_has_curves(workspace: api.Workspace) -> None:
