@@ -40,6 +40,17 @@ class Signer:
         return base64.b64encode(self._key.sign(text.encode())).decode()
 
 
+def check_types(value: Any, types: Mapping[str, type]) -> None:
+    """Refuses a dataclass whose fields are of other types than these, and else texts.
+
+    Raises:
+        ValueError: Names the first one.
+    """
+    for entry in fields(value):
+        if type(getattr(value, entry.name)) is not types.get(entry.name, str):
+            raise ValueError(f"its {entry.name} has the wrong type")
+
+
 @dataclass(frozen=True)
 class AuditEvent:
     """One event.
@@ -47,9 +58,7 @@ class AuditEvent:
     Attributes:
         sequence: 1 for the first event of a log, then one more for each.
         time: UTC, ISO 8601.
-        host: The machine's name.
         action: "init", "erase", "refresh", "restore", "activate", "compose", "export", ...
-        concepts: Names of the concepts it was done to.
         reason: Why, in the actor's words.
         digests: What was made or used: a word -> SHA-256.
         details: Anything else, JSON values.
@@ -134,9 +143,7 @@ class AuditEvent:
             if not names.difference(_OPTIONAL) <= set(values) <= names:
                 raise ValueError("its fields are not those of an event")
             event = cls(**(values | {"concepts": tuple(values["concepts"])}))
-            for entry in fields(cls):
-                if type(getattr(event, entry.name)) is not _TYPES.get(entry.name, str):
-                    raise ValueError(f"its {entry.name} has the wrong type")
+            check_types(event, _TYPES)
             # A line that says the same in other words (spaces, repeated keys) was not ours.
             if event.to_line().encode() != line:
                 raise ValueError("it is not written as canonical JSON")
@@ -184,7 +191,6 @@ class Entry:
     """One place of a store, with what stands there.
 
     Attributes:
-        number: Of the line or version, from 1 on.
         content: The event's line, as far as nobody changed it.
     """
 
@@ -198,7 +204,6 @@ class Contents:
 
     Attributes:
         name: What the store is called, for messages.
-        entries: By number.
         word: What one place is called: "line", "version".
         claimed: Whether a place is taken before anybody knows who took it. Then the places of
             writers who came second stay, as void ones, and a missing number is a deletion.

@@ -149,12 +149,7 @@ class FileEvents:
 
 
 def read_lines(content: bytes, name: str = "audit log") -> Contents:
-    """The lines of a file.
-
-    Args:
-        content: The file's bytes.
-        name: What it is called in messages.
-    """
+    """The lines of a file."""
     *lines, torn = content.split(b"\n")
     entries = (Entry(number, line) for number, line in enumerate(lines, start=1))
     return Contents(name, tuple(entries), torn=torn)

@@ -8,12 +8,12 @@ import os
 import socket
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
 from shiftreg import __version__
-from shiftreg.audit.events import AuditEvent, Draft, EventStore, Signer
+from shiftreg.audit.events import AuditEvent, Draft, EventStore, Signer, check_types
 from shiftreg.audit.signatures import PublicKeys
 from shiftreg.audit.verification import AuditReport, Known, place_events, verify_chain
 from shiftreg.canonical import canonical_json
@@ -31,7 +31,6 @@ class Checkpoint:
         sequence: Of the last event.
         origin: Digest of the first event: whose chain it is.
         time: When the checkpoint was made, UTC, ISO 8601.
-        tool: What made it.
         key: SHA-256 of the public key that checks the signature, "" if it is not signed.
         signature: Of all else, base64.
     """
@@ -68,11 +67,7 @@ class Checkpoint:
             found = cls(**values)
             if values.get("format") != FORMAT:
                 raise ValueError(f"its format is not {FORMAT}")
-            for entry in fields(cls):
-                if type(getattr(found, entry.name)) is not (
-                    int if entry.name == "sequence" else str
-                ):
-                    raise ValueError(f"its {entry.name} has the wrong type")
+            check_types(found, {"sequence": int})
         except (ValueError, TypeError, AttributeError, RecursionError) as error:
             raise IntegrityError(
                 f"Not a checkpoint of an audit trail: {error}. Make one: "
@@ -89,7 +84,6 @@ class Checkpoint:
 
         Args:
             origin: Of the chain that it is compared with.
-            keys: To check its signature with.
         """
         if bool(self.key) != bool(self.signature):
             return "its signature was removed, or added later"
@@ -157,10 +151,7 @@ class AuditLog:
     (a checkpoint, an export's recipe, a ticket) and pass it to :meth:`verify`.
 
     Attributes:
-        store: Where the chain is.
         cause: Why things are done, for events that say nothing themselves.
-        signer: Signs events; None leaves them unsigned.
-        who: Names the actor.
     """
 
     store: EventStore

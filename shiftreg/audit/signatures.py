@@ -51,9 +51,6 @@ def signature_findings(
     """What the signatures of events show.
 
     Args:
-        events: With their places.
-        keys: To check with; None if none are given.
-        word: What a place is called.
         all_signed: Whether an event that no key vouches for is a problem, and not a note.
 
     Returns:

@@ -58,7 +58,6 @@ def verify_chain(
 
     Args:
         known: Events noted earlier: they must still be in the chain.
-        keys: Public keys to check signatures with.
         all_signed: Whether an event that is not signed by one of ``keys`` is a problem.
 
     Returns:

@@ -170,8 +170,6 @@ def write_adapter(
 
     Args:
         path: Where, in a folder of ``placed_together``, in which it may be written again.
-        tensors: By their names in the file.
-        recipe: What went into it, as JSON values.
         metadata: For the header; the digest of the tensors is added.
 
     Raises:

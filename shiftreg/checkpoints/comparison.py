@@ -33,8 +33,6 @@ class Comparison:
         equal: Whether every tensor is there and the same bit for bit.
         differing: Tensors of other dtype, shape or values.
         accepted: Layers that differ, and were accepted all the same.
-        missing: Tensors that the checkpoint lacks.
-        extra: Tensors that it should not have.
         largest_difference: Of any two values; infinite where shapes differ or one is not a number.
         digest: SHA-256 of the checkpoint, of the bytes that were compared: as
             ``checkpoint_digest`` gives it.

@@ -181,7 +181,6 @@ class Place:
     """Where a tensor of diffusers lies in a single file.
 
     Attributes:
-        key: The name of the tensor there.
         part: Which of its equal parts along the first dimension.
         transposed: Whether it is there.
     """
@@ -207,7 +206,6 @@ def text_place(name: str, prefix: str) -> Place | None:
     Args:
         name: In diffusers, with or without ``text_model.``: since transformers 5.6
             ``CLIPTextModel`` saves without it what single files have always had.
-        prefix: See :func:`text_prefix`.
 
     Returns:
         The place; None for a constant that OpenCLIP does not keep.
@@ -249,8 +247,6 @@ def is_unused(key: str, encoder: Encoder, config: Mapping[str, Any]) -> bool:
     Stable Diffusion 2.x reads the last layer but one, and no projection; its files hold both.
 
     Args:
-        key: The name in the file.
-        encoder: Which one of its family.
         config: The ``config.json`` of the text encoder in diffusers.
     """
     prefix = encoder.open_clip_prefix

@@ -44,7 +44,6 @@ class SingleFile:
     Attributes:
         components: Component -> its state dict, in diffusers' names.
         averaged: How many averaged (EMA) weights the file holds beside the plain ones.
-        ema: Whether the UNet's are those.
         left_out: Names of tensors that belong to no part of the pipeline.
     """
 
@@ -90,11 +89,7 @@ def sort_single_file(
     """Finds each tensor that a pipeline needs, and checks that it is of the right shape.
 
     Args:
-        path: The file, for errors.
-        tensors: What :func:`single_file_contents` found.
         shapes: Component -> name in diffusers -> shape, by the configurations.
-        config_folder: Their folder.
-        ema: Takes the UNet's averaged weights.
 
     Raises:
         InvalidInputError: There are no averaged weights.

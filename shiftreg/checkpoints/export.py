@@ -37,7 +37,6 @@ class Export:
     Attributes:
         format: "ckpt", "safetensors" or "folder".
         digest: SHA-256 of the file, or of the folder's files.
-        recipe_path: The JSON file that says what went into it.
         recipe_digest: SHA-256 of that file; also in the checkpoint's metadata.
         dtype: Of the UNet's weights, such as "float16".
     """
@@ -109,12 +108,9 @@ def write_checkpoint(
     memory.
 
     Args:
-        base_folder: The diffusers folder; it is only read.
         layers: UNet module name without ``.weight`` -> merged weight, cast once to the dtype of
             the base's. Each is looked up once, so the mapping may compute it then.
         path: Where, in a folder of ``placed_together``, in which it may be written again.
-        recipe: What went into it, as JSON values.
-        form: What to write, whatever the name.
         dtype: Casts all floating weights; by default each keeps the base's.
         metadata: Further texts for the header of the file (of a folder: of the UNet's files), or
             beside the state dict of a ``.ckpt``.

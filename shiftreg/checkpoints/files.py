@@ -158,7 +158,6 @@ def folder_digest(path: Path, patterns: Sequence[str] = IDENTITY_PATTERNS) -> st
     """SHA-256 over the names and digests of a folder's files.
 
     Args:
-        path: The folder, such as a diffusers pipeline.
         patterns: Names of the files that count; by default weights, configurations and
             tokenizers. Hidden files never count.
 
@@ -188,7 +187,6 @@ def digest_of_files(
 
     Args:
         digests: Path within the folder -> SHA-256; files that do not count may be among them.
-        patterns: Names of the files that count.
     """
     names = {
         path.as_posix(): digest

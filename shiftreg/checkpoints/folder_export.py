@@ -37,7 +37,6 @@ def write_folder(
 
     Args:
         folder: Where to write; exists and is empty.
-        base_folder: The diffusers folder to copy.
         layers: Parameter, as shifts name it -> its full weight.
         dtype: Of all floating weights of all components; by default each keeps its own.
         metadata: For the header of each weight file that is rewritten: all of it for the network

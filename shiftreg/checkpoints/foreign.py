@@ -64,7 +64,6 @@ def change_of_base(
 
     Args:
         base_folder: The diffusers folder that it is compared with.
-        unet_only: As in :func:`read_foreign`.
 
     Raises:
         InvalidInputError: The file is malformed or of an unknown kind.

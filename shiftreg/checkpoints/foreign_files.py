@@ -49,7 +49,6 @@ class ForeignFile:
         source: The file, for errors.
         adapter: A PEFT configuration; None if the file has none.
         adapter_source: Where the configuration was read from, for errors.
-        metadata: Texts of the header of a safetensors file.
     """
 
     tensors: dict[str, Tensor]

@@ -62,7 +62,6 @@ class AdapterConfig:
 
         Args:
             module: The layer, by diffusers' name.
-            rank: Of its tensors.
 
         Raises:
             InvalidInputError: The configuration states another rank.
@@ -175,7 +174,6 @@ def lora_change(file: ForeignFile, base: ComparedBase, *, unet_only: bool) -> We
     """Multiplies the pairs of a LoRA out.
 
     Args:
-        file: A LoRA of any known style.
         unet_only: Leaves out what changes a text encoder.
 
     Raises:

@@ -54,7 +54,6 @@ class LoraFile:
         style: How the keys are written, such as "kohya, CompVis names".
         layers: UNet module by diffusers' name, such as ``mid_block.resnets.0.conv1`` -> its "down",
             "up" and "alpha", or "diff" and "diff_b".
-        text_encoder: Keys that change a text encoder.
     """
 
     form: str

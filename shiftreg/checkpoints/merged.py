@@ -154,7 +154,6 @@ def put_layers(
     """Replaces the weights of layers.
 
     Args:
-        tensors: A component's state dict.
         layers: Parameter -> its full value, as ``ConceptShift`` names them: a weight by its
             module. Others are left alone.
         dtype: Of all floating tensors of the result; by default each keeps its own.
@@ -217,7 +216,6 @@ def single_file_tensors(
 
     Args:
         base_folder: A diffusers folder with ``unet``, ``vae``, and one or two text encoders.
-        layers: As in :func:`put_layers`.
         dtype: Of all floating tensors; by default each keeps its own.
 
     Raises:

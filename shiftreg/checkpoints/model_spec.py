@@ -119,7 +119,6 @@ def export_metadata(
 
     Args:
         recipe: What went into it; of an adapter with the entry "adapter".
-        facts: About the base.
         implementation: Whose names the tensors have: ``COMPVIS`` or ``DIFFUSERS``.
     """
     base, shifts, states = recipe["base"], recipe["shifts"], recipe["states"]
@@ -157,8 +156,6 @@ def kohya_metadata(facts: ModelFacts, form: str, ranks: tuple[int, ...]) -> dict
     """What kohya's trainers write, and web interfaces recognise the base by.
 
     Args:
-        facts: About the base.
-        form: "diffusers", "kohya" or "diff".
         ranks: Of the layers; none where nothing is factored.
     """
     said = {}

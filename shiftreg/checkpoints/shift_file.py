@@ -30,10 +30,6 @@ MAPPINGS = ("hyperparameters", "metrics")
 def save_shift(shift: ConceptShift, path: Path, overwrite: bool = False) -> None:
     """Writes a shift; the same shift always gives the same bytes.
 
-    Args:
-        path: Usually ends in ``.safetensors``.
-        overwrite: Replaces a file that is there.
-
     Raises:
         AlreadyExistsError: The file exists.
         InvalidInputError: The shift's metadata cannot be written as JSON text.

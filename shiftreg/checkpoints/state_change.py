@@ -215,7 +215,6 @@ def first_difference(part: str, tensors: Mapping[str, Tensor], base_folder: Path
     """The first tensor that is not the base's.
 
     Args:
-        part: Of ``OTHER_PARTS``.
         tensors: By the file's names, with the prefix of the part.
 
     Returns:

@@ -49,7 +49,6 @@ class StoredTensor:
     Attributes:
         offset: Where in it the values begin, in bytes; they follow one another, the last dimension
             fastest.
-        dtype: Of the values.
     """
 
     path: Path
@@ -104,7 +103,6 @@ class Storage:
 
     Attributes:
         key: What the pickle calls it.
-        dtype: Of the values.
         offset: Where they begin; -1 until it is known.
     """
 
@@ -127,12 +125,9 @@ class PickledTensor:
 
     def is_contiguous(self) -> bool:
         """Whether the values follow one another in the order of their indices."""
-        expected, step = [], 1
-        for size in reversed(self.shape):
-            expected.append(step)
-            step *= size
-        pairs = zip(self.shape, self.strides, reversed(expected), strict=True)
-        return 0 in self.shape or all(size == 1 or have == want for size, have, want in pairs)
+        if 0 in self.shape:
+            return True
+        return torch.empty_strided(self.shape, self.strides, device="meta").is_contiguous()
 
     def source(self) -> TensorSource:
         """The tensor, read when its values are needed."""
@@ -183,17 +178,12 @@ class DerivedTensor:
     """A tensor that is made of others while it is read.
 
     Attributes:
-        dtype: Of the values.
-        read: The values, in the pieces of a ``TensorSource``.
+        pieces: See ``TensorSource``.
     """
 
     dtype: torch.dtype
     shape: tuple[int, ...]
-    read: Callable[[], Iterator[Tensor]]
-
-    def pieces(self) -> Iterator[Tensor]:
-        """See ``TensorSource``."""
-        return self.read()
+    pieces: Callable[[], Iterator[Tensor]]
 
 
 def reshaped(source: TensorSource, shape: Sequence[int]) -> TensorSource:

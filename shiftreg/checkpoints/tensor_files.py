@@ -107,7 +107,6 @@ def write_safetensors(
     """Writes tensors in the order given, a piece at a time.
 
     Args:
-        metadata: For the header.
         like: Where the values of a file begin that these are copied from: they come to lie at the
             same place of a block, so that file systems can share the blocks.
         wrote: Called with the size of each tensor when it is written.
@@ -139,7 +138,6 @@ def safetensors_chunks(
 
     Args:
         tensors: Of any device and layout.
-        metadata: For the header.
 
     Raises:
         InvalidInputError: A tensor's dtype has no name in the format.

@@ -148,7 +148,6 @@ def load_pickle_checkpoint(path: Path, values: bool = True) -> dict[str, Any]:
     """Reads a ``torch.save`` file; code in it is never run.
 
     Args:
-        path: A ``.ckpt``, ``.pt`` or ``.bin`` file.
         values: Whether tensors are to be ``Tensor``, mapped from the file; otherwise they are
             ``TensorSource``.
 

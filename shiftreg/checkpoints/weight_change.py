@@ -71,7 +71,6 @@ class ComparedBase:
     """A base that files are compared with.
 
     Attributes:
-        unet: The state dict of its UNet.
         compvis: diffusers' name of each parameter -> CompVis's, where there is one.
     """
 

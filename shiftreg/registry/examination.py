@@ -54,8 +54,6 @@ class OpenRun:
     """A run that has not ended.
 
     Attributes:
-        run_id: The run in MLflow.
-        name: What it is called there.
         kind: "training", "composition", "verification", ...
         is_left: Its process ran on this machine and is gone, so that nobody will end it.
     """

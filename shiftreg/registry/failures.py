@@ -81,11 +81,7 @@ REMEDIES = (
 
 @contextmanager
 def translated_errors(uri: str) -> Iterator[None]:
-    """Turns what MLflow and the system raise into :class:`StorageError`, with a remedy.
-
-    Args:
-        uri: Of the registry, for the message.
-    """
+    """Turns what MLflow and the system raise into :class:`StorageError`, with a remedy."""
     try:
         yield
     except ShiftregError:

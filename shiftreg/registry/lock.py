@@ -14,7 +14,7 @@ import random
 import socket
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
@@ -103,7 +103,7 @@ def _acquire(store: Store) -> _Held:
     seen = None
     while True:
         cells = store.client.get_run(run_id).data.params
-        number = _last_lock(cells)
+        number = max((int(key[5:]) for key in cells if key.startswith("lock-")), default=0)
         released = cells.get(f"release-{number}") if number else ""
         if released is not None and released.startswith(NEXT_RUN):
             run_id = released.removeprefix(NEXT_RUN)
@@ -145,10 +145,6 @@ def _write_once(store: Store, run_id: str, key: str, value: str) -> bool:
         store.client.log_param(run_id, key, value)
         return True
     return False
-
-
-def _last_lock(cells: Mapping[str, str]) -> int:
-    return max((int(key[5:]) for key in cells if key.startswith("lock-")), default=0)
 
 
 def _first_run(store: Store) -> str:

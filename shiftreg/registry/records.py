@@ -5,18 +5,34 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from shiftreg.canonical import canonical_digest, canonical_json
 from shiftreg.errors import IntegrityError
 
 
 @dataclass(frozen=True)
-class BaseRecord:
+class Recorded:
+    """What the audit trail has a digest of.
+
+    Attributes:
+        CHANGING: Names of the fields that may change later.
+    """
+
+    CHANGING: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def record_digest(self) -> str:
+        """SHA-256 of all that never changes; the audit trail has it, so that edits show."""
+        values = asdict(self)
+        return canonical_digest({k: v for k, v in values.items() if k not in self.CHANGING})
+
+
+@dataclass(frozen=True)
+class BaseRecord(Recorded):
     """A base model, and what every shift of it has to respect.
 
     Attributes:
-        name: What users call it.
         source: A folder's path, a hub name, or "miniature".
         digest: Of its weights.
         layers: Names of the layers that shifts may change.
@@ -47,11 +63,6 @@ class BaseRecord:
         """The record as canonical JSON."""
         return canonical_json(asdict(self))
 
-    @property
-    def record_digest(self) -> str:
-        """SHA-256 of the whole record: the audit trail keeps it, so that an edit is noticed."""
-        return canonical_digest(asdict(self))
-
     @classmethod
     def from_json(cls, text: str) -> BaseRecord:
         """Reads what :meth:`to_json` wrote.
@@ -70,7 +81,7 @@ class BaseRecord:
 
 
 @dataclass(frozen=True)
-class ShiftVersion:
+class ShiftVersion(Recorded):
     """One version of the shift that erases one concept from one base.
 
     Attributes:
@@ -102,33 +113,25 @@ class ShiftVersion:
     metrics: Mapping[str, float] = field(hash=False)
     artifact: str
     file_digest: str
+    CHANGING = ("active",)
 
     @property
     def reference(self) -> str:
         """The version as commands take it, ``name@version``."""
         return f"{self.concept}@{self.version}"
 
-    @property
-    def record_digest(self) -> str:
-        """SHA-256 of all that never changes; the audit trail has it, so that edits show."""
-        return _record_digest(self, "active")
-
 
 @dataclass(frozen=True)
-class CompositionVersion:
+class CompositionVersion(Recorded):
     """Shifts that were applied together and exported.
 
     Attributes:
         version: 1, 2, ...
-        digest: Of the composition: base and shifts.
         shifts: (concept, version, digest) of every shift.
-        erased: Names of the concepts that it erases.
         restored: Names of registered concepts that it leaves alone.
-        recipe_digest: Of the recipe beside it.
         verification: The outcome of its last verification, JSON values. It changes, and so is not
             sealed: the audit trail has the verification itself.
         created: UTC, ISO 8601.
-        run_id: The run in MLflow that holds its files.
         form: Of the file: "ckpt", "safetensors" or "folder", or "adapter, kohya" and the like; ""
             in entries of older versions.
     """
@@ -148,11 +151,7 @@ class CompositionVersion:
     reason: str
     actor: str
     form: str = ""
-
-    @property
-    def record_digest(self) -> str:
-        """SHA-256 of all that never changes; the audit trail has it, so that edits show."""
-        return _record_digest(self, "verification")
+    CHANGING = ("verification",)
 
 
 @dataclass(frozen=True)
@@ -166,7 +165,6 @@ class Measurement:
         concept: The one concept that it is about, or "".
         passed: Whether what was asked for holds; None where nothing was.
         created: UTC, ISO 8601.
-        report: Name of the report's file.
         report_digest: SHA-256 of that file.
     """
 
@@ -179,9 +177,3 @@ class Measurement:
     created: str
     report: str
     report_digest: str
-
-
-def _record_digest(record: ShiftVersion | CompositionVersion, changing: str) -> str:
-    values = asdict(record)
-    del values[changing]
-    return canonical_digest(values)

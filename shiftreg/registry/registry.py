@@ -41,10 +41,6 @@ class Registry(Section):
     """Bases, versions of shifts and compositions in MLflow.
 
     Attributes:
-        bases: The bases that shifts are made for.
-        shifts: The versions of every concept's shift.
-        measurements: Stored reports about compositions.
-        trainings: The runs of trainings.
         events: The audit trail that all who use this server share.
         examination: Reads it as it is, for whoever looks for damage.
     """

@@ -130,8 +130,6 @@ def to_tag(store: Store, run_id: str, name: str, value: Any) -> str:
 
     Args:
         run_id: The run that keeps a long value.
-        name: Of the value, and of the file.
-        value: JSON value.
     """
     text = canonical_json(value)
     if len(text.encode()) <= TAG_BYTES:

@@ -54,9 +54,6 @@ def separate_credentials(uri: str) -> str:
 
     MLflow would quote the address in its errors, and so the password.
 
-    Args:
-        uri: Address of a tracking server.
-
     Returns:
         The address without them.
     """
@@ -70,9 +67,6 @@ def separate_credentials(uri: str) -> str:
 
 def greet(uri: str) -> None:
     """Asks a server for its version, once and without patience.
-
-    Args:
-        uri: Its address, without credentials.
 
     Raises:
         StorageError: Something else answers, or an MLflow that we cannot speak to.
@@ -130,9 +124,6 @@ def account(uri: str) -> str | None:
 
 def require_proxied_artifacts(uri: str, location: str) -> None:
     """Refuses an experiment whose files would be written to the client's own disk.
-
-    Args:
-        location: Where the experiment keeps its files.
 
     Raises:
         StorageError: In a folder, as servers do that were started without ``--serve-artifacts``.

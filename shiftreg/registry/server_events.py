@@ -28,7 +28,7 @@ from shiftreg.errors import IntegrityError, StorageError
 from shiftreg.registry.failures import DENIED, MISSING, Suppressed, translated_errors
 from shiftreg.registry.models import create_model, search_versions
 from shiftreg.registry.runs import TAG_BYTES, fetch_verified, find_or_create_experiment, log_text
-from shiftreg.registry.store import Section
+from shiftreg.registry.store import Section, paged
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -124,25 +124,17 @@ class ServerEvents(Section):
 
     def _end(self) -> tuple[int, str]:
         """The number of the next version, and the digest that its event continues."""
-        token: str | None = None
+        search, order = self.store.client.search_model_versions, ["version_number DESC"]
         following = 0
-        while True:
-            page = self.store.client.search_model_versions(
-                f"name = '{NAME}'",
-                max_results=PAGE,
-                order_by=["version_number DESC"],
-                page_token=token,
-            )
-            for version in page:
-                number = int(version.version)
-                following = following or number + 1
-                event = self._sound(version)
-                if event.sequence == number:
-                    return following, event.digest
-                if event.sequence > number:
-                    raise _damaged(number, f"it holds event {event.sequence}")
-            if not (token := page.token):
-                return following or 1, GENESIS
+        for version in paged(search, f"name = '{NAME}'", max_results=PAGE, order_by=order):
+            number = int(version.version)
+            following = following or number + 1
+            event = self._sound(version)
+            if event.sequence == number:
+                return following, event.digest
+            if event.sequence > number:
+                raise _damaged(number, f"it holds event {event.sequence}")
+        return following or 1, GENESIS
 
     def _sound(self, version: ModelVersion) -> AuditEvent:
         """The event of a version that nobody changed."""

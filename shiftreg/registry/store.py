@@ -74,7 +74,6 @@ def connect(home: Path, tracking_uri: str | None = None, *, reading: bool = Fals
     """Opens the registry, and creates it if there is none.
 
     Args:
-        home: Folder for the database and all files.
         tracking_uri: An MLflow tracking server to use in place of the database in ``home``. A
             user and password in it are handed to MLflow, and left out of everything that is shown.
         reading: Whether a home that cannot be written will do.

@@ -29,7 +29,6 @@ class TrainingLog:
     """What a training writes down while it runs.
 
     Attributes:
-        run_id: The run in MLflow.
         is_registered: Whether a version was made from it, so that it must be kept.
     """
 
@@ -67,9 +66,6 @@ class TrainingLog:
     def artifact(self, path: Path, folder: str | None = None) -> None:
         """Keeps a copy of a file, such as an image.
 
-        Args:
-            folder: Folder within the run.
-
         Raises:
             NotFoundError: There is no such file.
             StorageError: The registry refused.
@@ -101,9 +97,6 @@ class Trainings(Section):
         A run whose training fails or is interrupted is marked so and deleted, so that only finished
         ones are listed (MLflow can restore deleted runs). One that a version was registered from is
         kept: the version needs its files.
-
-        Args:
-            parameters: Of the training, JSON values.
 
         Yields:
             The log to write to.

@@ -78,8 +78,8 @@ def read_attestation(path: Path, key: PublicKey) -> Attestation:
 def attestation_signer(path: Path) -> str:
     """Who an attestation says has signed it, unchecked; "" if it does not say."""
     try:
-        return signer_hint(_line(path))
-    except (IntegrityError, StorageError):
+        return str(json.loads(_line(path))["signatures"][0]["keyid"])
+    except (StorageError, ValueError, KeyError, TypeError, IndexError, RecursionError):
         return ""
 
 
@@ -141,14 +141,6 @@ def unseal(envelope: str, payload_type: str, key: PublicKey) -> bytes:
         raise IntegrityError(f"it was changed after key {key.fingerprint[:12]} signed it")
     signer = ", ".join(sorted(names)) or "nobody"
     raise IntegrityError(f"it names key {signer} as signer, and not {key.fingerprint[:12]}")
-
-
-def signer_hint(envelope: str) -> str:
-    """Who an envelope says has signed it, unchecked; "" if it does not say."""
-    try:
-        return str(json.loads(envelope)["signatures"][0]["keyid"])
-    except (ValueError, KeyError, TypeError, IndexError, RecursionError):
-        return ""
 
 
 def _signed_bytes(payload: bytes, payload_type: str) -> bytes:

@@ -25,8 +25,6 @@ def write_bundle(target: Path, digests: Mapping[str, str], path: Path, key: Sign
 
     Args:
         digests: SHA-256 of its files; see :func:`~shiftreg.release.files.file_digests`.
-        path: Where to write the bundle.
-        key: Signs.
 
     Raises:
         MissingExtraError: model-signing is not installed.
@@ -48,8 +46,6 @@ def check_bundle(
     """Checks that a key signed a model, and that all its files are as they were then.
 
     Args:
-        path: The bundle.
-        key: Must have signed it.
         digests: SHA-256 of the files, where they were read already.
 
     Raises:

@@ -13,4 +13,4 @@ from shiftreg.reports.page import (
     render_evidence,
     render_page,
 )
-from shiftreg.reports.stored import read_attack, read_evaluation
+from shiftreg.reports.stored import read_report

@@ -36,15 +36,10 @@ class ModelCard:
     """All that a card says; names may hold any character.
 
     Attributes:
-        sentences: What is erased.
-        generates: Concepts that are as in the base.
         usage: How to load it: a language -> lines of code.
         origin: Digests and the like: a name -> its value.
         verification: What the registry knows of checks, as a sentence.
-        commands: That check it.
-        base_model: Name on the hub, or of the base.
         licence: ``license`` and the like of the base; empty if it is not known.
-        adapter: Whether it is an adapter.
     """
 
     title: str

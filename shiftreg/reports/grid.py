@@ -25,13 +25,7 @@ class Panel:
 
 
 def save_curves(panels: Sequence[Panel], x_label: str, path: Path) -> None:
-    """Draws panels side by side into a PNG.
-
-    Args:
-        panels: At least one.
-        x_label: What a step is.
-        path: Of the PNG; any suffix.
-    """
+    """Draws panels side by side into a PNG."""
     from matplotlib.figure import Figure  # half a second that only plots should cost
 
     figure = Figure(figsize=(4 * len(panels), 3.4), layout="constrained")

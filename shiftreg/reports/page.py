@@ -50,7 +50,6 @@ class ImageRow:
     Attributes:
         state: Its concept's, "erased" or "generates"; "" for prompts of no concept.
         before: The base's images, a seed each.
-        note: A sentence on what is in them.
     """
 
     prompt: str
@@ -65,8 +64,6 @@ class ImageGroup:
     """Prompts of one kind.
 
     Attributes:
-        expectation: What should be seen.
-        rows: A prompt each.
         left_out: Further prompts, which were not generated.
     """
 
@@ -104,9 +101,7 @@ class ReportPage:
 
     Attributes:
         created: UTC, ISO 8601.
-        tool: Name and version of what made it.
         file: Name of the exported file that was verified; "" for the registry's composition.
-        concepts: All known ones.
         warnings: Sentences not to be missed.
         sampling: How the images were made, as a sentence.
         separability: Concept of a shift -> prompt -> relative residual.
@@ -117,9 +112,6 @@ class ReportPage:
         history: Events about the concepts, oldest first.
         chain: Whether the audit trail's hash chain holds, as a sentence.
         chain_head: Its head, "" if it does not hold.
-        exports: Files that hold this composition.
-        recipe_title: What the recipe is.
-        recipe: JSON text.
     """
 
     created: str

@@ -15,32 +15,23 @@ from shiftreg.evaluation.results import Evaluation
 from shiftreg.reports.numbers import check_schema
 
 Value = TypeVar("Value")
+KINDS = {Evaluation: "an evaluation", AttackReport: "a report of attacks"}
 
 
-def read_evaluation(document: Mapping[str, Any]) -> Evaluation:
-    """Reads what ``evaluate`` stored.
+def read_report(kind: type[Value], document: Mapping[str, Any]) -> Value:
+    """Reads what ``evaluate`` or ``attack`` stored.
 
-    Raises:
-        IntegrityError: It is not an evaluation of a known schema.
-    """
-    return _read(Evaluation, document, "an evaluation")
-
-
-def read_attack(document: Mapping[str, Any]) -> AttackReport:
-    """Reads what ``attack`` stored.
+    Args:
+        kind: ``Evaluation`` or ``AttackReport``.
 
     Raises:
-        IntegrityError: It is not a report of attacks of a known schema.
+        IntegrityError: It is not one of a known schema.
     """
-    return _read(AttackReport, document, "a report of attacks")
-
-
-def _read(kind: type[Value], document: Mapping[str, Any], name: str) -> Value:
     check_schema(document)
     try:
         value: Value = _value(kind, document)
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-        raise IntegrityError(f"it is not {name}: {error}") from error
+        raise IntegrityError(f"it is not {KINDS[kind]}: {error}") from error
     return value
 
 

@@ -331,7 +331,6 @@ def evidence_about() -> Callable[[str], EvidencePage]:
             verifications=(VerificationLine(verification, "erased", True, (check,)),),
             attacks=(),
             notes=(Note("No attack on it is on record. Make one:", f"shiftreg attack {name}"),),
-            restorations=(event,),
             events=(event,),
             chain="The record holds: its chain of 3 events is unbroken.",
             report=AuditReport(True, 3, DIGEST, (), (name,), SHIFT_DIGEST, 3),

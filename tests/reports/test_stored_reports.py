@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 
 from shiftreg.api import to_json
+from shiftreg.attacks.results import AttackReport
 from shiftreg.errors import IntegrityError
 from shiftreg.evaluation.intervals import Estimate
-from shiftreg.reports import read_attack, read_evaluation
+from shiftreg.evaluation.results import Evaluation
+from shiftreg.reports import read_report
 
 
 @pytest.fixture
@@ -31,11 +33,11 @@ def test_what_was_stored_is_read_back_as_it_was(
     evaluation_of: Callable[[str], Any],
     attack_on: Callable[..., Any],
 ) -> None:
-    read, stored = read_evaluation(evaluation), evaluation_of("Caravaggio")
+    read, stored = read_report(Evaluation, evaluation), evaluation_of("Caravaggio")
     assert isinstance(read.steps[0].scores[1].lpips, Estimate)
     assert math.isnan(read.steps[0].scores[1].frechet)  # which JSON cannot say
     assert to_json(read) == to_json(stored)
-    assert read_attack(attack) == attack_on("Caravaggio")
+    assert read_report(AttackReport, attack) == attack_on("Caravaggio")
 
 
 @pytest.mark.parametrize(
@@ -46,6 +48,6 @@ def test_what_is_no_such_report_is_refused(
     evaluation: dict[str, Any], attack: dict[str, Any], change: dict[str, Any]
 ) -> None:
     with pytest.raises(IntegrityError):
-        read_evaluation(evaluation | change)
+        read_report(Evaluation, evaluation | change)
     with pytest.raises(IntegrityError):
-        read_attack(attack | change)
+        read_report(AttackReport, attack | change)

@@ -72,13 +72,8 @@ def _examined(workspace: Workspace, observe: Observer) -> Diagnosis:
     findings += trail
     bases = registry.examination.bases()
     findings += _lost_bases([base.name for base in bases], events)
-    examined = {
-        "events": len(events),
-        "bases": len(bases),
-        "versions": 0,
-        "exports": 0,
-        "reports": 0,
-    }
+    examined = {"events": len(events), "bases": len(bases)}
+    examined |= dict.fromkeys(("versions", "exports", "reports"), 0)
     for number, base in enumerate(bases):
         observe(Progress(f"examining {base.name}", number, len(bases)))
         own = [event for event in events if event.base == base.name]
@@ -120,10 +115,6 @@ def _trail(workspace: Workspace) -> tuple[tuple[AuditEvent, ...], list[Finding]]
         return workspace.audit.events(), findings
     except ShiftregError:
         return (), findings
-
-
-def _of(base: str, events: Sequence[AuditEvent]) -> list[AuditEvent]:
-    return [event for event in events if event.base == base]
 
 
 def _base(

@@ -21,12 +21,7 @@ def export_findings(
     versions: Sequence[Examined[ShiftVersion]],
     own: Sequence[AuditEvent],
 ) -> Iterator[Finding]:
-    """Examines every composition of a base, and the files on this machine.
-
-    Args:
-        versions: The versions of the base's shifts.
-        own: Events of the base.
-    """
+    """Examines every composition of a base, and the files here, by the base's own events."""
     shifts = {(e.record.concept, e.record.version): e for e in versions if e.record}
     known, forgotten = match_exports([e.record for e in entries if e.record], own)
     newest: dict[str, CompositionVersion] = {}
@@ -77,10 +72,6 @@ def match_exports(
     compositions: Sequence[CompositionVersion], own: Sequence[AuditEvent]
 ) -> tuple[dict[int, AuditEvent], tuple[AuditEvent, ...]]:
     """Which event is of which composition: the same content may be exported more than once.
-
-    Args:
-        compositions: Of a base.
-        own: Events of the base.
 
     Returns:
         Number of a composition -> the event that has its record, or else one that only has its

@@ -46,11 +46,8 @@ class Diagnosis:
     """The result of an examination.
 
     Attributes:
-        healthy: No damage was found.
-        bases: Names of the bases that were examined.
         examined: What was looked at -> how many: "versions", "exports", "events", ...
         findings: Damage first.
-        repaired: What was put in order, one sentence each.
     """
 
     healthy: bool

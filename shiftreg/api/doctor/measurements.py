@@ -29,7 +29,6 @@ def measurement_findings(
 
     Args:
         stored: From :func:`read_measurements`.
-        own: Events of the base.
     """
     for kind, measurements in stored.items():
         events = recorded(own, base, kind)
@@ -50,10 +49,6 @@ def match_measurements(
     measurements: Sequence[Measurement], events: Sequence[AuditEvent]
 ) -> dict[str, AuditEvent]:
     """Which event is of which run: the same report may be written more than once.
-
-    Args:
-        measurements: Of one kind.
-        events: Of that kind.
 
     Returns:
         Run -> the event that has it as it is, or else one that has its report's digest.
@@ -136,12 +131,7 @@ def mark_findings(
     verifications: Sequence[Measurement],
     own: Sequence[AuditEvent],
 ) -> Iterator[Finding]:
-    """Examines the outcome of the last verification, as every export of a base says it.
-
-    Args:
-        verifications: The stored ones of the base.
-        own: Events of the base.
-    """
+    """Examines the outcome of the last verification, as every export of a base says it."""
     for entry in entries:
         if (composition := entry.record) is None:
             continue

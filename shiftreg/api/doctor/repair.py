@@ -9,7 +9,7 @@ from pathlib import Path
 
 from shiftreg.api.doctor.exports import match_exports
 from shiftreg.api.doctor.findings import Finding
-from shiftreg.api.doctor.shifts import MADE, copies
+from shiftreg.api.doctor.shifts import copies, made_versions
 from shiftreg.api.workspace import Workspace
 from shiftreg.audit import WriteAheadLog
 from shiftreg.checkpoints.atomic import PREVIOUS, is_left
@@ -148,11 +148,8 @@ def _recorded(workspace: Workspace, reason: str) -> Iterator[str]:
     found = {"found": "It was registered, and the audit trail did not know it."}
     bases = workspace.registry.examination.bases()
     for base in (entry.record for entry in bases if entry.record):
-        known = {e.digests.get("record") for e in events} | {
-            (e.concepts[0], e.details.get("version"))
-            for e in events
-            if e.base == base.name and e.action in MADE
-        }
+        own = [event for event in events if event.base == base.name]
+        known = made_versions(own)
         for entry in workspace.registry.examination.shifts(base.name):
             version = entry.record
             if version is None or (version.concept, version.version) in known:
@@ -172,7 +169,7 @@ def _recorded(workspace: Workspace, reason: str) -> Iterator[str]:
             yield f"{version.reference} was recorded in the audit trail."
         entries = workspace.registry.examination.compositions(base.name)
         compositions = [entry.record for entry in entries if entry.record]
-        exports, _ = match_exports(compositions, [e for e in events if e.base == base.name])
+        exports, _ = match_exports(compositions, own)
         for composition in compositions:
             if composition.version in exports:
                 continue

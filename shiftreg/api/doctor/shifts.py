@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from shiftreg.api.doctor.findings import Finding, damage, unreadable
 from shiftreg.api.workspace import deleted_versions
@@ -16,19 +16,17 @@ MADE = ("erase", "refresh", "import", "decouple")
 """Actions whose event says that a version was made."""
 
 
+def made_versions(own: Iterable[AuditEvent]) -> dict[tuple[str, object], AuditEvent]:
+    """Concept and number of each version that was made -> the last event that says so."""
+    made = (event for event in own if event.action in MADE)
+    return {(event.concepts[0], event.details.get("version")): event for event in made}
+
+
 def shift_findings(
     registry: Registry, entries: Sequence[Examined[ShiftVersion]], own: Sequence[AuditEvent]
 ) -> Iterator[Finding]:
-    """Examines every version of every shift of a base.
-
-    Args:
-        own: Events of the base.
-    """
-    made = {
-        (event.concepts[0], event.details.get("version")): event
-        for event in own
-        if "shift" in event.digests and event.action in MADE
-    }
+    """Examines every version of every shift of a base, by the base's own events."""
+    made = made_versions(event for event in own if "shift" in event.digests)
     twins = copies(entries, own)
     for entry in entries:
         if entry in twins:
@@ -59,15 +57,8 @@ def shift_findings(
 def copies(
     entries: Sequence[Examined[ShiftVersion]], own: Sequence[AuditEvent]
 ) -> list[Examined[ShiftVersion]]:
-    """Inactive versions that one request made twice, and of which the audit trail knows another.
-
-    Args:
-        entries: The versions of a base.
-        own: Events of the base.
-    """
-    known = {
-        (event.concepts[0], event.details.get("version")) for event in own if event.action in MADE
-    }
+    """Inactive versions that one request made twice, and of which the audit trail knows another."""
+    known = made_versions(own)
 
     def is_known(entry: Examined[ShiftVersion]) -> bool:
         version = entry.record

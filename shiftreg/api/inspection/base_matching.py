@@ -54,7 +54,6 @@ class Recomposition:
     Attributes:
         inexact: Parameters that are not the same bit for bit.
         misfits: Those of them that differ by more than rounding.
-        compared: How many parameters were.
     """
 
     inexact: tuple[str, ...]
@@ -239,7 +238,6 @@ def rounded_anew(
     Args:
         shifts: All that are inside, each as registered.
         plain: How the file compares with plain rounding.
-        observe: Notified of each layer that is rounded.
 
     Returns:
         The better of both.

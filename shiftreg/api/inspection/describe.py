@@ -17,7 +17,6 @@ class InspectedShift:
     """A registered shift that is inside a file.
 
     Attributes:
-        concept: What it erases.
         strength: What its deltas are multiplied by: 1 as registered.
         low: Lower end of the strength's error bar, two standard errors away.
         alternatives: What cannot be told from it: "Caravaggio@2 at strength 0.98".
@@ -86,7 +85,6 @@ def verdict(match: BaseMatch, unexplained: Sequence[str], exact: bool, share: fl
 
     Args:
         unexplained: Parameters of the UNet that nothing explains.
-        exact: Whether the UNet is explained bit for bit.
         share: Of the squared difference, what nothing explains.
     """
     if unexplained:

@@ -44,7 +44,6 @@ class Inspection:
         digest: SHA-256 of the file, or over the files of the folder.
         base: Name of the base that it was made from; None if it is not a registered one.
         dtype: Of its numbers, such as "float16" or "float16, stored as float32".
-        shifts: The registered shifts that are inside.
         states: Every known concept of the base -> "erased" (as registered), "weakened" (at less
             than its strength), "reversed" (subtracted), "generates", or "unknown".
         explained: Share of the squared difference from the base that the shifts explain.
@@ -54,8 +53,6 @@ class Inspection:
         disturbed: Parameters of the shifts' layers that hold something else, too.
         elsewhere: Parameters that differ and that none of the shifts changes; of a text encoder or
             autoencoder the first one.
-        statements: A sentence a concept.
-        verdict: All of it in one sentence.
         passed: Whether the base is known and all of the difference is explained.
     """
 

@@ -27,9 +27,7 @@ def predicate(
     """What an attestation says of an export.
 
     Args:
-        recipe: As it lies beside it.
         images: Images a prompt that the verification generated.
-        staged: Where the export was made.
     """
     said: dict[str, Any] = {
         "base": {"name": plan.base, "digest": plan.base_digest},
@@ -62,13 +60,7 @@ def bill_parts(
     recipe: Mapping[str, Any],
     digests: Mapping[str, str],
 ) -> tuple[Part, list[Part]]:
-    """The export, and all that it was made from: the base and each shift.
-
-    Args:
-        plan: What is in the export.
-        recipe: As it lies beside it.
-        digests: SHA-256 of its files.
-    """
+    """The export, and all that it was made from: the base and each shift."""
     base_reference = f"base:{plan.base_digest}"
     base = Part(
         reference=base_reference,

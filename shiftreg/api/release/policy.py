@@ -61,8 +61,6 @@ def requirements(
     """What a policy requires of a composition, and whether it holds.
 
     Args:
-        signed: Whether the release will be signed.
-        billed: Whether it will have a bill of materials.
         is_adapter: Whether it is an adapter: what it does not erase, it does not release either.
     """
     command = "adapter" if is_adapter else "compose"

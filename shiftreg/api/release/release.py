@@ -182,9 +182,6 @@ class Release:
     def _examine(self, staged: Path) -> bool:
         """Verifies the file before it appears, if it is to be verified.
 
-        Args:
-            staged: Where it was made.
-
         Returns:
             Whether more is overridden than before, so that the recipe has to say so.
 

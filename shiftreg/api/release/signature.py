@@ -35,8 +35,6 @@ class ReadFile:
 
     Attributes:
         files: SHA-256 of the file or of a folder's files; see ``release.file_digests``.
-        recipe: The recipe beside it.
-        recipe_digest: SHA-256 of that.
     """
 
     files: Mapping[str, str]
@@ -51,7 +49,6 @@ def check_signature(
 
     Args:
         settings: Name the key, if ``key`` does not: the public one, or the signer's own.
-        key: Public key in PEM form.
         read: What was read of the file already; it is read here by default.
 
     Raises:

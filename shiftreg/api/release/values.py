@@ -24,7 +24,6 @@ class ReleaseRequest:
         images: Images a prompt that the verification generates.
         sign: Sign it with the key of the settings: an OpenSSF model signature, and an attestation
             of its verification. It is verified then, and has a bill of materials.
-        bill: Write a bill of materials.
         override: Release what breaks the policy or a gate; needs a reason, and is recorded.
     """
 
@@ -61,7 +60,6 @@ class PolicyStanding:
     """How a composition stands against the policy of the project.
 
     Attributes:
-        gates: Name of a gate -> limit.
         checks: What is required of it, and whether it holds.
         warnings: What is on record and was not believed.
     """
@@ -79,8 +77,6 @@ class Refusal:
     """A release that was not made.
 
     Attributes:
-        target: What would have been written.
-        broken: What does not hold.
         verification: All that was checked; None if it did not come to that.
     """
 
@@ -109,7 +105,6 @@ class SignatureReport:
 
     Attributes:
         signer: Fingerprint of the key that it was checked by; "" if there is none.
-        checks: Signature, attestation, bill of materials.
         statement: What the attestation says of the file, JSON values; empty if it is not valid.
     """
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 
 from shiftreg.api.trail.measurements import doubt, on_record
 from shiftreg.api.trail.stored_checks import read_stored
@@ -17,7 +18,7 @@ from shiftreg.evaluation.results import Evaluation
 from shiftreg.plugins import list_methods
 from shiftreg.registry import ShiftVersion
 from shiftreg.registry.records import CompositionVersion, Measurement
-from shiftreg.reports import Note, ShiftPart, curve, read_attack, read_evaluation
+from shiftreg.reports import Note, ShiftPart, curve, read_report
 
 MOST_EVENTS = 200
 
@@ -126,7 +127,7 @@ def stored_evaluation(
     if not stored:
         text = "No evaluation of this composition is stored. Make one:"
         return None, (*doubts, Note(text, command))
-    part, notes = read_stored(workspace, stored[-1], read_evaluation, command)
+    part, notes = read_stored(workspace, stored[-1], partial(read_report, Evaluation), command)
     return part, notes + doubts
 
 
@@ -152,7 +153,8 @@ def stored_attacks(
     notes = list(_doubts(one for one in record.doubted if one.concept in erased))
     for concept in erased:
         if concept in latest:
-            part, wrong = read_stored(workspace, latest[concept], read_attack, command(concept))
+            read = partial(read_report, AttackReport)
+            part, wrong = read_stored(workspace, latest[concept], read, command(concept))
             parts += [part] if part else []
             notes += wrong
     if not erased:

@@ -34,11 +34,9 @@ class ReportResult:
     """A page that was written and registered.
 
     Attributes:
-        plan: The composition that it is about.
         digest: SHA-256 of the page.
         file: The exported file that it is about, or None.
         failed: How many of them failed.
-        images: How many images are on it.
         run_id: The run in MLflow that keeps it.
     """
 

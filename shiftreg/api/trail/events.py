@@ -110,16 +110,12 @@ def _digest_of(events: tuple[AuditEvent, ...], export: str) -> str:
         return export.lower()
     written = {str(path), str(path.absolute())}
     for event in reversed(events):  # a file that is gone may still be named by its path
-        if event.digests.get("export") and _path_of(event.details) in written:
+        if event.digests.get("export") and str(event.details.get("path", "")) in written:
             return event.digests["export"]
     raise NotFoundError(
         f"There is no file '{export}', and no event of one. Give a file, or {SHORTEST_DIGEST} or "
         "more digits of a digest."
     )
-
-
-def _path_of(details: Mapping[str, object]) -> str:
-    return str(details.get("path", ""))
 
 
 def _harmless(value: object) -> object:

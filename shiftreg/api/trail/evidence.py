@@ -63,15 +63,9 @@ class EvidencePage:
     Attributes:
         tool: Name and version of what made it.
         exports: Where the concept is erased now, and in which exported files.
-        requests: References of requests, in order.
-        licences: References of licences, in order.
         story: What happened, a sentence each, oldest first.
-        erasures: Versions of the shift.
         verifications: Oldest first.
         attacks: The latest one on each composition.
-        notes: What is not on record.
-        restorations: Events that made it generate again.
-        events: The events about the concept.
         report: The check of the whole trail.
         chain: Its result, as a sentence.
         head: Digest of the trail's last event, "" if the trail is damaged.
@@ -88,7 +82,6 @@ class EvidencePage:
     verifications: tuple[VerificationLine, ...]
     attacks: tuple[AttackReport, ...]
     notes: tuple[Note, ...]
-    restorations: tuple[AuditEvent, ...]
     events: tuple[AuditEvent, ...]
     report: AuditReport
     chain: str
@@ -102,7 +95,6 @@ class EvidenceResult:
     Attributes:
         digest: SHA-256 of the page.
         events: How many events it shows.
-        releases: How many exports it shows.
         head: Digest of the trail's last event when it was written, "" if the trail is damaged.
         problems: What the check of the trail found.
     """
@@ -182,10 +174,11 @@ def _page(workspace: Workspace, exports: ConceptExports) -> EvidencePage:
         verifications=verifications,
         attacks=attacks,
         notes=missing_verifications + missing_attacks,
-        restorations=tuple(event for event in events if event.action == "restore"),
         events=events,
         report=report,
-        chain=_chain(report),
+        chain=f"The record holds: its chain of {report.count} events is unbroken."
+        if report.valid
+        else " ".join(("The record is DAMAGED.", *(f"{one}." for one in report.problems))),
         head=report.head if report.valid and report.count else "",
     )
 
@@ -199,12 +192,6 @@ def _trail(workspace: Workspace, concept: str) -> tuple[AuditReport, tuple[Audit
         return report, ()  # the report says where
     base = workspace.base.name
     return report, tuple(e for e in events if e.base == base and is_about(e, concept))
-
-
-def _chain(report: AuditReport) -> str:
-    if report.valid:
-        return f"The record holds: its chain of {report.count} events is unbroken."
-    return "The record is DAMAGED. " + " ".join(f"{problem}." for problem in report.problems)
 
 
 def _references(events: Iterable[AuditEvent], field: str) -> tuple[str, ...]:

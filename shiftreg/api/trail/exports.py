@@ -61,7 +61,6 @@ class ConceptExports:
 
     Attributes:
         now: What the default composition does with it, in words.
-        exports: The exports, oldest first.
     """
 
     base: str

@@ -15,7 +15,7 @@ from shiftreg.checks import Check
 from shiftreg.concepts import mentions
 from shiftreg.errors import IntegrityError
 from shiftreg.registry.records import Measurement
-from shiftreg.reports import Note, read_attack
+from shiftreg.reports import Note, read_report
 from shiftreg.reports.numbers import check_schema, moment
 
 MOST_CHECKS = 40
@@ -67,7 +67,8 @@ def attack_parts(
     if not latest:
         command = f"shiftreg attack {shlex.quote(concept)}"
         return (), (*doubts, Note("No attack on it is on record. Make one:", command))
-    read = [read_stored(workspace, one, read_attack) for one in latest.values()]
+    reader = partial(read_report, AttackReport)
+    read = [read_stored(workspace, one, reader) for one in latest.values()]
     notes = (*(note for _, notes in read for note in notes), *doubts)
     return tuple(part for part, _ in read if part), notes
 
