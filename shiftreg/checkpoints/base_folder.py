@@ -112,13 +112,7 @@ def read_component(component: Path) -> dict[str, Tensor]:
 
 
 def stored_component(component: Path) -> dict[str, StoredTensor]:
-    """Where the tensors of a component's state dict lie.
-
-    Raises:
-        InvalidInputError: It has no safetensors weights.
-        NotFoundError: A shard is missing.
-        IntegrityError: A file is damaged, or shards do not hold what their index says.
-    """
+    """Where the tensors of a component's state dict lie; raises as :func:`read_component`."""
     return _read_shards(component, lambda file: stored_safetensors(file)[0])
 
 
@@ -151,10 +145,7 @@ def _read_shards(component: Path, read: Callable[[Path], dict[str, T]]) -> dict[
 def parameter_reader(base_folder: Path) -> Callable[[str], Tensor]:
     """Reads one parameter of the UNet or transformer at a time, by the name that shifts give it.
 
-    Raises:
-        InvalidInputError: It has no safetensors weights.
-        NotFoundError: A shard is missing.
-        IntegrityError: A file is damaged.
+    Raises as :func:`read_component`.
     """
     tensors = stored_component(network_folder(base_folder))
     stored = {layer_name(name): tensor for name, tensor in tensors.items()}

@@ -46,12 +46,7 @@ def write_folder(
     Returns:
         The digest of the folder.
 
-    Raises:
-        IncompatibleError: The layers belong to another base.
-        InvalidInputError: A component has no safetensors weights.
-        NotFoundError: A shard of the base is missing.
-        IntegrityError: A file of the base is damaged.
-        OSError: The disk refused.
+    Raises as ``write_checkpoint``.
     """
     network = network_folder(base_folder)
     check_layers(stored_component(network), layers)

@@ -54,10 +54,7 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 def stored_safetensors(path: Path) -> tuple[dict[str, StoredTensor], dict[str, str]]:
     """Where the tensors of a file lie, in the file's order, and the metadata of its header.
 
-    Raises:
-        NotFoundError: The file does not exist.
-        IntegrityError: It is damaged, or not a safetensors file.
-        InvalidInputError: A tensor's dtype is not known here.
+    Raises as :func:`read_safetensors`; and InvalidInputError if a dtype is not known here.
     """
     # The library compares what the header says with the file's size, and refuses gaps and overlaps.
     with reading(path), safe_open(path, framework="pt", device="cpu"):

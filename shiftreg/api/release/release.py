@@ -177,7 +177,9 @@ class Release:
         """What the recipe says of an override; empty without one."""
         if not self._overridden:
             return {}
-        return {"override": {"reason": self._request.reason, "broken": _as_json(self._overridden)}}
+        said = ("name", "subject", "value", "limit")
+        broken = [{key: getattr(check, key) for key in said} for check in self._overridden]
+        return {"override": {"reason": self._request.reason, "broken": broken}}
 
     def _examine(self, staged: Path) -> bool:
         """Verifies the file before it appears, if it is to be verified.
@@ -260,10 +262,3 @@ def _signing_key(settings: Settings) -> SigningKey:
     key = load_signing_key(settings.signing_key)
     release.require_curve(key)
     return key
-
-
-def _as_json(checks: tuple[Check, ...]) -> list[dict[str, Any]]:
-    return [
-        {"name": check.name, "subject": check.subject, "value": check.value, "limit": check.limit}
-        for check in checks
-    ]

@@ -61,27 +61,18 @@ def generate_groups(
     prompts = list(dict.fromkeys(prompt for group in groups for prompt in group.prompts))
     before, after = _generate_both(workspace, prompts, weights, images, observe)
     triggers = workspace.base.triggers
-    return Generated(
-        groups=tuple(
-            ImageGroup(
-                group.title,
-                group.expectation,
-                tuple(
-                    _row(prompt, state, before[prompt], after[prompt], triggers.get(prompt))
-                    for prompt, state in group.prompts.items()
-                ),
-                group.left_out,
-            )
-            for group in groups
-        ),
-        grids={
-            group.title: tuple(
-                GridRow(prompt, np.concatenate([before[prompt], after[prompt]]))
-                for prompt in group.prompts
-            )
-            for group in groups
-        },
-    )
+    shown, grids = [], {}
+    for group in groups:
+        rows = tuple(
+            _row(prompt, state, before[prompt], after[prompt], triggers.get(prompt))
+            for prompt, state in group.prompts.items()
+        )
+        shown.append(ImageGroup(group.title, group.expectation, rows, group.left_out))
+        grids[group.title] = tuple(
+            GridRow(prompt, np.concatenate([before[prompt], after[prompt]]))
+            for prompt in group.prompts
+        )
+    return Generated(tuple(shown), grids)
 
 
 def _wanted(workspace: Workspace, plan: CompositionPlan) -> list[_Wanted]:
