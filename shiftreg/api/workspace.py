@@ -108,10 +108,7 @@ class Workspace(LoadedBase):
 
         None where the audit trail cannot be read: that must not hide the registry.
         """
-        try:
-            return deleted_versions(self.audit.events(), self.base.name)
-        except IntegrityError:
-            return {}
+        return deleted_versions(self.audit.readable_events(), self.base.name)
 
 
 def deleted_versions(events: Iterable[AuditEvent], base: str) -> dict[str, tuple[int, ...]]:

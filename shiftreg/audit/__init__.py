@@ -3,6 +3,5 @@
 from shiftreg.audit.events import GENESIS, AuditEvent, Contents, Draft, Entry, EventStore, Signer
 from shiftreg.audit.file_events import FileEvents
 from shiftreg.audit.log import AuditLog, Cause, Checkpoint, current_actor
-from shiftreg.audit.signatures import PublicKeys
-from shiftreg.audit.verification import AuditReport
+from shiftreg.audit.verification import AuditReport, PublicKeys
 from shiftreg.audit.write_ahead import WriteAheadLog, WriteAheadRecord

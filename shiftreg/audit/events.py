@@ -245,7 +245,12 @@ class EventStore(Protocol):
         """
 
     def noted_head(self) -> tuple[int, str] | None:
-        """Sequence and digest of the last event that this computer knows to have been there."""
+        """Sequence and digest of the last event that this computer knows to have been there.
+
+        None beside a file: who can change that could change the note.
+        """
+        return None
 
     def note_head(self, sequence: int, digest: str) -> None:
         """Remembers the head of a chain that was found to be sound."""
+        return

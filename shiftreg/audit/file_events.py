@@ -10,13 +10,13 @@ from typing import BinaryIO
 
 from filelock import FileLock, Timeout
 
-from shiftreg.audit.events import GENESIS, AuditEvent, Contents, Draft, Entry
+from shiftreg.audit.events import GENESIS, AuditEvent, Contents, Draft, Entry, EventStore
 from shiftreg.errors import IntegrityError, ShiftregError, StorageError
 
 LOCK_SECONDS = 30
 
 
-class FileEvents:
+class FileEvents(EventStore):
     """An append-only JSON Lines file.
 
     A crash in the middle of an append leaves a last line without an end. That event was never
@@ -57,12 +57,6 @@ class FileEvents:
     def last_place(self) -> int:
         """The number of whole lines; see :meth:`EventStore.last_place`."""
         return self._read().count(b"\n")
-
-    def noted_head(self) -> None:
-        """None: who can change the file could change a note beside it."""
-
-    def note_head(self, sequence: int, digest: str) -> None:
-        """Does nothing; see :meth:`noted_head`."""
 
     def _read(self) -> bytes:
         try:

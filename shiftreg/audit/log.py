@@ -14,8 +14,7 @@ from typing import Any
 
 from shiftreg import __version__
 from shiftreg.audit.events import AuditEvent, Draft, EventStore, Signer, check_types
-from shiftreg.audit.signatures import PublicKeys
-from shiftreg.audit.verification import AuditReport, Known, place_events, verify_chain
+from shiftreg.audit.verification import AuditReport, Known, PublicKeys, place_events, verify_chain
 from shiftreg.canonical import canonical_json
 from shiftreg.errors import IntegrityError, InvalidInputError
 
@@ -226,6 +225,13 @@ class AuditLog:
                 f"{problem}. See: shiftreg audit verify"
             )
         return tuple(event for _, event in events)
+
+    def readable_events(self) -> tuple[AuditEvent, ...]:
+        """All events; none where an entry is not one: that must not hide what else is on record."""
+        try:
+            return self.events()
+        except IntegrityError:
+            return ()
 
     def verify(
         self,

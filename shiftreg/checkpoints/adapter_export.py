@@ -195,7 +195,6 @@ def write_adapter(
         path=path,
         format="safetensors",
         digest=file.digest,
-        recipe_path=recipe_path_of(path),
         recipe_digest=sha256,
         dtype=recipe["dtype"],
     )

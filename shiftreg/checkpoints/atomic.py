@@ -58,11 +58,6 @@ def atomic_folder(target: Path, overwrite: bool = False) -> Iterator[Path]:
 
     Yields:
         An empty hidden folder, to be filled.
-
-    Raises:
-        AlreadyExistsError: The target exists, or another writer made it meanwhile.
-        InvalidInputError: The target is a file.
-        StorageError: The disk is full or read-only, or the parent folder is missing.
     """
     with storage_errors(target), placed_together(target, overwrite=overwrite) as placement:
         if os.path.lexists(target) and not target.is_dir():

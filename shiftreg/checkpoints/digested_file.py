@@ -187,12 +187,6 @@ class DigestedReader:
         self.digest = ""
 
     def __enter__(self) -> DigestedReader:
-        """Opens the file.
-
-        Raises:
-            NotFoundError: It does not exist.
-            StorageError: It cannot be read.
-        """
         self._opened = opened(self._path)
         self._handle = self._opened.__enter__()
         return self

@@ -44,9 +44,13 @@ class Export:
     path: Path
     format: Format
     digest: str
-    recipe_path: Path
     recipe_digest: str
     dtype: str
+
+    @property
+    def recipe_path(self) -> Path:
+        """The recipe beside it."""
+        return recipe_path_of(self.path)
 
 
 def export_checkpoint(
@@ -87,7 +91,7 @@ def export_checkpoint(
             card=card,
         )
         placement.place()
-    return replace(export, path=target, recipe_path=recipe_path_of(target))
+    return replace(export, path=target)
 
 
 def write_checkpoint(
@@ -146,7 +150,6 @@ def write_checkpoint(
         path=path,
         format=form,
         digest=digest,
-        recipe_path=recipe_path_of(path),
         recipe_digest=sha256,
         dtype=str(dtype or unet_dtype(base_folder)).removeprefix("torch."),
     )

@@ -148,12 +148,10 @@ def _pickled_tensors(path: Path) -> dict[str, Tensor]:
             content = content[wrapper]
     kept = {key: value for key, value in content.items() if key not in LEFTOVERS}
     tensors: dict[str, Tensor] = {}
+    # Mappings within mappings can name the same few values without end.
     for seen, (name, value) in enumerate(_named(kept, path)):
-        # Mappings within mappings can name the same few values without end.
         if seen >= MOST_NAMES:
-            raise IntegrityError(
-                f"'{path}' nests names without end. Use a checkpoint of a diffusion model."
-            )
+            raise _endless(path)
         if isinstance(value, Tensor):
             if name in tensors:
                 raise InvalidInputError(
@@ -176,9 +174,7 @@ def _named(content: Mapping[Any, Any], path: Path, depth: int = 0) -> Iterator[t
         IntegrityError: A name is not a text, or they are nested without end.
     """
     if depth > DEEPEST:
-        raise IntegrityError(
-            f"'{path}' nests names without end. Use a checkpoint of a diffusion model."
-        )
+        raise _endless(path)
     for name, value in content.items():
         if not isinstance(name, str):
             raise IntegrityError(
@@ -190,3 +186,9 @@ def _named(content: Mapping[Any, Any], path: Path, depth: int = 0) -> Iterator[t
                 yield f"{name}.{inner}", found
         else:
             yield name, value
+
+
+def _endless(path: Path) -> IntegrityError:
+    return IntegrityError(
+        f"'{path}' nests names without end. Use a checkpoint of a diffusion model."
+    )

@@ -218,11 +218,7 @@ def single_file_tensors(
         base_folder: A diffusers folder with ``unet``, ``vae``, and one or two text encoders.
         dtype: Of all floating tensors; by default each keeps its own.
 
-    Raises:
-        NotFoundError: The folder or a part of it does not exist.
-        InvalidInputError: It is another kind of pipeline, or has no safetensors weights.
-        IncompatibleError: The layers belong to another base.
-        IntegrityError: A file is damaged.
+    Raises as ``write_checkpoint``.
     """
     family = single_file_family(base_folder)
     state: dict[str, TensorSource] = {}

@@ -69,10 +69,7 @@ def state_change(file: ForeignFile, base: ComparedBase, *, unet_only: bool) -> W
         file: Under diffusers' or CompVis's names, all of the model or a part of it.
         unet_only: Leaves out a text encoder or autoencoder that is not the base's.
 
-    Raises:
-        InvalidInputError: A tensor is unknown or malformed, or the UNet has none.
-        IncompatibleError: The file belongs to another base.
-        IntegrityError: The base is damaged.
+    Raises as ``change_of_base``.
     """
     source, unet = file.source, base.unet
     parts, left_out = _sort_by_part(file.tensors)

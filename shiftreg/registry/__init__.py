@@ -3,8 +3,7 @@
 Nothing here imports MLflow before a registry is opened.
 """
 
-from shiftreg.registry.compositions import Compositions
-from shiftreg.registry.measurements import Measurements
+from shiftreg.registry.compositions import Compositions, Measurements
 from shiftreg.registry.records import BaseRecord, CompositionVersion, ShiftVersion
 from shiftreg.registry.registry import Registry, open_registry
 from shiftreg.registry.shifts import Shifts

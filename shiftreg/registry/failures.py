@@ -6,76 +6,63 @@ import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 from shiftreg.errors import ShiftregError, StorageError
 from shiftreg.settings import without_secret
 
-
-@dataclass(frozen=True)
-class Remedy:
-    """What to do about a failure, known by a word in its message.
-
-    Attributes:
-        sign: Regular expression that the message holds.
-        advice: What to do; ``{uri}`` is the registry's address.
-        cause: What to say in place of a message that is not for people.
-    """
-
-    sign: str
-    advice: str
-    cause: str = ""
-
-
 # What MLflow's errors say of a thing.
 MISSING, TAKEN = "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS"
 DENIED = "PERMISSION_DENIED"  # as users hear of what is missing, too
+# What the message holds (a regular expression), what to do about it (``{uri}`` is the registry's
+# address), and what to say in place of a message that is not for people.
 REMEDIES = (
-    Remedy(
+    (
         "error code 401|401 Client Error|UNAUTHENTICATED",
         "Check MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD.",
         "it does not know this user, or not by this password",
     ),
-    Remedy(
+    (
         "error code 403|403 Client Error|PERMISSION_DENIED",
         "Ask who runs the server: erasing needs the permission EDIT, restoring MANAGE.",
         "this user may not do that",
     ),
-    Remedy(
+    (
         "CERTIFICATE_VERIFY_FAILED",
         "Name the file of its authority with MLFLOW_TRACKING_SERVER_CERT_PATH.",
         "its TLS certificate is not one that this machine trusts",
     ),
-    Remedy(
+    (
         "SSLError|SSLEOFError|WRONG_VERSION_NUMBER",
         "Check http or https in SHIFTREG_TRACKING_URI, and the port.",
         "it does not speak TLS",
     ),
-    Remedy(
+    (
         "disabled due to the mlflow server running|--no-serve-artifacts|--serve-artifacts",
         "Start the server with --serve-artifacts.",
         "it does not pass files on",
     ),
-    Remedy(
+    (
         "timeout exception|timed out|Read timed out",
         "Try again, or allow it more seconds with MLFLOW_HTTP_REQUEST_TIMEOUT.",
         "it does not answer in time",
     ),
-    Remedy(
+    (
         "Connection refused|NameResolutionError|NewConnectionError|Failed to resolve|unreachable",
         "Check that the server runs and that SHIFTREG_TRACKING_URI names it.",
         "it cannot be reached",
     ),
-    Remedy("database is locked", "Another process is writing to it: try again in a moment."),
-    Remedy("readonly database", "Check the permissions of the folder and its files."),
-    Remedy("disk is full|No space left", "Free some space and try again."),
-    Remedy("out-of-date database schema", "Copy it to a safe place, then: mlflow db upgrade {uri}"),
-    Remedy("malformed", "Put a backup in its place; `sqlite3 FILE .recover` may save the rest."),
-    Remedy(
-        "not a database", "Put a backup in its place, or choose another folder with SHIFTREG_HOME."
+    ("database is locked", "Another process is writing to it: try again in a moment.", ""),
+    ("readonly database", "Check the permissions of the folder and its files.", ""),
+    ("disk is full|No space left", "Free some space and try again.", ""),
+    ("out-of-date database schema", "Copy it to a safe place, then: mlflow db upgrade {uri}", ""),
+    ("malformed", "Put a backup in its place; `sqlite3 FILE .recover` may save the rest.", ""),
+    (
+        "not a database",
+        "Put a backup in its place, or choose another folder with SHIFTREG_HOME.",
+        "",
     ),
-    Remedy("API request", "Check that the server runs and that SHIFTREG_TRACKING_URI names it."),
-    Remedy("Permission denied", "Check the permissions of the folder and its files."),
+    ("API request", "Check that the server runs and that SHIFTREG_TRACKING_URI names it.", ""),
+    ("Permission denied", "Check the permissions of the folder and its files.", ""),
 )
 
 
@@ -90,12 +77,14 @@ def translated_errors(uri: str) -> Iterator[None]:
         if not _is_storage_failure(error):
             raise
         text, uri = without_secret(str(error)), without_secret(uri)
-        remedy = next((remedy for remedy in REMEDIES if re.search(remedy.sign, text)), None)
+        known = (remedy for remedy in REMEDIES if re.search(remedy[0], text))
+        _, advice, instead = next(known, ("", "", ""))
         # MLflow quotes whole SQL statements after the first line.
         cause = (text.splitlines() or [type(error).__name__])[0].rstrip(".")
-        cause = (remedy and remedy.cause) or cause
-        advice = remedy.advice.format(uri=uri) if remedy else ""
-        raise StorageError(f"The registry {uri} refused: {cause}. {advice}".rstrip()) from error
+        advice = advice.format(uri=uri)
+        raise StorageError(
+            f"The registry {uri} refused: {instead or cause}. {advice}".rstrip()
+        ) from error
 
 
 class Suppressed:

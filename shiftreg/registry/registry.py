@@ -7,10 +7,9 @@ from pathlib import Path
 
 from shiftreg.concepts import slug
 from shiftreg.registry.bases import Bases
-from shiftreg.registry.compositions import Compositions
+from shiftreg.registry.compositions import Compositions, Measurements
 from shiftreg.registry.examination import Examination
 from shiftreg.registry.lock import lock
-from shiftreg.registry.measurements import Measurements
 from shiftreg.registry.models import COMPOSITIONS, model_name, search_versions, tag_filter
 from shiftreg.registry.records import CompositionVersion, ShiftVersion
 from shiftreg.registry.server import account

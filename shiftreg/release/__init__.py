@@ -12,10 +12,7 @@ from shiftreg.release.attestation import (
 from shiftreg.release.bill import Part, write_bill
 from shiftreg.release.bundle import check_bundle, require_curve, write_bundle
 from shiftreg.release.files import (
-    attestation_path_of,
-    bill_path_of,
     file_digests,
     sidecar_digests,
     sidecar_files,
-    signature_path_of,
 )

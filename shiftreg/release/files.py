@@ -8,20 +8,8 @@ from pathlib import Path
 from shiftreg.checkpoints import card_path_of
 from shiftreg.errors import NotFoundError, StorageError
 
-
-def signature_path_of(target: Path) -> Path:
-    """Where the OpenSSF model signature of a file or folder lies: beside it."""
-    return target.with_name(f"{target.name}.sig")
-
-
-def attestation_path_of(target: Path) -> Path:
-    """Where the in-toto attestation of a file or folder lies: beside it."""
-    return target.with_name(f"{target.name}.intoto.jsonl")
-
-
-def bill_path_of(target: Path) -> Path:
-    """Where the CycloneDX bill of materials of a file or folder lies: beside it."""
-    return target.with_name(f"{target.name}.cdx.json")
+# An OpenSSF model signature, an in-toto attestation, a CycloneDX bill of materials.
+ENDINGS = {"signature": ".sig", "attestation": ".intoto.jsonl", "bill": ".cdx.json"}
 
 
 def sidecar_files(target: Path) -> dict[str, Path]:
@@ -29,12 +17,8 @@ def sidecar_files(target: Path) -> dict[str, Path]:
 
     The recipe is not among them: the registry itself knows its digest.
     """
-    return {
-        "card": card_path_of(target),
-        "signature": signature_path_of(target),
-        "attestation": attestation_path_of(target),
-        "bill": bill_path_of(target),
-    }
+    files = {word: target.with_name(target.name + ending) for word, ending in ENDINGS.items()}
+    return {"card": card_path_of(target), **files}
 
 
 def sidecar_digests(target: Path) -> dict[str, str]:

@@ -1,8 +1,17 @@
 """What people look at: grids of images, curves, and the page about a composition."""
 
-from shiftreg.reports.card import CardShift, ModelCard, render_card
-from shiftreg.reports.drawing import Curve, EmbeddedImage, curve, embed_image
-from shiftreg.reports.grid import GridRow, Panel, image_grid, save_curves, save_image
+from shiftreg.reports.card import ModelCard, render_card
+from shiftreg.reports.drawing import (
+    Curve,
+    EmbeddedImage,
+    GridRow,
+    Panel,
+    curve,
+    embed_image,
+    image_grid,
+    save_curves,
+    save_image,
+)
 from shiftreg.reports.page import (
     ConceptLine,
     ImageGroup,

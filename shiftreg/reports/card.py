@@ -7,9 +7,13 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from shiftreg.reports.numbers import number, visible
+
+if TYPE_CHECKING:
+    from shiftreg.registry.records import ShiftVersion
+    from shiftreg.shift import ConceptShift
 
 MEANING = re.compile(
     r"[\\`*_{}\[\]|~!$@#]|:(?=//)|(?<=www)\.|(?<=WWW)\."  # and what turns into links by itself
@@ -17,18 +21,6 @@ MEANING = re.compile(
 BREAKS = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
 ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 TAGS = ("concept-erasure", "shiftreg", "stable-diffusion")
-
-
-@dataclass(frozen=True)
-class CardShift:
-    """A shift inside: what it erases and how it was measured."""
-
-    concept: str
-    version: int
-    digest: str
-    method: str
-    separable: bool
-    metrics: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -44,7 +36,7 @@ class ModelCard:
 
     title: str
     sentences: Sequence[str]
-    shifts: Sequence[CardShift]
+    shifts: Sequence[tuple[ShiftVersion, ConceptShift]]
     generates: Sequence[str]
     usage: Sequence[tuple[str, Sequence[str]]]
     origin: Sequence[tuple[str, str]]
@@ -76,7 +68,7 @@ def render_card(card: ModelCard) -> str:
         template_str=template.read_text(encoding="utf-8"),
         title=markdown(card.title),
         sentences=[markdown(sentence) for sentence in card.sentences],
-        shifts=[_shift_row(shift) for shift in card.shifts],
+        shifts=[_shift_row(*one) for one in card.shifts],
         generates=", ".join(map(markdown, card.generates)),
         usage="\n\n".join(f"{_named(name)}{fenced(lines, name)}" for name, lines in card.usage),
         origin=[(markdown(name), markdown(value)) for name, value in card.origin],
@@ -103,15 +95,15 @@ def fenced(lines: Sequence[str], language: str) -> str:
     return f"{fence}{language if language.isalnum() else ''}\n{text}\n{fence}"
 
 
-def _shift_row(shift: CardShift) -> dict[str, Any]:
+def _shift_row(version: ShiftVersion, shift: ConceptShift) -> dict[str, Any]:
     metrics = {
-        name: number(shift.metrics[key]) if key in shift.metrics else "not measured"
+        name: number(version.metrics[key]) if key in version.metrics else "not measured"
         for name, key in (("change", "relative_change"), ("drift", "max_drift"))
     }
     return {
-        "concept": markdown(shift.concept),
+        "concept": markdown(version.concept),
         "state": "erased",
-        "reference": f"version {shift.version}, {markdown(shift.digest[:12])}",
+        "reference": f"version {version.version}, {markdown(version.digest[:12])}",
         "method": markdown(shift.method),
         "separable": "yes" if shift.separable else "no",
         **{name: markdown(value) for name, value in metrics.items()},

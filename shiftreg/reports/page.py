@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from shiftreg.shift import ConceptShift
 
 
+FILTERS = (
+    "number", "heat", "percent", "moment", "share", "distance", "effort", "file_name",
+)  # fmt: skip
 COLUMNS = 10
 """Shifts side by side in one heat map: more do not fit on paper."""
 
@@ -188,17 +191,5 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {
-        function.__name__: function
-        for function in (
-            numbers.number,
-            numbers.heat,
-            numbers.percent,
-            numbers.moment,
-            numbers.share,
-            numbers.distance,
-            numbers.effort,
-            numbers.file_name,
-        )
-    }
+    environment.filters |= {name: getattr(numbers, name) for name in FILTERS}
     return environment

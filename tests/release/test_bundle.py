@@ -11,7 +11,7 @@ import pytest
 
 from shiftreg.errors import IntegrityError, InvalidInputError, MissingExtraError
 from shiftreg.keys import PASSPHRASE_VARIABLE, load_signing_key
-from shiftreg.release import check_bundle, file_digests, signature_path_of, write_bundle
+from shiftreg.release import check_bundle, file_digests, sidecar_files, write_bundle
 
 
 def model_signing(target: Path, signature: Path, public: Path) -> subprocess.CompletedProcess[str]:
@@ -41,7 +41,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def sign(target: Path, pair: Any) -> Path:
-    signature = signature_path_of(target)
+    signature = sidecar_files(target)["signature"]
     write_bundle(target, file_digests(target), signature, pair.signing)
     return signature
 
@@ -58,7 +58,7 @@ def test_the_command_of_model_signing_confirms_a_signature(
 
 
 def test_what_the_command_signs_is_confirmed_here(file: Path, pair: Any) -> None:
-    signature = signature_path_of(file)
+    signature = sidecar_files(file)["signature"]
     command = [sys.executable, "-m", "model_signing", "sign", "key", str(file)]
     command += ["--signature", str(signature), "--private_key", str(pair.private)]
     subprocess.run(command, check=True, capture_output=True)
@@ -113,9 +113,9 @@ def test_every_truncation_is_refused(file: Path, pair: Any) -> None:
 
 @pytest.mark.parametrize("content", [b"[]", b"{}", b"null", b"1", b"\xff"])
 def test_what_is_no_bundle_is_refused(file: Path, pair: Any, content: bytes) -> None:
-    signature_path_of(file).write_bytes(content)
+    sidecar_files(file)["signature"].write_bytes(content)
     with pytest.raises(IntegrityError):
-        check_bundle(file, signature_path_of(file), pair.known)
+        check_bundle(file, sidecar_files(file)["signature"], pair.known)
 
 
 def test_an_encrypted_key_signs_with_its_passphrase(
@@ -125,7 +125,7 @@ def test_an_encrypted_key_signs_with_its_passphrase(
     command = ["openssl", "pkey", "-in", str(pair.private), "-aes256", "-passout", "pass:sesame"]
     subprocess.run([*command, "-out", str(encrypted)], check=True, capture_output=True)
     monkeypatch.setenv(PASSPHRASE_VARIABLE, "sesame")
-    signature = signature_path_of(file)
+    signature = sidecar_files(file)["signature"]
     write_bundle(file, file_digests(file), signature, load_signing_key(encrypted))
     check_bundle(file, signature, known)
 
@@ -133,7 +133,7 @@ def test_an_encrypted_key_signs_with_its_passphrase(
 def test_an_edwards_key_is_refused_with_a_remedy(file: Path, edwards_pair: Any) -> None:
     with pytest.raises(InvalidInputError, match="openssl genpkey -algorithm EC"):
         sign(file, edwards_pair)
-    assert not signature_path_of(file).exists()
+    assert not sidecar_files(file)["signature"].exists()
 
 
 def test_a_missing_library_names_the_extra(

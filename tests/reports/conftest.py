@@ -170,12 +170,12 @@ def make_version(name: str, reason: str) -> ShiftVersion:
     )
 
 
-def make_shift(name: str) -> ConceptShift:
+def make_shift(name: str, method: str = "srs-me") -> ConceptShift:
     return ConceptShift(
         concept=name,
         aliases=(f"Michelangelo {name}",),
         kind="style",
-        method="srs-me",
+        method=method,
         base_digest=DIGEST,
         text_encoder_digest=DIGEST,
         support=torch.ones(1, 2),
@@ -320,8 +320,6 @@ def evidence_about() -> Callable[[str], EvidencePage]:
             tool="shiftreg 0",
             base=base,
             exports=ConceptExports("miniature", name, "erased (version 1)", (export,)),
-            requests=(name,),
-            licences=("L-3",),
             story=(("2026-11-24 02:00:00", f"It was erased, by {name}."),),
             erasures=(
                 ErasurePart(
@@ -332,7 +330,6 @@ def evidence_about() -> Callable[[str], EvidencePage]:
             attacks=(),
             notes=(Note("No attack on it is on record. Make one:", f"shiftreg attack {name}"),),
             events=(event,),
-            chain="The record holds: its chain of 3 events is unbroken.",
             report=AuditReport(True, 3, DIGEST, (), (name,), SHIFT_DIGEST, 3),
             head=DIGEST,
         )

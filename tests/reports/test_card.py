@@ -8,8 +8,10 @@ from dataclasses import replace
 import pytest
 from huggingface_hub import ModelCard as HubCard
 
-from shiftreg.reports import CardShift, ModelCard, render_card
+from shiftreg.registry import ShiftVersion
+from shiftreg.reports import ModelCard, render_card
 from shiftreg.reports.card import fenced, markdown
+from tests.reports.conftest import make_shift, make_version
 
 HOSTILE = (
     "<script>alert(1)</script>",
@@ -24,12 +26,17 @@ HOSTILE = (
 )
 
 
+def inside(name: str) -> ShiftVersion:
+    version = make_version(name, "")
+    return replace(version, digest="ab" * 32, metrics={"max_drift": 2e-8})
+
+
 @pytest.fixture
 def card() -> ModelCard:
     return ModelCard(
         title="miniature without Caravaggio",
         sentences=("Erased: Caravaggio.",),
-        shifts=(CardShift("Caravaggio", 2, "ab" * 32, "closed-form", True, {"max_drift": 2e-8}),),
+        shifts=((inside("Caravaggio"), make_shift("Caravaggio", "closed-form")),),
         generates=("Picasso", "Cezanne"),
         usage=(("python", ["pipeline = ..."]), ("ComfyUI, a node", ["strength_model 1.0"])),
         origin=(("base", "miniature"),),
@@ -47,7 +54,7 @@ def about(card: ModelCard, name: str) -> str:
             card,
             title=name,
             sentences=(name,),
-            shifts=(replace(card.shifts[0], concept=name, method=name),),
+            shifts=((inside(name), make_shift(name, name)),),
             generates=(name,),
             origin=(("base", name),),
             verification=name,

@@ -15,7 +15,9 @@ from shiftreg.api.trail.measurements import on_record
 from shiftreg.api.values import CompositionPlan
 from shiftreg.api.workspace import Workspace
 from shiftreg.errors import InvalidInputError
-from shiftreg.reports import CardShift, ModelCard, render_card
+from shiftreg.registry import ShiftVersion
+from shiftreg.reports import ModelCard, render_card
+from shiftreg.shift import ConceptShift
 
 Usage = Sequence[tuple[str, Sequence[str]]]
 EPOCH = "SOURCE_DATE_EPOCH"  # https://reproducible-builds.org/specs/source-date-epoch/
@@ -207,15 +209,11 @@ def _adapter_usage(target: Path, form: str) -> Usage:
     return [python, *web]
 
 
-def _shifts(workspace: Workspace, plan: CompositionPlan) -> list[CardShift]:
-    found = []
-    for concept, number, digest in sorted(plan.shifts, key=lambda shift: shift[0].lower()):
-        version = workspace.registry.shifts.version(plan.base, concept, number)
-        shift = workspace.shift(version)
-        found.append(
-            CardShift(concept, number, digest, shift.method, shift.separable, version.metrics)
-        )
-    return found
+def _shifts(workspace: Workspace, plan: CompositionPlan) -> list[tuple[ShiftVersion, ConceptShift]]:
+    ordered = sorted(plan.shifts, key=lambda shift: shift[0].lower())
+    stored = workspace.registry.shifts
+    versions = [stored.version(plan.base, concept, number) for concept, number, _ in ordered]
+    return [(version, workspace.shift(version)) for version in versions]
 
 
 def _override(recipe: Mapping[str, Any]) -> list[str]:

@@ -9,8 +9,8 @@ from shiftreg.api.trail.measurements import ACTIONS, contradictions, recorded, s
 from shiftreg.audit import AuditEvent
 from shiftreg.errors import ShiftregError
 from shiftreg.registry import CompositionVersion, Registry
+from shiftreg.registry.compositions import mark_of
 from shiftreg.registry.examination import Examined
-from shiftreg.registry.measurements import mark_of
 from shiftreg.registry.records import Measurement
 
 

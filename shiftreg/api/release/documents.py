@@ -10,7 +10,7 @@ from shiftreg import release
 from shiftreg.api.front_end import to_json
 from shiftreg.api.values import CompositionPlan, Verification
 from shiftreg.api.workspace import Workspace
-from shiftreg.checkpoints import Export, card_path_of, recipe_path_of
+from shiftreg.checkpoints import Export, recipe_path_of
 from shiftreg.release import Part
 
 FOLDER_DIGEST = "SHA-256 over the names and digests of the folder's files"
@@ -43,9 +43,8 @@ def predicate(
         "recipe": {"sha256": made.recipe_digest},
         "tools": dict(recipe["tools"]),
     }
-    for name, path in (("bill", release.bill_path_of(staged)), ("card", card_path_of(staged))):
-        if path.is_file():
-            said[name] = {"sha256": release.file_digests(path)[path.name]}
+    beside = release.sidecar_digests(staged)
+    said |= {name: {"sha256": beside[name]} for name in ("bill", "card") if name in beside}
     if verification is not None:
         report = to_json(verification)
         kept = ("passed", "checks", "gates", "classifier")

@@ -166,7 +166,7 @@ class Release:
         if self._verification is not None:
             keep_verification(self._workspace, self._verification, made.digest)
         return Published(
-            export=replace(made, path=target, recipe_path=recipe_path_of(target)),
+            export=replace(made, path=target),
             version=version.version,
             files=files,
             overridden=self._overridden,
@@ -208,25 +208,24 @@ class Release:
             The files, where they will appear.
         """
         files = ReleaseFiles()
+        made_here, shown = release.sidecar_files(staged), release.sidecar_files(self._target)
         recipe: Mapping[str, Any] = json.loads(recipe_path_of(staged).read_text(encoding="utf-8"))
         digests = release.file_digests(staged) if staged.is_dir() else {staged.name: made.digest}
         if self._bills:
-            path = release.bill_path_of(staged)
             parts = bill_parts(self._workspace, self._plan, made, recipe, digests)
-            release.write_bill(*parts, path, recipe["tools"]["shiftreg"])
-            files = replace(files, bill=release.bill_path_of(self._target))
+            release.write_bill(*parts, made_here["bill"], recipe["tools"]["shiftreg"])
+            files = replace(files, bill=shown["bill"])
         if self._key is not None:
             said = predicate(
                 self._plan, made, recipe, self._verification, self._request.images, staged
             ) | {"policy": dict(self._workspace.settings.policy)}
-            release.write_attestation(
-                release.Attestation(digests, said), release.attestation_path_of(staged), self._key
-            )
-            release.write_bundle(staged, digests, release.signature_path_of(staged), self._key)
+            attestation = release.Attestation(digests, said)
+            release.write_attestation(attestation, made_here["attestation"], self._key)
+            release.write_bundle(staged, digests, made_here["signature"], self._key)
             files = replace(
                 files,
-                signature=release.signature_path_of(self._target),
-                attestation=release.attestation_path_of(self._target),
+                signature=shown["signature"],
+                attestation=shown["attestation"],
                 signer=self._key.public.fingerprint,
             )
         return files

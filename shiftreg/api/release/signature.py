@@ -11,19 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from shiftreg.api.release.values import SignatureReport
-from shiftreg.checkpoints import card_path_of, recipe_path_of
+from shiftreg.checkpoints import recipe_path_of
 from shiftreg.checks import Check
 from shiftreg.errors import IntegrityError, NotFoundError, StorageError
 from shiftreg.keys import PublicKey, load_public_key, load_signing_key
 from shiftreg.release import (
     Attestation,
-    attestation_path_of,
     attestation_signer,
-    bill_path_of,
     check_bundle,
     file_digests,
     read_attestation,
-    signature_path_of,
+    sidecar_files,
 )
 from shiftreg.settings import PROJECT_FILE, Settings
 from shiftreg.verification import Policy
@@ -58,13 +56,13 @@ def check_signature(
     """
     if not file.exists():
         raise NotFoundError(f"There is no file '{file}'. Check the path.")
-    known = _expected_key(settings, key)
+    known, beside = _expected_key(settings, key), sidecar_files(file)
     if known is None:
-        signer = attestation_signer(attestation_path_of(file))
+        signer = attestation_signer(beside["attestation"])
         by = f"It says that key {signer[:12]} signed it, and there" if signer else "There"
         check = _check(
             "signature",
-            signature_path_of(file).name,
+            beside["signature"].name,
             f"{by} is no key to check that by. Give the signer's public key: --key FILE, "
             f"SHIFTREG_VERIFYING_KEY or verifying_key in {PROJECT_FILE}.",
         )
@@ -82,12 +80,14 @@ def check_signature(
         statement.update(found.predicate)
 
     checks = [
-        _finding("signature", signature_path_of(file), bundle, known),
-        _finding("attestation", attestation_path_of(file), attestation, known),
+        _finding("signature", beside["signature"], bundle, known),
+        _finding("attestation", beside["attestation"], attestation, known),
     ]
-    for name, path in (("bill", bill_path_of(file)), ("card", card_path_of(file))):
-        if (named := statement.get(name)) is not None:
-            checks.append(_finding(name, path, partial(_same_file, named=named), known))
+    checks += [
+        _finding(name, beside[name], partial(_same_file, named=statement[name]), known)
+        for name in ("bill", "card")
+        if statement.get(name) is not None
+    ]
     passed = all(check.passed for check in checks)
     return SignatureReport(file, known.fingerprint, tuple(checks), passed, statement)
 
@@ -95,8 +95,8 @@ def check_signature(
 def is_to_be_signed(settings: Settings, file: Path, key: Path | None) -> bool:
     """Whether a file's signature is to be checked: it has one, or must have one."""
     policy = Policy.read(settings.policy, str(PROJECT_FILE))
-    beside = (signature_path_of(file), attestation_path_of(file))
-    return key is not None or policy.signature_required or any(path.exists() for path in beside)
+    signed = any(sidecar_files(file)[word].exists() for word in ("signature", "attestation"))
+    return key is not None or policy.signature_required or signed
 
 
 def _expected_key(settings: Settings, key: Path | None) -> PublicKey | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,7 +17,6 @@ from shiftreg.api.values import Observer, ignore_progress
 from shiftreg.api.workspace import Workspace
 from shiftreg.attacks.results import AttackReport
 from shiftreg.audit import AuditEvent, AuditReport
-from shiftreg.errors import IntegrityError
 from shiftreg.registry import BaseRecord, ShiftVersion
 from shiftreg.reports import EmbeddedImage, Note, embed_image, render_evidence
 from shiftreg.reports.numbers import moment
@@ -67,7 +66,6 @@ class EvidencePage:
         verifications: Oldest first.
         attacks: The latest one on each composition.
         report: The check of the whole trail.
-        chain: Its result, as a sentence.
         head: Digest of the trail's last event, "" if the trail is damaged.
     """
 
@@ -75,8 +73,6 @@ class EvidencePage:
     tool: str
     base: BaseRecord
     exports: ConceptExports
-    requests: tuple[str, ...]
-    licences: tuple[str, ...]
     story: tuple[tuple[str, str], ...]
     erasures: tuple[ErasurePart, ...]
     verifications: tuple[VerificationLine, ...]
@@ -84,7 +80,6 @@ class EvidencePage:
     notes: tuple[Note, ...]
     events: tuple[AuditEvent, ...]
     report: AuditReport
-    chain: str
     head: str
 
 
@@ -167,8 +162,6 @@ def _page(workspace: Workspace, exports: ConceptExports) -> EvidencePage:
         tool=f"shiftreg {__version__}",
         base=workspace.base,
         exports=exports,
-        requests=_references(events, "request"),
-        licences=_references(events, "licence"),
         story=tuple((moment(event.time), _sentence(event, name)) for event in events),
         erasures=tuple(_erasure(workspace, v, events) for v in workspace.versions(name)),
         verifications=verifications,
@@ -176,9 +169,6 @@ def _page(workspace: Workspace, exports: ConceptExports) -> EvidencePage:
         notes=missing_verifications + missing_attacks,
         events=events,
         report=report,
-        chain=f"The record holds: its chain of {report.count} events is unbroken."
-        if report.valid
-        else " ".join(("The record is DAMAGED.", *(f"{one}." for one in report.problems))),
         head=report.head if report.valid and report.count else "",
     )
 
@@ -186,16 +176,8 @@ def _page(workspace: Workspace, exports: ConceptExports) -> EvidencePage:
 def _trail(workspace: Workspace, concept: str) -> tuple[AuditReport, tuple[AuditEvent, ...]]:
     """The check of the whole trail, and the events about the concept on this base."""
     report = verify_trail(workspace)
-    try:
-        events = workspace.audit.events()
-    except IntegrityError:
-        return report, ()  # the report says where
-    base = workspace.base.name
+    base, events = workspace.base.name, workspace.audit.readable_events()
     return report, tuple(e for e in events if e.base == base and is_about(e, concept))
-
-
-def _references(events: Iterable[AuditEvent], field: str) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(text for event in events if (text := getattr(event, field))))
 
 
 def _sentence(event: AuditEvent, concept: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import Literal
@@ -11,7 +11,6 @@ from typing import Literal
 from shiftreg.api.values import Observer, Progress, ignore_progress
 from shiftreg.api.workspace import Workspace
 from shiftreg.audit import AuditEvent
-from shiftreg.errors import IntegrityError
 from shiftreg.registry import CompositionVersion
 
 Presence = Literal["unchanged", "changed", "missing", "elsewhere", "not looked at"]
@@ -83,7 +82,11 @@ def exports_of(
     name, base = workspace.find(concept), workspace.base.name
     active = next((v for v in workspace.registry.shifts.active(base) if v.concept == name), None)
     now = f"erased (version {active.version})" if active else "generates"
-    events = {e.digests["export"]: e for e in _exports(workspace) if e.base == base}
+    events = {
+        event.digests["export"]: event
+        for event in workspace.audit.readable_events()
+        if event.base == base and event.action == "export" and "export" in event.digests
+    }
     versions = workspace.registry.compositions.all(base)
     exported = [version for version in versions if version.export_digest]
     registered = {version.export_digest for version in exported}
@@ -98,15 +101,6 @@ def exports_of(
             seen.append(_looked_at(export))
         exports = seen
     return ConceptExports(base, name, now, tuple(exports))
-
-
-def _exports(workspace: Workspace) -> Iterator[AuditEvent]:
-    """The events that wrote a file. A trail that cannot be read must not hide the registry."""
-    try:
-        events = workspace.audit.events()
-    except IntegrityError:
-        return
-    yield from (event for event in events if event.action == "export" and "export" in event.digests)
 
 
 def _registered(name: str, version: CompositionVersion, event: AuditEvent | None) -> Export:

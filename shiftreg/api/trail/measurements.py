@@ -13,7 +13,6 @@ from typing import Any
 
 from shiftreg.api.workspace import Workspace
 from shiftreg.audit import AuditEvent
-from shiftreg.errors import IntegrityError
 from shiftreg.registry.records import Measurement
 
 ACTIONS = {
@@ -52,10 +51,7 @@ def on_record(workspace: Workspace, base: str, kind: str) -> OnRecord:
     """
     # Before the events: what is being recorded meanwhile has its event later than its run.
     measurements = workspace.registry.measurements.all(base, kind)
-    try:
-        events = recorded(workspace.audit.events(), base, kind)
-    except IntegrityError:
-        events = ()
+    events = recorded(workspace.audit.readable_events(), base, kind)
     known = [one for one in measurements if any(matches(event, one) for event in events)]
     doubted = [one for one in measurements if one not in known]
     last = {subject_of(event): event for event in events}
