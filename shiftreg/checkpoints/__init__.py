@@ -10,7 +10,7 @@ from shiftreg.checkpoints.adapter_export import (
     compare_adapter,
     write_adapter,
 )
-from shiftreg.checkpoints.atomic import Placement, atomic_file, atomic_folder, placed_together
+from shiftreg.checkpoints.atomic import atomic_file, atomic_folder, placed_together
 from shiftreg.checkpoints.base_folder import (
     check_base_weights,
     network_folder,
@@ -24,7 +24,6 @@ from shiftreg.checkpoints.comparison import (
     read_recipe_digest,
 )
 from shiftreg.checkpoints.conversion import (
-    SingleFile,
     is_single_file,
     read_origin,
     single_file_contents,

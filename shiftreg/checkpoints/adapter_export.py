@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -35,24 +36,18 @@ UNET_PREFIX = "unet."
 PEFT_PREFIX = "base_model.model."  # where diffusers has no loader, peft itself reads a file
 
 
+@dataclass(frozen=True)
 class AdapterNames:
-    """Names for the parameters of one base's UNet or transformer."""
+    """Names for the parameters of one base's UNet or transformer.
 
-    def __init__(
-        self,
-        shapes: Mapping[str, tuple[int, ...]],
-        compvis_config: Mapping[str, Any] | None,
-        *,
-        is_unet: bool = True,
-    ) -> None:
-        """Use :meth:`of` for a base on disk.
+    Attributes:
+        compvis_config: Of the UNet, if kohya's files name its layers as CompVis does.
+        is_unet: Otherwise it is a transformer.
+    """
 
-        Args:
-            shapes: Of the parameters.
-            compvis_config: Of the UNet, if kohya's files name its layers as CompVis does.
-            is_unet: Whether the base is a UNet, and no transformer.
-        """
-        self._shapes, self._config, self._is_unet = shapes, compvis_config, is_unet
+    shapes: Mapping[str, tuple[int, ...]]
+    compvis_config: Mapping[str, Any] | None
+    is_unet: bool = True
 
     @classmethod
     def of(cls, base_folder: Path, facts: ModelFacts) -> AdapterNames:
@@ -69,7 +64,7 @@ class AdapterNames:
         Raises:
             InvalidInputError: It is kohya's, or of dense differences, and the base no UNet.
         """
-        if form != "diffusers" and not self._is_unet:
+        if form != "diffusers" and not self.is_unet:
             raise InvalidInputError(
                 f"Adapters of form '{form}' are for UNets, and this base is a transformer. "
                 "Use --form diffusers, which peft reads, or export a whole model."
@@ -81,16 +76,16 @@ class AdapterNames:
         Raises:
             IncompatibleError: The UNet has none of that name.
         """
-        full = f"{parameter}.weight" if f"{parameter}.weight" in self._shapes else parameter
-        if full not in self._shapes:
+        full = f"{parameter}.weight" if f"{parameter}.weight" in self.shapes else parameter
+        if full not in self.shapes:
             raise IncompatibleError(
                 f"The base has no layer '{parameter}'. Export shifts that were made for this base."
             )
-        return self._shapes[full]
+        return self.shapes[full]
 
     def is_weight(self, parameter: str) -> bool:
         """Whether it is the weight of a linear or convolutional layer."""
-        return f"{parameter}.weight" in self._shapes and len(self.shape(parameter)) > 1
+        return f"{parameter}.weight" in self.shapes and len(self.shape(parameter)) > 1
 
     def pair(self, form: AdapterForm, module: str, down: Tensor, up: Tensor) -> dict[str, Tensor]:
         """The tensors of a low-rank change.
@@ -104,7 +99,7 @@ class AdapterNames:
         down = down.reshape(rank, *shape[1:])
         up = up.reshape(shape[0], rank, *[1] * (len(shape) - 2))
         if form == "diffusers":
-            prefix = UNET_PREFIX if self._is_unet else PEFT_PREFIX
+            prefix = UNET_PREFIX if self.is_unet else PEFT_PREFIX
             return {f"{prefix}{module}.lora_A.weight": down, f"{prefix}{module}.lora_B.weight": up}
         name = self._kohya(module)
         return {
@@ -121,10 +116,10 @@ class AdapterNames:
             InvalidInputError: The parameter is neither a weight nor a bias.
         """
         delta = delta.reshape(self.shape(parameter))
-        if f"{parameter}.weight" in self._shapes:
+        if f"{parameter}.weight" in self.shapes:
             return {f"{self._kohya(parameter)}.diff": delta}
         module, _, role = parameter.rpartition(".")
-        if role != "bias" or f"{module}.weight" not in self._shapes:
+        if role != "bias" or f"{module}.weight" not in self.shapes:
             raise InvalidInputError(
                 f"Adapters change weights and biases of layers, and '{parameter}' is neither. "
                 "Export a whole model: shiftreg compose --export FILE"
@@ -135,15 +130,15 @@ class AdapterNames:
         """Puts an empty ``diff`` beside each lone ``diff_b``, which A1111 refuses to read alone."""
         dtype = next(iter(tensors.values())).dtype
         empty = {}
-        for weight in (name for name in self._shapes if name.endswith(".weight")):
+        for weight in (name for name in self.shapes if name.endswith(".weight")):
             name = self._kohya(weight.removesuffix(".weight"))
             if f"{name}.diff_b" in tensors:
-                empty[f"{name}.diff"] = torch.zeros(self._shapes[weight], dtype=dtype)
+                empty[f"{name}.diff"] = torch.zeros(self.shapes[weight], dtype=dtype)
         return empty | tensors
 
     def _kohya(self, module: str) -> str:
-        if self._config is not None:
-            module = unet_key(f"{module}.weight", self._config).removesuffix(".weight")
+        if self.compvis_config is not None:
+            module = unet_key(f"{module}.weight", self.compvis_config).removesuffix(".weight")
         return KOHYA_PREFIX + module.replace(".", "_")
 
 

@@ -158,14 +158,7 @@ class Placement:
     def __init__(
         self, target: Path, folder: Path, sidecars: Iterable[Path], overwrite: bool = False
     ) -> None:
-        """Plans a placement; use :func:`placed_together`.
-
-        Args:
-            target: What will appear.
-            folder: A folder of the same file system, where it is made.
-            sidecars: All that may lie beside the target and belongs to it: what is there already
-                goes with the target that it replaces.
-        """
+        """Plans a placement; use :func:`placed_together`, which makes the hidden folder."""
         self.path = folder / target.name
         self.folder = folder
         self._target = target
@@ -225,7 +218,8 @@ def placed_together(
 
     Args:
         target: What will appear: a file or a folder.
-        sidecars: Files that may lie beside it and belong to it.
+        sidecars: All that may lie beside it and belongs to it: what is there already goes with
+            the target that it replaces.
         overwrite: Replaces target and sidecars, if they are there.
 
     Yields:

@@ -112,7 +112,10 @@ def sort_single_file(
         with reading(config_folder / component / "config.json"):
             places = component_places(component, wanted, config, family)
         if ema and component == family.network:
-            places = {name: replace(p, key=_averaged_key(p.key)) for name, p in places.items()}
+            # Training calls the averaged weight of a tensor by its name without dots.
+            for name, place in places.items():
+                flat = place.key.removeprefix("model.").replace(".", "")
+                places[name] = replace(place, key=EMA + flat)
         components[component] = {
             name: _fitting(tensors, place, wanted[name], path, config_folder)
             for name, place in places.items()
@@ -156,11 +159,6 @@ def _fitting(
 def _linear(shape: tuple[int, ...]) -> tuple[int, ...]:
     """Linear layers are saved as convolutions of one pixel, too."""
     return shape[:2] if shape[2:] in ((1,), (1, 1)) else shape
-
-
-def _averaged_key(key: str) -> str:
-    """What training calls the averaged weight of a tensor: its name without dots."""
-    return EMA + key.removeprefix("model.").replace(".", "")
 
 
 def _mismatch(

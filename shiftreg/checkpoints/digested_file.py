@@ -13,9 +13,10 @@ from typing import BinaryIO
 
 from torch import Tensor
 
-from shiftreg.checkpoints.files import CHUNK, opened, read_into
+from shiftreg.checkpoints.files import opened, read_into
 from shiftreg.checkpoints.stored import StoredTensor, TensorSource, raw_bytes
 
+CHUNK = 1 << 20  # bytes that are read at a time
 BLOCK = 4096  # bytes: file systems share whole blocks only
 BACKLOG = 4  # pieces that wait to be digested
 FLUSH = 1 << 28  # bytes that are written before the disk is asked to take them

@@ -20,7 +20,6 @@ from shiftreg.errors import (
     StorageError,
 )
 
-CHUNK = 1 << 20
 REMEDIES = {
     errno.ENOSPC: "Free some space, or choose another target.",
     errno.EDQUOT: "Free some space, or choose another target.",
@@ -147,11 +146,8 @@ def file_digest(path: Path) -> str:
         NotFoundError: The file does not exist.
         StorageError: It cannot be read.
     """
-    hasher = hashlib.sha256()
     with reading(path), path.open("rb") as handle:
-        while chunk := handle.read(CHUNK):
-            hasher.update(chunk)
-    return hasher.hexdigest()
+        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def folder_digest(path: Path, patterns: Sequence[str] = IDENTITY_PATTERNS) -> str:

@@ -5,7 +5,6 @@ Layers of the same shape do not tell bases apart: what a file says of its base i
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -73,18 +72,13 @@ def change_of_base(
     network = network_folder(base_folder)
     unet = read_component(network)
     has_names = any(family.network == network.name for family in SINGLE_FILE_FAMILIES)
-    compvis = _compvis_names(unet, network) if has_names else {}
+    compvis: dict[str, str] = {}
+    if has_names:
+        config = read_config(network)
+        # A configuration may be valid JSON and still lack what the names follow from.
+        with reading(network / "config.json"):
+            for name in unet:
+                with suppress(InvalidInputError):
+                    compvis[name] = unet_key(name, config)
     change = lora_change if is_lora(file.tensors) else state_change
     return change(file, ComparedBase(base_folder, unet, compvis), unet_only=unet_only)
-
-
-def _compvis_names(unet: Iterable[str], component: Path) -> dict[str, str]:
-    """Maps each parameter's name to CompVis's, where there is one."""
-    config = read_config(component)
-    names = {}
-    # A configuration may be valid JSON and still lack what the names follow from.
-    with reading(component / "config.json"):
-        for name in unet:
-            with suppress(InvalidInputError):
-                names[name] = unet_key(name, config)
-    return names

@@ -144,13 +144,6 @@ class _Machine:
         else:
             self.items()
 
-    def drop(self, _values: object) -> None:
-        """Forgets values, such as a state: there is no object that would take it."""
-
-    def replace(self, _values: object) -> None:
-        """Puts something inert in place of values that nobody needs."""
-        self.push(Inert())
-
     def put(self, index: int | None) -> None:
         """Remembers the topmost value."""
         self._memo[len(self._memo) if index is None else index] = self.stack[-1]
@@ -228,7 +221,7 @@ VALUES = {
     "BYTEARRAY8", "UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8",
 }  # fmt: skip
 IGNORED = {"PROTO", "FRAME"}
-INSTRUCTIONS: dict[str, Callable[[_Machine, Any], None]] = {
+INSTRUCTIONS: dict[str, Callable[[_Machine, Any], object]] = {
     "NONE": lambda machine, _: machine.push(None),
     "NEWTRUE": lambda machine, _: machine.push(True),
     "NEWFALSE": lambda machine, _: machine.push(False),
@@ -242,7 +235,7 @@ INSTRUCTIONS: dict[str, Callable[[_Machine, Any], None]] = {
     "TUPLE2": lambda machine, _: machine.push(machine.take(2)),
     "TUPLE3": lambda machine, _: machine.push(machine.take(3)),
     "DICT": lambda machine, _: machine.push(_fill_in_turn({}, machine.items())),
-    "FROZENSET": lambda machine, _: machine.replace(machine.items()),
+    "FROZENSET": lambda machine, _: machine.make(None, machine.items()),
     "APPEND": lambda machine, _: machine.extend(list(machine.take(1))),
     "APPENDS": lambda machine, _: machine.extend(machine.items()),
     "ADDITEMS": lambda machine, _: machine.extend(machine.items()),
@@ -250,7 +243,7 @@ INSTRUCTIONS: dict[str, Callable[[_Machine, Any], None]] = {
     "SETITEMS": lambda machine, _: machine.assign(machine.items()),
     "MARK": lambda machine, _: machine.mark(),
     "POP": lambda machine, _: machine.pop(),
-    "POP_MARK": lambda machine, _: machine.drop(machine.items()),
+    "POP_MARK": lambda machine, _: machine.items(),
     "DUP": lambda machine, _: machine.push(machine.stack[-1]),
     **dict.fromkeys(("GET", "BINGET", "LONG_BINGET"), _Machine.get),
     **dict.fromkeys(("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"), _Machine.put),
@@ -263,5 +256,6 @@ INSTRUCTIONS: dict[str, Callable[[_Machine, Any], None]] = {
     "NEWOBJ_EX": lambda machine, _: machine.make(*machine.take(3)[:2]),
     "INST": lambda machine, names: machine.make_instance(*names.split(" ", 1)),
     "OBJ": lambda machine, _: machine.make_object(*machine.items()),
-    "BUILD": lambda machine, _: machine.drop(machine.take(1)),
+    # A state is forgotten: there is no object that would take it.
+    "BUILD": lambda machine, _: machine.take(1),
 }

@@ -156,7 +156,6 @@ def _claim(store: Store, record: BaseRecord) -> Experiment:
                 f"Base '{name}' cannot be distinguished from '{alike[0].name}' in the names of "
                 "registered models. Choose another name (--name)."
             )
-    root = store.artifact_root
     found = find_or_create_experiment(
         store,
         name,
@@ -171,7 +170,7 @@ def _claim(store: Store, record: BaseRecord) -> Experiment:
                 f"digest `{record.digest}`."
             ),
         },
-        (root / word).as_uri() if root else None,
+        store.artifacts(word),
     )
     if found.lifecycle_stage != "active":
         raise StorageError(

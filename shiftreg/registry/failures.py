@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from shiftreg.errors import ShiftregError, StorageError
 from shiftreg.settings import without_secret
 
+STORES = ("mlflow", "sqlalchemy", "alembic", "requests", "urllib3")
 # What MLflow's errors say of a thing.
 MISSING, TAKEN = "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS"
 DENIED = "PERMISSION_DENIED"  # as users hear of what is missing, too
@@ -74,7 +75,8 @@ def translated_errors(uri: str) -> Iterator[None]:
     except ShiftregError:
         raise
     except Exception as error:
-        if not _is_storage_failure(error):
+        package = type(error).__module__.partition(".")[0]
+        if not isinstance(error, OSError | sqlite3.Error) and package not in STORES:
             raise
         text, uri = without_secret(str(error)), without_secret(uri)
         known = (remedy for remedy in REMEDIES if re.search(remedy[0], text))
@@ -97,10 +99,3 @@ class Suppressed:
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> bool:
         return getattr(error, "error_code", None) in self._codes
-
-
-def _is_storage_failure(error: Exception) -> bool:
-    if isinstance(error, OSError | sqlite3.Error):
-        return True
-    package = type(error).__module__.partition(".")[0]
-    return package in ("mlflow", "sqlalchemy", "alembic", "requests", "urllib3")

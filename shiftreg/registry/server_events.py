@@ -198,12 +198,12 @@ class ServerEvents(Section):
     @cached_property
     def _run(self) -> str:
         """A run that versions can name as their source, and that keeps long events."""
-        client, root = self.store.client, self.store.artifact_root
+        client = self.store.client
         found = find_or_create_experiment(
             self.store,
             NAME,
             {"shiftreg.kind": "audit", "mlflow.note.content": DESCRIPTION},
-            (root / NAME).as_uri() if root else None,
+            self.store.artifacts(NAME),
         )
         runs = client.search_runs([found.experiment_id], max_results=1)
         if runs:

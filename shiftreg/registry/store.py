@@ -64,10 +64,9 @@ class Store:
     is_own: bool
     is_read_only: bool = False
 
-    @property
-    def artifact_root(self) -> Path | None:
-        """Folder that new experiments keep their files in; None lets a server choose."""
-        return None if is_server(self.uri) else self.home / "artifacts"
+    def artifacts(self, name: str) -> str | None:
+        """Where a new experiment keeps its files; None lets a server choose."""
+        return None if is_server(self.uri) else (self.home / "artifacts" / name).as_uri()
 
 
 def connect(home: Path, tracking_uri: str | None = None, *, reading: bool = False) -> Store:

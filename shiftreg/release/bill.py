@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shiftreg.canonical import canonical_json
-from shiftreg.errors import MissingExtraError
+from shiftreg.release.files import BILLS, require
 
 if TYPE_CHECKING:
     from cyclonedx.model.component import Component
@@ -51,7 +51,7 @@ def write_bill(released: Part, parts: Sequence[Part], path: Path, tool_version: 
     Raises:
         MissingExtraError: cyclonedx-python-lib is not installed.
     """
-    require_library()
+    require(*BILLS)
     from cyclonedx.model.bom import Bom
     from cyclonedx.model.component import Component, ComponentType
     from cyclonedx.output.json import JsonV1Dot6
@@ -75,21 +75,6 @@ def write_bill(released: Part, parts: Sequence[Part], path: Path, tool_version: 
     document = {"serialNumber": serial.urn, **document}
     text = json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False)
     path.write_text(f"{text}\n", encoding="utf-8")
-
-
-def require_library() -> None:
-    """Refuses early what cannot be written.
-
-    Raises:
-        MissingExtraError: cyclonedx-python-lib is not installed.
-    """
-    try:
-        import cyclonedx  # noqa: F401
-    except ImportError as error:
-        raise MissingExtraError(
-            "A bill of materials needs cyclonedx-python-lib, which is not installed. "
-            "Install it: pip install 'shiftreg[release]'"
-        ) from error
 
 
 def _component(part: Part) -> Component:

@@ -11,8 +11,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from shiftreg.errors import IntegrityError, InvalidInputError, MissingExtraError
+from shiftreg.errors import IntegrityError, InvalidInputError
 from shiftreg.keys import PublicKey, SigningKey, passphrase
+from shiftreg.release.files import SIGNATURES, require
 
 if TYPE_CHECKING:
     from model_signing import hashing
@@ -30,7 +31,7 @@ def write_bundle(target: Path, digests: Mapping[str, str], path: Path, key: Sign
         MissingExtraError: model-signing is not installed.
         InvalidInputError: The key is not on an elliptic curve.
     """
-    require_library()
+    require(*SIGNATURES)
     require_curve(key)
     from model_signing import signing
 
@@ -53,7 +54,7 @@ def check_bundle(
         IntegrityError: They are not, the key did not sign, or the bundle is damaged; the message
             ends a sentence that begins with the bundle's name.
     """
-    require_library()
+    require(*SIGNATURES)
     from cryptography.exceptions import InvalidSignature
     from model_signing import verifying
 
@@ -113,21 +114,6 @@ def require_curve(key: SigningKey) -> None:
             f"Models are signed with elliptic curve keys, and '{key.path}' is an Ed25519 key. Make "
             "one: openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out FILE"
         )
-
-
-def require_library() -> None:
-    """Refuses early what cannot be signed or checked.
-
-    Raises:
-        MissingExtraError: model-signing, or what it needs, is not installed.
-    """
-    try:
-        import model_signing.signing  # noqa: F401
-    except ImportError as error:
-        raise MissingExtraError(
-            f"Signing models needs model-signing, and it cannot be used: {error}. "
-            "Install it: pip install 'shiftreg[release]'"
-        ) from error
 
 
 def _in_our_words(error: ValueError, key: PublicKey) -> str:

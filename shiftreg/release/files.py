@@ -3,13 +3,36 @@
 from __future__ import annotations
 
 import hashlib
+from importlib import import_module
 from pathlib import Path
 
 from shiftreg.checkpoints import card_path_of
-from shiftreg.errors import NotFoundError, StorageError
+from shiftreg.errors import MissingExtraError, NotFoundError, StorageError
 
 # An OpenSSF model signature, an in-toto attestation, a CycloneDX bill of materials.
 ENDINGS = {"signature": ".sig", "attestation": ".intoto.jsonl", "bill": ".cdx.json"}
+
+
+# What each needs: a module, and what to say where that cannot be imported.
+BILLS = "cyclonedx", "A bill of materials needs cyclonedx-python-lib, which is not installed."
+SIGNATURES = (
+    "model_signing.signing",
+    "Signing models needs model-signing, and it cannot be used: {error}.",
+)
+
+
+def require(module: str, problem: str) -> None:
+    """Refuses early what cannot be written, signed or checked.
+
+    Raises:
+        MissingExtraError: A library is not installed, or what it needs.
+    """
+    try:
+        import_module(module)
+    except ImportError as error:
+        raise MissingExtraError(
+            f"{problem.format(error=error)} Install it: pip install 'shiftreg[release]'"
+        ) from error
 
 
 def sidecar_files(target: Path) -> dict[str, Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
@@ -19,7 +20,6 @@ MEANING = re.compile(
     r"[\\`*_{}\[\]|~!$@#]|:(?=//)|(?<=www)\.|(?<=WWW)\."  # and what turns into links by itself
 )
 BREAKS = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
-ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 TAGS = ("concept-erasure", "shiftreg", "stable-diffusion")
 
 
@@ -84,7 +84,7 @@ def markdown(text: str) -> str:
     """Any text as Markdown shows it within a line: it means nothing to Markdown or HTML."""
     plain = " ".join(str(visible(text)).split())
     escaped = MEANING.sub(lambda found: f"\\{found[0]}", plain)
-    return re.sub(r"[&<>]", lambda found: ENTITIES[found[0]], escaped)
+    return html.escape(escaped, quote=False)
 
 
 def fenced(lines: Sequence[str], language: str) -> str:

@@ -139,7 +139,6 @@ class ReportPage:
     chain: str
     chain_head: str
     exports: tuple[CompositionVersion, ...]
-    recipe_title: str
     recipe: str
 
 

@@ -245,7 +245,6 @@ def make_page(name: str = "Caravaggio") -> ReportPage:
         chain="The audit trail's hash chain of 3 events holds.",
         chain_head=DIGEST,
         exports=(make_export(name),),
-        recipe_title="The file's recipe",
         recipe=f'{{"concept": "{name}"}}',
     )
 

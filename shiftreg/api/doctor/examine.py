@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from shiftreg.api.doctor.exports import export_findings
 from shiftreg.api.doctor.findings import Diagnosis, Finding, damage
-from shiftreg.api.doctor.measurements import mark_findings, measurement_findings, read_measurements
+from shiftreg.api.doctor.measurements import mark_findings, measurement_findings
 from shiftreg.api.doctor.repair import (
     left_files,
     left_runs,
@@ -18,6 +18,7 @@ from shiftreg.api.doctor.repair import (
 )
 from shiftreg.api.doctor.shifts import shift_findings
 from shiftreg.api.loaded_base import base_folder
+from shiftreg.api.trail.measurements import ACTIONS
 from shiftreg.api.values import Observer, Progress, ignore_progress
 from shiftreg.api.workspace import Workspace
 from shiftreg.audit import AuditEvent
@@ -79,7 +80,7 @@ def _examined(workspace: Workspace, observe: Observer) -> Diagnosis:
         own = [event for event in events if event.base == base.name]
         versions = registry.examination.shifts(base.name)
         exports = registry.examination.compositions(base.name)
-        reports = read_measurements(registry, base.name)
+        reports = {kind: registry.measurements.all(base.name, kind) for kind in ACTIONS}
         findings += _base(registry, base, own)
         findings += shift_findings(registry, versions, own)
         findings += export_findings(registry, exports, versions, own)

@@ -14,11 +14,6 @@ from shiftreg.registry.examination import Examined
 from shiftreg.registry.records import Measurement
 
 
-def read_measurements(registry: Registry, base: str) -> dict[str, list[Measurement]]:
-    """The measurements of a base: kind -> oldest first."""
-    return {kind: registry.measurements.all(base, kind) for kind in ACTIONS}
-
-
 def measurement_findings(
     registry: Registry,
     base: str,
@@ -28,7 +23,7 @@ def measurement_findings(
     """Examines every stored report of a base, and every event of one.
 
     Args:
-        stored: From :func:`read_measurements`.
+        stored: Kind -> the measurements of the base, oldest first.
     """
     for kind, measurements in stored.items():
         events = recorded(own, base, kind)

@@ -27,8 +27,7 @@ from shiftreg.checkpoints.atomic import Placement
 from shiftreg.checks import Check
 from shiftreg.errors import InvalidInputError
 from shiftreg.keys import SigningKey, load_signing_key
-from shiftreg.release.bill import require_library as require_bills
-from shiftreg.release.bundle import require_library as require_bundles
+from shiftreg.release.files import BILLS, SIGNATURES, require
 from shiftreg.settings import PROJECT_FILE, Settings
 
 
@@ -74,7 +73,7 @@ class Release:
         self._bills = request.bill or request.sign
         self._key = _signing_key(workspace.settings) if request.sign else None
         if self._bills:
-            require_bills()
+            require(*BILLS)
         self._verification: Verification | None = None
         self._overridden: tuple[Check, ...] = ()
         checks = requirements(
@@ -257,7 +256,7 @@ def _signing_key(settings: Settings) -> SigningKey:
             "Signing needs a key, and none is set. Give --signing-key FILE, SHIFTREG_SIGNING_KEY "
             f"or signing_key in {PROJECT_FILE}."
         )
-    require_bundles()
+    require(*SIGNATURES)
     key = load_signing_key(settings.signing_key)
     release.require_curve(key)
     return key

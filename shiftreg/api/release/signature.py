@@ -84,7 +84,7 @@ def check_signature(
         _finding("attestation", beside["attestation"], attestation, known),
     ]
     checks += [
-        _finding(name, beside[name], partial(_same_file, named=statement[name]), known)
+        _finding(name, beside[name], partial(_same, named=statement[name]), known)
         for name in ("bill", "card")
         if statement.get(name) is not None
     ]
@@ -148,7 +148,7 @@ def _compare(
         raise IntegrityError(f"'{first}' {how} ({len(changed)} of {len(names)} files differ)")
     recipe_path = recipe_path_of(file)
     recipe, digest = (read.recipe, read.recipe_digest) if read else _read_recipe(recipe_path)
-    _same(recipe_path, digest, found.predicate.get("recipe"))
+    _same(recipe_path, found.predicate.get("recipe"), digest)
     said = (found.predicate.get("composition"), _base_digest(found.predicate))
     if said != (recipe.get("composition"), _base_digest(recipe)):
         raise IntegrityError("it speaks of another composition than the recipe")
@@ -172,12 +172,8 @@ def _base_digest(document: Mapping[str, Any]) -> object:
     return base.get("digest") if isinstance(base, dict) else None
 
 
-def _same(path: Path, digest: str, named: object) -> None:
-    """Whether a file has the digest that an attestation names."""
+def _same(path: Path, named: object, digest: str = "") -> None:
+    """Whether a file has the digest that an attestation names; it is read if none is given."""
+    digest = digest or file_digests(path)[path.name]
     if not isinstance(named, dict) or named.get("sha256") != digest:
         raise IntegrityError(f"'{path.name}' is not the file that was attested")
-
-
-def _same_file(path: Path, named: object) -> None:
-    (digest,) = file_digests(path).values()
-    _same(path, digest, named)

@@ -87,7 +87,8 @@ def _wanted(workspace: Workspace, plan: CompositionPlan) -> list[_Wanted]:
     by_name = {
         prompt: "erased"
         for i, name in enumerate(shown)
-        for prompt in _names(name, kinds[name], base.subjects[i % len(base.subjects)])
+        for prompt in (name, fill(STYLE_TEMPLATE, base.subjects[i % len(base.subjects)], name))
+        if prompt == name or kinds[name] == "style"
     }
     ordinary = [fill(ORDINARY_TEMPLATE, subject) for subject in base.subjects[:ORDINARY_PROMPTS]]
     groups = [
@@ -121,10 +122,6 @@ def _wanted(workspace: Workspace, plan: CompositionPlan) -> list[_Wanted]:
         ),
     ]
     return [_readable(workspace, group) for group in groups if group.prompts]
-
-
-def _names(name: str, kind: str, subject: str) -> tuple[str, ...]:
-    return (name, fill(STYLE_TEMPLATE, subject, name)) if kind == "style" else (name,)
 
 
 def _readable(workspace: Workspace, group: _Wanted) -> _Wanted:

@@ -66,10 +66,9 @@ def write_report(
 
     Args:
         path: Of the page, one HTML file that holds everything.
-        file: As in ``verify``.
+        file, classifier: As in ``verify``.
         selection: As in ``verify``; not with ``file``.
         images: Same-seed images a prompt.
-        classifier: As in ``verify``.
 
     Raises:
         AlreadyExistsError: The page exists.
@@ -142,6 +141,10 @@ def _register(
             details={"passed": verification.passed, "path": str(path)},
         ),
     ):
+        # One image a group, for those who look at the registry rather than at the page.
+        for title, rows in generated.grids.items():
+            grid = image_grid(rows, ("base", "composition"))
+            save_image(grid, Path(scratch) / f"{slug(title)}.png")
         measurement = workspace.registry.measurements.record(
             plan.base,
             "report",
@@ -153,7 +156,7 @@ def _register(
             },
             passed=verification.passed,
             export_digest=file_digest,
-            files=_save_grids(generated, Path(scratch)),
+            files=sorted(Path(scratch).iterdir()),
         )
     return measurement.run_id
 
@@ -188,7 +191,6 @@ def _page(
         chain=chain,
         chain_head=head,
         exports=export_lines(workspace, plan),
-        recipe_title="The file's recipe" if file else "The composition as JSON",
         recipe=checkpoints.recipe_path_of(file).read_text(encoding="utf-8")
         if file
         else json.dumps(to_json(plan), indent=2, ensure_ascii=False),
@@ -219,13 +221,3 @@ def _sampling(workspace: Workspace, file: Path | None) -> str:
         f"{sentence} The composition is the base with the shifts that the file's recipe names, in "
         "the file's precision; the check “file” says whether the file holds exactly that."
     )
-
-
-def _save_grids(generated: Generated, folder: Path) -> list[Path]:
-    """One image a group, for those who look at the registry rather than at the page."""
-    paths = []
-    for title, rows in generated.grids.items():
-        path = folder / f"{slug(title)}.png"
-        save_image(image_grid(rows, ("base", "composition")), path)
-        paths.append(path)
-    return paths
