@@ -10,7 +10,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from shiftreg.checkpoints.base_folder import network_folder, stored_component, weight_files
+from shiftreg.checkpoints.base_folder import (
+    layer_name,
+    network_folder,
+    stored_component,
+    weight_files,
+)
 from shiftreg.checkpoints.conversion import single_file_contents
 from shiftreg.checkpoints.digested_file import DigestedReader
 from shiftreg.checkpoints.export import RECIPE_KEY, export_format
@@ -114,8 +119,8 @@ def compare_checkpoint(
         else:
             value = whole(found, pieces)
             difference = _difference(found, LoadedTensor(value).pieces(), wanted)
-            if difference is not None and accepts(wanted.layer, value):
-                accepted.append(wanted.layer)
+            if difference is not None and accepts(layer := layer_name(wanted.name), value):
+                accepted.append(layer)
                 return
         if difference is not None:
             differing[name] = difference

@@ -122,11 +122,6 @@ class MergedTensor:
     dtype: torch.dtype
     shape: tuple[int, ...]
 
-    @property
-    def layer(self) -> str:
-        """What shifts call it."""
-        return layer_name(self.name)
-
     def pieces(self) -> Iterator[Tensor]:
         """See ``TensorSource``.
 
@@ -134,10 +129,11 @@ class MergedTensor:
             IncompatibleError: The value has another shape than the base's.
             InvalidInputError: It is not finite, or not in the range of the dtype.
         """
-        merged = self.layers[self.layer]
+        layer = layer_name(self.name)
+        merged = self.layers[layer]
         if tuple(merged.shape) != self.shape:
             raise IncompatibleError(
-                f"The merged weight of {self.layer} has shape {tuple(merged.shape)}, and the base "
+                f"The merged weight of {layer} has shape {tuple(merged.shape)}, and the base "
                 f"has {self.shape} there. Merge shifts that were made for this base."
             )
         for piece in LoadedTensor(merged.detach().cpu()).pieces():

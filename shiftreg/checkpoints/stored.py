@@ -56,10 +56,6 @@ class StoredTensor:
     dtype: torch.dtype
     shape: tuple[int, ...]
 
-    def reshape(self, *shape: int) -> StoredTensor:
-        """The same values in another shape."""
-        return replace(self, shape=shape)
-
     def pieces(self) -> Iterator[Tensor]:
         """See ``TensorSource``."""
         offset = self.offset
@@ -191,7 +187,7 @@ def reshaped(source: TensorSource, shape: Sequence[int]) -> TensorSource:
     if tuple(shape) == source.shape:
         return source
     if isinstance(source, StoredTensor):
-        return source.reshape(*shape)
+        return replace(source, shape=tuple(shape))
     return DerivedTensor(source.dtype, tuple(shape), source.pieces)
 
 

@@ -89,12 +89,9 @@ class TorchArchive:
         if len(pickles) != 1:
             raise self._odd(f"has {len(pickles)} files data.pkl")
         self._root = pickles[0].removesuffix("data.pkl")
-        if self.holds("byteorder") and self.read("byteorder", 16).strip() != b"little":
+        named = f"{self._root}byteorder" in self._entries
+        if named and self.read("byteorder", 16).strip() != b"little":
             raise self._odd("holds numbers in another order of bytes")
-
-    def holds(self, name: str) -> bool:
-        """Whether there is an entry of this name, within the archive's folder."""
-        return self._root + name in self._entries
 
     def read(self, name: str, largest: int = LARGEST_PICKLE) -> bytes:
         """The content of a small entry.

@@ -13,8 +13,7 @@ import pytest
 import torch
 
 from shiftreg.checkpoints import digested_file
-from shiftreg.checkpoints.digested_file import BLOCK, DigestedFile, DigestedReader
-from shiftreg.checkpoints.files import CHUNK
+from shiftreg.checkpoints.digested_file import BLOCK, CHUNK, DigestedFile, DigestedReader
 from shiftreg.checkpoints.stored import StoredTensor, whole
 from shiftreg.errors import IntegrityError, NotFoundError
 
