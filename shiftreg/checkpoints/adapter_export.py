@@ -143,10 +143,10 @@ class AdapterNames:
 
 
 def check_adapter_name(target: Path) -> None:
-    """Refuses the name of another kind of file than a safetensors file.
+    """Refuses the name of another kind of file.
 
     Raises:
-        InvalidInputError: It is one.
+        InvalidInputError: It is not a safetensors file.
     """
     if target.suffix.lower() != ".safetensors":
         raise InvalidInputError(

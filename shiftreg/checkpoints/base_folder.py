@@ -6,7 +6,7 @@ ones: such a folder is refused here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -174,7 +174,11 @@ def shard_files(index: Path) -> tuple[Path, ...]:
         IntegrityError: The index is damaged.
         InvalidInputError: It names a file outside of its folder.
     """
-    return tuple(index.with_name(name) for name in sorted(set(_weight_map(index).values())))
+    return _shards(index, _weight_map(index))
+
+
+def _shards(index: Path, weight_map: Mapping[str, str]) -> tuple[Path, ...]:
+    return tuple(index.with_name(name) for name in sorted(set(weight_map.values())))
 
 
 def _weight_map(index: Path) -> dict[str, str]:
@@ -196,7 +200,8 @@ def _files_and_index(component: Path) -> tuple[tuple[Path, ...], dict[str, str]]
             if (single := component / f"{stem}{variant}.safetensors").is_file():
                 return (single,), {}
             if (index := component / f"{stem}.safetensors.index{variant}.json").is_file():
-                return shard_files(index), _weight_map(index)
+                weight_map = _weight_map(index)
+                return _shards(index, weight_map), weight_map
     if pickles := sorted(component.glob("*.bin")):
         raise InvalidInputError(
             f"'{pickles[0]}' is a pickle, which can hold code; weights are read from safetensors "

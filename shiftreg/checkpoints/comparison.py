@@ -1,4 +1,4 @@
-"""Comparing checkpoints them with what they should hold."""
+"""Comparing checkpoints with what they should hold."""
 
 from __future__ import annotations
 
