@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 
 from shiftreg.api.workspace import Workspace
-from shiftreg.audit import AuditLog, Cause, FileEvents, Signer, WriteAheadLog, current_actor
+from shiftreg.audit import AuditLog, Cause, FileEvents, WriteAheadLog, current_actor
 from shiftreg.keys import load_signing_key
 from shiftreg.registry import BaseRecord, open_registry
 from shiftreg.settings import Settings
@@ -35,9 +35,7 @@ def open_workspace(
         NotFoundError: There is no such signing key.
         InvalidInputError: The signing key cannot be used.
     """
-    signer = None
-    if settings.signing_key:
-        signer = Signer(load_signing_key(settings.signing_key))
+    signer = load_signing_key(settings.signing_key) if settings.signing_key else None
     registry = open_registry(settings.home, settings.tracking_uri, reading=reading)
     audit = AuditLog(
         # The chain is kept with the registry, so that all who share that share one chain.
@@ -47,7 +45,8 @@ def open_workspace(
         cache(lambda: registry.account() or current_actor()),
     )
     write_ahead = WriteAheadLog(
-        settings.home / "write-ahead", lambda: f"{audit.who()} {signer.key if signer else ''}"
+        settings.home / "write-ahead",
+        lambda: f"{audit.who()} {signer.public.fingerprint if signer else ''}",
     )
     workspace = Workspace(settings, registry, audit, write_ahead, _register_miniature, reading)
     if not reading and write_ahead.paths():

@@ -24,20 +24,9 @@ SIGNED = "shiftreg audit event "
 """What precedes the digest in the text that is signed: a signature means one thing only."""
 
 
-@dataclass(frozen=True)
-class Signer:
-    """A private key that signs texts."""
-
-    _key: SigningKey
-
-    @property
-    def key(self) -> str:
-        """Fingerprint of the public key."""
-        return self._key.public.fingerprint
-
-    def sign(self, text: str) -> str:
-        """A signature of a text, base64."""
-        return base64.b64encode(self._key.sign(text.encode())).decode()
+def signature_of(text: str, key: SigningKey) -> str:
+    """A signature of a text, base64."""
+    return base64.b64encode(key.sign(text.encode())).decode()
 
 
 def check_types(value: Any, types: Mapping[str, type]) -> None:
@@ -162,7 +151,7 @@ class Draft:
     """
 
     values: Mapping[str, Any]
-    signer: Signer | None = None
+    signer: SigningKey | None = None
 
     def event(self, sequence: int, previous: str) -> AuditEvent:
         """The event at a place: dated now, with digest and, where there is a signer, signature.
@@ -175,11 +164,11 @@ class Draft:
             sequence=sequence,
             previous=previous,
             time=datetime.now(UTC).isoformat(timespec="milliseconds"),
-            key=self.signer.key if self.signer else "",
+            key=self.signer.public.fingerprint if self.signer else "",
         )
-        return (
-            replace(event, signature=self.signer.sign(event.signed_text)) if self.signer else event
-        )
+        if self.signer is None:
+            return event
+        return replace(event, signature=signature_of(event.signed_text, self.signer))
 
     def about(self, **values: Any) -> Draft:
         """The same by the same, about something else."""

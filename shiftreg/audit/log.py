@@ -13,10 +13,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from shiftreg import __version__
-from shiftreg.audit.events import AuditEvent, Draft, EventStore, Signer, check_types
+from shiftreg.audit.events import AuditEvent, Draft, EventStore, check_types, signature_of
 from shiftreg.audit.verification import AuditReport, Known, PublicKeys, place_events, verify_chain
 from shiftreg.canonical import canonical_json
 from shiftreg.errors import IntegrityError, InvalidInputError
+from shiftreg.keys import SigningKey
 
 FORMAT = "shiftreg-checkpoint-1"
 SIGNED = "shiftreg audit checkpoint "
@@ -43,12 +44,12 @@ class Checkpoint:
     signature: str = ""
     format: str = FORMAT
 
-    def signed(self, signer: Signer | None) -> Checkpoint:
+    def signed(self, signer: SigningKey | None) -> Checkpoint:
         """The same with a signature, if there is who signs."""
         if signer is None:
             return self
-        named = replace(self, key=signer.key)
-        return replace(named, signature=signer.sign(named._signed_text))
+        named = replace(self, key=signer.public.fingerprint)
+        return replace(named, signature=signature_of(named._signed_text, signer))
 
     def to_json(self) -> str:
         """The document."""
@@ -155,7 +156,7 @@ class AuditLog:
 
     store: EventStore
     cause: Cause = Cause()
-    signer: Signer | None = None
+    signer: SigningKey | None = None
     who: Callable[[], str] = current_actor
 
     def because(self, cause: Cause) -> AuditLog:

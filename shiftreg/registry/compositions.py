@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
 
+PAGE = 1000
 JSON_FIELDS = ("shifts", "erased", "restored", "verification")
 TEXT_FIELDS = (
     "digest", "form", "export_path", "export_digest", "recipe_digest", "reason", "actor",
@@ -145,9 +146,6 @@ def composition_version(store: Store, entry: ModelVersion) -> CompositionVersion
             run_id=run_id,
             **{name: tags.get(f"shiftreg.{name}", "") for name in TEXT_FIELDS},
         )
-
-
-PAGE = 1000
 
 
 class Measurements(Section):

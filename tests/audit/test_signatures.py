@@ -10,9 +10,9 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
-from shiftreg.audit import AuditLog, Cause, Checkpoint, FileEvents, PublicKeys, Signer
+from shiftreg.audit import AuditLog, Cause, Checkpoint, FileEvents, PublicKeys
 from shiftreg.errors import IntegrityError, InvalidInputError
-from shiftreg.keys import load_signing_key
+from shiftreg.keys import SigningKey, load_signing_key
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def make_key(folder: Path, name: str, kind: str = "ed25519") -> tuple[Signer, PublicKeys]:
+def make_key(folder: Path, name: str, kind: str = "ed25519") -> tuple[SigningKey, PublicKeys]:
     key = (
         ed25519.Ed25519PrivateKey.generate()
         if kind == "ed25519"
@@ -34,7 +34,7 @@ def make_key(folder: Path, name: str, kind: str = "ed25519") -> tuple[Signer, Pu
     public.write_bytes(
         key.public_key().public_bytes(pem, serialization.PublicFormat.SubjectPublicKeyInfo)
     )
-    return Signer(load_signing_key(private)), PublicKeys.load([public])
+    return load_signing_key(private), PublicKeys.load([public])
 
 
 @pytest.mark.parametrize("kind", ["ed25519", "p-256"])
@@ -43,15 +43,16 @@ def test_signed_events_are_confirmed_by_their_key_alone(folder: Path, kind: str)
     _, others = make_key(folder, "ben", kind)
     log = AuditLog(FileEvents(folder / "log"), signer=signer)
     events = [log.append("erase", base="b") for _ in range(3)]
-    assert {event.key for event in events} == {signer.key}
+    assert {event.key for event in events} == {signer.public.fingerprint}
     assert log.verify(keys=keys, all_signed=True).problems == ()
     assert log.verify(keys=keys).notes == ()
+    key = signer.public.fingerprint[:12]
     assert log.verify().notes == (
-        f"signed by {signer.key[:12]}, not checked: no public key was given: line 1 to 3",
+        f"signed by {key}, not checked: no public key was given: line 1 to 3",
     )
     assert log.verify(keys=others).valid
     assert log.verify(keys=others).notes == (
-        f"signed by {signer.key[:12]}, a key that was not given: line 1 to 3",
+        f"signed by {signer.public.fingerprint[:12]}, a key that was not given: line 1 to 3",
     )
     assert len(log.verify(keys=others, all_signed=True).problems) == 3
 
@@ -89,7 +90,7 @@ def test_a_signature_is_of_one_event(folder: Path) -> None:
     lines = [first.to_line(), replace(second, signature=first.signature).to_line()]
     (folder / "log").write_text("\n".join(lines) + "\n")
     assert log.verify(keys=keys).problems == (
-        f"line 2: its signature is not that of its key {signer.key[:12]}",
+        f"line 2: its signature is not that of its key {signer.public.fingerprint[:12]}",
     )
 
 
@@ -115,7 +116,7 @@ def test_a_checkpoint_is_a_prefix_of_a_chain_that_grew(folder: Path) -> None:
     for number in range(1, 5):
         log.append("erase", base="b")
         checkpoint = Checkpoint.from_json(log.checkpoint().to_json())
-        assert (checkpoint.sequence, checkpoint.key) == (number, signer.key)
+        assert (checkpoint.sequence, checkpoint.key) == (number, signer.public.fingerprint)
         log.append("verify", base="b")
         assert log.verify(checkpoint=checkpoint, keys=keys).problems == ()
         log.store.path.write_bytes(  # type: ignore[attr-defined]
