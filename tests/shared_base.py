@@ -52,7 +52,7 @@ class SharedBase:
         self._folder = folder
         self._pipeline: Pipeline | None = None
         self._structure: list[object] = []
-        self._weights: dict[str, object] = {}
+        self._states: list[tuple[int, int]] = []
         self._results: OrderedDict[str, Any] = OrderedDict()
 
     @contextmanager
@@ -67,8 +67,9 @@ class SharedBase:
                 return load(base)
             if self._pipeline is None or self._changes(self._pipeline) != {}:
                 self._pipeline = load(base)
-                self._structure = _structure(self._pipeline)
-                self._weights = _weights(self._pipeline)
+                modules = _modules(self._pipeline)
+                self._structure = _structure(self._pipeline, modules)
+                self._states = _states(_weights(modules))
             return self._pipeline
 
         def encoded(pipeline: Pipeline, prompts: Sequence[str]) -> Tensor:
@@ -155,41 +156,50 @@ class SharedBase:
         partial.rename(path)
         return result
 
-    def _changes(self, pipeline: Pipeline) -> dict[str, Tensor] | None:
+    def _changes(self, pipeline: Pipeline) -> dict[int, Tensor] | None:
         """The weights that are applied to the miniature; None if anything else is changed."""
-        if pipeline is not self._pipeline or _structure(pipeline) != self._structure:
+        if pipeline is not self._pipeline:
             return None
-        now = {name: weight.data for name, weight in _parameters(pipeline)}
-        return {
-            name: now[name]
-            for name, state in _weights(pipeline).items()
-            if state != self._weights[name]
-        }
+        modules = _modules(pipeline)
+        if _structure(pipeline, modules) != self._structure:
+            return None
+        weights = _weights(modules)
+        states = zip(_states(weights), self._states, strict=True)
+        return {i: weights[i].data for i, (now, before) in enumerate(states) if now != before}
 
 
-def _parameters(pipeline: Pipeline) -> Iterator[tuple[str, nn.Parameter]]:
-    for name, part in pipeline.components.items():
-        if isinstance(part, nn.Module):
-            yield from part.named_parameters(prefix=name)
+def _modules(pipeline: Pipeline) -> list[nn.Module]:
+    """All modules of all parts; as ``nn.Module.modules`` finds them, in a tenth of the time."""
+    found = [part for part in pipeline.components.values() if isinstance(part, nn.Module)]
+    for module in found:  # which grows
+        found += [child for child in module._modules.values() if child is not None]
+    return found
 
 
-def _structure(pipeline: Pipeline) -> list[object]:
+def _weights(modules: Sequence[nn.Module]) -> list[nn.Parameter]:
+    return [w for module in modules for w in module._parameters.values() if w is not None]
+
+
+def _structure(pipeline: Pipeline, modules: Sequence[nn.Module]) -> list[object]:
     """Changes with whatever exchanges or hooks a part, or puts another parameter in its place."""
-    structure: list[object] = []
-    for part in pipeline.components.values():
-        if isinstance(part, nn.Module):
-            structure += [
-                (module.training, len(module._forward_hooks), len(module._forward_pre_hooks))
-                for module in part.modules()
-            ]
-        else:
-            structure.append(id(part))
-    return structure + [(name, id(weight)) for name, weight in _parameters(pipeline)]
+    return [
+        *(id(part) for part in pipeline.components.values()),
+        *(
+            (
+                id(module),
+                module.training,
+                len(module._forward_hooks),
+                len(module._forward_pre_hooks),
+            )
+            for module in modules
+        ),
+        *(id(weight) for weight in _weights(modules)),
+    ]
 
 
-def _weights(pipeline: Pipeline) -> dict[str, object]:
+def _states(weights: Sequence[nn.Parameter]) -> list[tuple[int, int]]:
     """Changes with whatever writes to a weight; none is read for it."""
-    return {name: (weight._version, weight.data_ptr()) for name, weight in _parameters(pipeline)}
+    return [(weight._version, weight.data_ptr()) for weight in weights]
 
 
 def _pieces(value: object) -> Iterator[bytes | memoryview]:

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 UNET_FILE = "unet/diffusion_pytorch_model.safetensors"
-LARGE = 200 << 20  # bytes, of one tensor
+LARGE = 128 << 20  # bytes, of one tensor
 ALLOWED = 100 << 20
 CASES = (
     ("model.safetensors", "base"),
