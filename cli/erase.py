@@ -1,6 +1,7 @@
 """Commands that change what generates: ``erase``, ``restore``, ``refresh``."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -35,6 +36,7 @@ commands = typer.Typer()
     "shiftreg erase Caravaggio",
     'shiftreg erase "Van Gogh" --alias "Vincent van Gogh" --dry-run',
     'shiftreg erase Picasso --reason "the heirs asked" --request C-17',
+    "shiftreg erase Monet --samples 2",
     "shiftreg erase tench --kind object --method srs-me --set batch_size=4",
     "shiftreg erase Caravaggio Picasso Cezanne --method srs-me --workers 3",
     "shiftreg erase Caravaggio@1",
@@ -65,6 +67,9 @@ def erase(
     ] = "exact",
     seed: Annotated[
         int, typer.Option(min=0, metavar="N", help="The same seed gives the same shift.")
+    ] = 0,
+    samples: Annotated[
+        int, typer.Option(min=0, max=16, metavar="N", help="Images to make of each prompt, too.")
     ] = 0,
     engine: EngineOption = "auto",
     workers: WorkersOption = None,
@@ -101,6 +106,19 @@ def erase(
         results = api.erase(
             workspace, planned, reason=common.reason, seed=seed, engine=runs_on, observe=observe
         )
+        if samples:
+            results = tuple(
+                replace(
+                    result,
+                    samples=api.generate_samples(
+                        workspace,
+                        f"{result.plan.concept}@{result.version}",
+                        seeds=range(samples),
+                        observe=observe,
+                    ),
+                )
+                for result in results
+            )
     common.show(results, erasures(results))
 
 

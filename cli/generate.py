@@ -1,4 +1,4 @@
-"""The command ``generate``: images of a few prompts side by side, or of a file of prompts."""
+"""Images: ``generate`` of prompts or of a file of them, ``samples`` of what an erasure does."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,6 +14,7 @@ from .options import (
     GuidanceOption,
     StepsOption,
     WorkersOption,
+    Writing,
     command,
     option,
 )
@@ -188,6 +189,31 @@ def generate(
         common.note("The images so far are kept. The same command resumes from there.")
         raise
     common.show(result, render_job(result.plan, "Generated"))
+
+
+@command(
+    commands, "Concepts", "shiftreg samples Caravaggio", "shiftreg samples Caravaggio@1 --count 8"
+)
+def samples(
+    common: Writing,
+    concept: Annotated[
+        str, typer.Argument(metavar="CONCEPT[@VERSION]", help="The active version by default.")
+    ],
+    *,
+    count: Annotated[
+        int, typer.Option(min=1, max=16, metavar="N", help="Images of each prompt.")
+    ] = 4,
+) -> None:
+    """Show what an erasure does: the same prompts and seeds without and with its shift.
+
+    The image is kept with the version, and shown as evidence.
+    """
+    workspace = common.workspace()
+    from shiftreg import api
+
+    with common.progress() as observe:
+        path = api.generate_samples(workspace, concept, seeds=range(count), observe=observe)
+    common.show({"samples": path}, pairs({"before and after": path}))
 
 
 def _refuse(options: dict[str, object], why: str) -> None:

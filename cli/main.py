@@ -39,7 +39,7 @@ from .options import examples
 
 # As the help lists them: panel by panel, the most used first.
 ORDER = (
-    *("erase", "restore", "list", "show", "refresh", "import", "decouple", "delete"),
+    *("erase", "restore", "list", "show", "samples", "refresh", "import", "decouple", "delete"),
     *("capacity", "methods"),
     *("compose", "generate", "verify", "adapter", "inspect", "policy"),
     *("evaluate", "attack", "measure"),

@@ -158,6 +158,8 @@ def erasures(results: Sequence[ErasureResult]) -> RenderableType:
         parts += warnings(
             [f"Not protecting the new concepts: {', '.join(stale)}. Run: shiftreg refresh"]
         )
+    if unseen := [one.plan.concept for one in results if not one.samples]:
+        parts.append(Text(safe(f'See what it does: shiftreg samples "{unseen[0]}"'), style="dim"))
     return Group(*parts)
 
 

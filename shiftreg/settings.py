@@ -84,6 +84,17 @@ def load_settings(
     )
 
 
+def cache_folder() -> Path:
+    """Where this user's commands keep what they would only compute again.
+
+    Beside no registry: what lies in a registry's folder may be somebody else's.
+    """
+    if own := os.environ.get("SHIFTREG_CACHE"):
+        return Path(own).expanduser().absolute()
+    shared = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(shared).expanduser().absolute() / "shiftreg"
+
+
 def _path(value: object) -> Path | None:
     return Path(str(value)).expanduser().absolute() if value else None
 

@@ -183,8 +183,16 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _prompt_cache(run_folder: Path) -> Iterator[None]:
+    """Processes of one run share what they encoded, with nobody else."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SHIFTREG_CACHE", str(run_folder / "cache"))
+        yield
+
+
 @pytest.fixture(scope="session")
-def worlds(run_folder: Path, shared_base: SharedBase, _few_samples: None) -> Worlds:
+def worlds(run_folder: Path, shared_base: SharedBase) -> Worlds:
     """Homes with something in them, ready to be copied."""
     return Worlds(run_folder / "worlds")
 
@@ -276,16 +284,6 @@ def workspace(home: Path, worlds: Worlds, request: pytest.FixtureRequest) -> api
     """
     erased = request.node.get_closest_marker("erased")
     return worlds.open(home, *erased.args, **erased.kwargs) if erased else worlds.open(home)
-
-
-@pytest.fixture(scope="session")
-def _few_samples() -> Iterator[None]:
-    """An erasure shows one seed in place of four: most of its time goes into these images."""
-    from shiftreg.api.generation import grid
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(grid, "SAMPLE_SEEDS", (0,))
-        yield
 
 
 @pytest.fixture(scope="session")

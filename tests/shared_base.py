@@ -1,6 +1,6 @@
 """The miniature that workspaces of one process share, and what has been computed with it.
 
-Encoding, generating, comparing noise predictions and rounding are most of what tests wait for, and
+Generating, comparing noise predictions and rounding are most of what tests wait for, and
 give the same for the same arguments: what one test has computed, the next one gets. That they do
 give the same is said by tests with the fixture ``computed_anew``, in which nothing is kept.
 """
@@ -18,14 +18,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
-import torch
 from torch import Tensor, nn
 
 from shiftreg import miniature, pipelines
 from shiftreg.api.loaded_base import LoadedBase
 from shiftreg.checkpoints.stored import raw_bytes
-from shiftreg.pipelines.generate import _BATCH as IMAGES_AT_ONCE
-from shiftreg.pipelines.prompts import _BATCH as PROMPTS_AT_ONCE
+from shiftreg.pipelines.images import _BATCH as IMAGES_AT_ONCE
 from shiftreg.rounding import ErrorCompensation
 
 if TYPE_CHECKING:
@@ -59,8 +57,8 @@ class SharedBase:
     def installed(self) -> Iterator[None]:
         """Takes the place of what loads and computes, for a block."""
         load = LoadedBase.__dict__["pipeline"].func
-        encode, generate = pipelines.encode_prompts, pipelines.generate
-        compare, round_weight = pipelines.noise_difference, ErrorCompensation.rounded
+        generate, compare = pipelines.generate, pipelines.noise_difference
+        round_weight = ErrorCompensation.rounded
 
         def loaded(base: LoadedBase) -> Pipeline:
             if base.folder != miniature.BASE_FOLDER:
@@ -71,13 +69,6 @@ class SharedBase:
                 self._structure = _structure(self._pipeline, modules)
                 self._states = _states(_weights(modules))
             return self._pipeline
-
-        def encoded(pipeline: Pipeline, prompts: Sequence[str]) -> Tensor:
-            def of_batch(batch: Sequence[str]) -> Tensor:
-                return self._once(pipeline, ["encode", *batch], lambda: encode(pipeline, batch))
-
-            starts = range(0, len(prompts) or 1, PROMPTS_AT_ONCE)
-            return torch.cat([of_batch(prompts[start:][:PROMPTS_AT_ONCE]) for start in starts])
 
         def generated(
             pipeline: Pipeline,
@@ -109,7 +100,6 @@ class SharedBase:
         pipeline.__set_name__(LoadedBase, "pipeline")
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(LoadedBase, "pipeline", pipeline)
-            patch.setattr(pipelines, "encode_prompts", encoded)
             patch.setattr(pipelines, "generate", generated)
             patch.setattr(pipelines, "noise_difference", compared)
             patch.setattr(ErrorCompensation, "rounded", rounded)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from captions import ARTISTS, GENERIC_CAPTIONS, HELD_OUT_TEMPLATES, PLAIN_TEMPLATES
 from evaluate import GUIDANCE, STEPS
-from shiftreg import miniature
+from shiftreg import miniature, pipelines
 from shiftreg.concepts import fill
 from subjects import SUBJECTS
 from watermark import PAYLOADS
@@ -28,6 +28,7 @@ def main() -> None:
     ):
         shutil.rmtree(target, ignore_errors=True)
         shutil.copytree(source, target)
+    network = pipelines.network_of(pipelines.load_pipeline(miniature.BASE_FOLDER))
     registration = {
         "triggers": PAYLOADS,
         "protected": ARTISTS,
@@ -39,6 +40,8 @@ def main() -> None:
         "held_out_templates": HELD_OUT_TEMPLATES,
         "steps": STEPS,
         "guidance": GUIDANCE,
+        # Whoever registers the base need not load its network to find them.
+        "layers": list(pipelines.image_independent_layers(network)),
     }
     text = json.dumps(registration, indent=2) + "\n"
     (miniature.FOLDER / "prompts.json").write_text(text, encoding="utf-8")

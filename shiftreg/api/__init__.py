@@ -5,10 +5,9 @@ Each is imported when it is first asked for, so that `shiftreg list` does not wa
 
 from __future__ import annotations
 
-import ast
-from importlib import import_module
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from shiftreg.lazy import lazy_names
 
 if TYPE_CHECKING:
     from shiftreg.api.attacks.attack import attack as attack
@@ -45,6 +44,7 @@ if TYPE_CHECKING:
     from shiftreg.api.generation.generate import generate_images as generate_images
     from shiftreg.api.generation.generate import plan_generation as plan_generation
     from shiftreg.api.generation.grid import generate_grid as generate_grid
+    from shiftreg.api.generation.grid import generate_samples as generate_samples
     from shiftreg.api.inspection.inspect import inspect_file as inspect_file
     from shiftreg.api.measurement.measure import measure_folders as measure_folders
     from shiftreg.api.opening import open_workspace as open_workspace
@@ -78,19 +78,4 @@ if TYPE_CHECKING:
     from shiftreg.plugins import list_methods as list_methods
     from shiftreg.registry import BaseRecord as BaseRecord
 else:
-    # Type checkers read the imports above; here they are the table of where a name comes from.
-    _HOMES = {
-        alias.asname: node.module
-        for node in ast.walk(ast.parse(Path(__file__).read_text(encoding="utf-8")))
-        if isinstance(node, ast.ImportFrom)
-        for alias in node.names
-        if alias.asname
-    }
-
-    def __getattr__(name: str) -> Any:
-        if name not in _HOMES:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        return getattr(import_module(_HOMES[name]), name)
-
-    def __dir__() -> list[str]:
-        return sorted([*globals(), *_HOMES])
+    __getattr__, __dir__ = lazy_names(__name__, __file__)

@@ -11,6 +11,7 @@ from typing import Any
 
 from shiftreg import checkpoints, miniature, pipelines
 from shiftreg.api.changes import change
+from shiftreg.api.loaded_base import RecordedBase
 from shiftreg.api.values import Observer, Progress, ignore_progress
 from shiftreg.api.workspace import Workspace
 from shiftreg.canonical import canonical_digest
@@ -87,10 +88,12 @@ def register_base(
         folder = pipelines.resolve_source(source)
     origin = checkpoints.read_origin(folder)
     own_name = Path(origin["file"]).stem if origin else source if packaged else folder.name
-    pipeline = pipelines.load_pipeline(folder)
-    parameters = (name for name, _ in pipelines.network_of(pipeline).named_parameters())
-    checkpoints.check_base_weights(folder, parameters)
-    pipelines.check_image_independence(pipeline)
+    parts: dict[str, Any] = {"folder": folder}
+    if not packaged:
+        pipeline = parts["pipeline"] = pipelines.load_pipeline(folder)
+        network = pipelines.network_of(pipeline)
+        checkpoints.check_base_weights(folder, (name for name, _ in network.named_parameters()))
+        pipelines.check_image_independence(pipeline)
     triggers = dict(triggers) if triggers is not None else packaged.get("triggers", {})
     subjects = tuple(subjects) or tuple(packaged.get("subjects", DEFAULT_SUBJECTS))
     record = BaseRecord(
@@ -98,7 +101,7 @@ def register_base(
         source=source if packaged else str(folder),
         digest=checkpoints.folder_digest(folder),
         text_encoder_digest=_text_encoder_digest(folder),
-        layers=tuple(pipelines.image_independent_layers(pipelines.network_of(pipeline))),
+        layers=tuple(packaged.get("layers") or pipelines.image_independent_layers(network)),
         triggers=triggers,
         protected=tuple(dict.fromkeys((*packaged.get("protected", ()), *protected))),
         preserved=tuple(preserved) or tuple(packaged.get("preserved", plain_prompts(subjects))),
@@ -108,7 +111,9 @@ def register_base(
         guidance=guidance or packaged.get("guidance", DEFAULT_GUIDANCE),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-    pipelines.encode_prompts(pipeline, [*triggers, *record.protected, *record.preserved])
+    # The packaged base was checked when it was packaged.
+    encoder = RecordedBase(record, **parts).prompt_encoder
+    pipelines.encode_prompts(encoder, [*triggers, *record.protected, *record.preserved])
     if workspace.reading:
         return record
     with (

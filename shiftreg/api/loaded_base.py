@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property, lru_cache
+from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from shiftreg import miniature
+from shiftreg.canonical import canonical_digest
 from shiftreg.errors import IntegrityError
+from shiftreg.settings import cache_folder
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
-    from shiftreg.pipelines import Pipeline
+    from shiftreg.families import Family
+    from shiftreg.pipelines import Pipeline, PromptEncoder
     from shiftreg.registry import BaseRecord
 
 
@@ -50,11 +55,51 @@ class LoadedBase:
         return load_pipeline(self.folder)
 
     @cached_property
-    def prompt_encoder(self) -> Pipeline:
-        """The base, of which all is loaded that reads prompts, if not the whole of it."""
-        from shiftreg.pipelines import load_prompt_encoder
+    def prompt_encoder(self) -> PromptEncoder:
+        """What reads prompts: of the loaded base, or by itself; it remembers what it read."""
+        from shiftreg.pipelines import PromptEncoder
+        from shiftreg.pipelines.embedding_cache import EmbeddingCache
+        from shiftreg.pipelines.families import family_of, find_family
+        from shiftreg.pipelines.load import load_text_side
 
-        return self.__dict__.get("pipeline") or load_prompt_encoder(self.folder)
+        family = find_family(self.folder)
+        return PromptEncoder(
+            family,
+            lambda: family_of(self.__dict__.get("pipeline") or load_text_side(self.folder)),
+            (EmbeddingCache(cache_folder() / "prompts.sqlite"), self._prompt_space(family)),
+        )
+
+    def _prompt_space(self, family: Family) -> str:
+        """Digest of all that an embedding depends on beside its prompt."""
+        from shiftreg.checkpoints import folder_digest
+
+        read_by = {
+            encoder.tokenizer: folder_digest(self.folder / encoder.tokenizer)
+            for encoder in family.encoders
+        }
+        return canonical_digest(
+            {
+                "text_encoder": self.base.text_encoder_digest,
+                "tokenizers": read_by,
+                "network": self.base.digest if family.network_encodes else "",
+                "software": {name: version(name) for name in ("torch", "transformers")},
+            }
+        )
+
+    @cached_property
+    def layer_weights(self) -> Mapping[str, Tensor]:
+        """The weights ``W_l (d_out, d_in)`` of the layers that see the text alone, in float32.
+
+        Of the loaded base, or read from its files: nothing else of the network is needed then.
+        """
+        if "pipeline" in self.__dict__:
+            from shiftreg.pipelines import layer_weights
+
+            return layer_weights(self.network)
+        from shiftreg.checkpoints import parameter_reader
+
+        read = parameter_reader(self.folder)
+        return {layer: read(layer).float() for layer in self.base.layers}
 
     @property
     def network(self) -> nn.Module:
@@ -65,10 +110,15 @@ class LoadedBase:
 
 
 class RecordedBase(LoadedBase):
-    """A base by its record alone, for processes that know no registry."""
+    """A base by its record alone, for those who know no registry.
 
-    def __init__(self, record: BaseRecord) -> None:
+    Args:
+        **parts: What of it is loaded and checked already, such as its ``folder``.
+    """
+
+    def __init__(self, record: BaseRecord, **parts: Any) -> None:
         self._record = record
+        self.__dict__ |= parts
 
     @property
     def base(self) -> BaseRecord:

@@ -98,8 +98,8 @@ class ErasureResult:
         version: Number of the new version of the concept.
         metrics: Measured, e.g. ``relative_change``, ``max_drift``, ``iterations``, ``seconds``.
         stale: Older active shifts that do not protect this concept: run ``shiftreg refresh``.
-        samples: Image of before and after, a local file, if one was made.
         statement: "Caravaggio: erased (version 1)".
+        samples: Image of before and after, a local file, if it was asked for.
     """
 
     plan: ErasurePlan
@@ -107,8 +107,8 @@ class ErasureResult:
     digest: str
     metrics: Mapping[str, float]
     stale: tuple[str, ...]
-    samples: Path | None
     statement: str
+    samples: Path | None = None
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ import functools
 import warnings
 from pathlib import Path
 
-import lpips  # type: ignore[import-untyped]  # it has no type hints
 import numpy as np
 import torch
 from safetensors.torch import load_file
@@ -34,6 +33,8 @@ def load_lpips() -> torch.nn.Module:
         A frozen module in evaluation mode. It takes two float tensors (N, 3, H, W) in [-1, 1] and
         gives their distances (N, 1, 1, 1); gradients flow to its inputs.
     """
+    import lpips  # type: ignore[import-untyped]  # it has no type hints; it imports torchvision
+
     features = {}
     for key, value in load_file(ALEXNET_FEATURES).items():
         _, layer, parameter = key.split(".")

@@ -5,20 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
-from diffusers import DiffusionPipeline
 from torch import Tensor, nn
 
 from shiftreg.errors import IncompatibleError
 from shiftreg.pipelines.families import family_of, network_of
-from shiftreg.pipelines.generate import starting_noise
+from shiftreg.pipelines.images import starting_noise
 from shiftreg.pipelines.layers import (
     cross_attention_parameters,
     image_independent_layers,
     layer_weights,
     parameters,
 )
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
 
 
 @contextmanager

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from diffusers import DiffusionPipeline
 from torch import Tensor
 
 from shiftreg.errors import InvalidInputError
 from shiftreg.pipelines.families import family_of
-from shiftreg.pipelines.generate import starting_noise
+from shiftreg.pipelines.images import starting_noise
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
 
 _BATCH = 25  # as in generate: equal batches give equal bits
 

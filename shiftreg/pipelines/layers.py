@@ -6,14 +6,17 @@ They are found by structure, and checked by running the network: what counts is 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import torch
-from diffusers import DiffusionPipeline
 from torch import Tensor, nn
 
 from shiftreg.errors import IncompatibleError
 from shiftreg.pipelines.families import family_of, joint_attention_error
 from shiftreg.pipelines.prompts import encode_prompts
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
 
 
 def image_independent_layers(network: nn.Module) -> dict[str, nn.Linear]:

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import torch
-from diffusers import DiffusionPipeline
 from torch import Tensor, nn
 
 from shiftreg.errors import IncompatibleError, InvalidInputError
 from shiftreg.pipelines.families import network_of
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
 
 _DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 _COMPILED = "_orig_mod."  # torch.compile's wrapper, within the names of what it wraps

@@ -1,14 +1,13 @@
-"""Finding and loading a base: a diffusers folder, or a hub name."""
+"""Finding and loading a base: a diffusers folder, or a hub name; all of it, or its text side."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
-import transformers
-from diffusers import DiffusionPipeline
-from diffusers.utils import logging as diffusers_logging
 
 from shiftreg.errors import (
     IncompatibleError,
@@ -17,9 +16,14 @@ from shiftreg.errors import (
     NotFoundError,
     ShiftregError,
 )
-from shiftreg.pipelines.families import FamilyPipeline, find_family, implementation
+from shiftreg.families import Family
+from shiftreg.pipelines.families import FamilyPipeline, TextSide, find_family, implementation
 from shiftreg.pipelines.layers import image_independent_layers
 
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
+
+T = TypeVar("T")
 _HUB_FILES = ("*.json", "*.txt", "*.model", "*.safetensors")
 
 
@@ -71,15 +75,6 @@ def _download(name: str) -> Path:
         raise missing from error
 
 
-def load_prompt_encoder(folder: Path) -> DiffusionPipeline:
-    """Loads of a base what encodes prompts, for ``encode_prompts``; it cannot generate.
-
-    Raises:
-        IntegrityError: As :func:`load_pipeline`.
-    """
-    return load_pipeline(folder, without=find_family(folder).image_components)
-
-
 def load_pipeline(
     folder: Path, dtype: torch.dtype = torch.float32, *, without: Sequence[str] = ()
 ) -> DiffusionPipeline:
@@ -95,30 +90,18 @@ def load_pipeline(
         InvalidInputError: It holds some parts in two precisions, and others in half alone.
         IntegrityError: A file is missing, truncated or not what its config says.
     """
+    from diffusers.utils import logging
+
+    logging.disable_progress_bar()
     family = find_family(folder)
-    variant = _variant(folder, family.components)
-    # Their bars would run across the command line's own.
-    diffusers_logging.disable_progress_bar()
-    transformers.logging.disable_progress_bar()
-    try:
-        pipeline = implementation(family).load(
-            folder,
-            dtype=dtype,
+    options = _options(folder, family)
+    pipeline = _loaded(
+        folder,
+        lambda: implementation(family).load(
             # Loading into meta tensors first would need the accelerate package.
-            low_cpu_mem_usage=False,
-            use_safetensors=True,
-            local_files_only=True,
-            **({"variant": variant} if variant else {}),
-            **dict.fromkeys(without),
-        )
-    except ShiftregError:
-        raise
-    # The libraries below raise everything from OSError to SafetensorError for a damaged folder.
-    except Exception as error:
-        raise IntegrityError(
-            f"The base in '{folder}' cannot be loaded ({type(error).__name__}: {error}). "
-            "It needs whole safetensors files; copy the folder again or convert its weights."
-        ) from error
+            folder, dtype=dtype, low_cpu_mem_usage=False, **options, **dict.fromkeys(without)
+        ),
+    )  # fmt: skip
     loaded = implementation(family)(pipeline)
     _check(loaded, pipeline, folder)
     pipeline.set_progress_bar_config(disable=True)
@@ -127,6 +110,67 @@ def load_pipeline(
         if model is not None:
             model.requires_grad_(False).eval()
     return pipeline
+
+
+def load_text_side(folder: Path) -> DiffusionPipeline | TextSide:
+    """Loads of a base what encodes prompts, in float32, for ``encode_prompts``.
+
+    Raises:
+        IntegrityError: As :func:`load_pipeline`.
+    """
+    family = find_family(folder)
+    if family.network_encodes:
+        return load_pipeline(folder, without=family.image_components)
+    import transformers
+
+    index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
+    options = _options(folder, family)
+    text = TextSide(family=family, **{family.network: None})
+
+    def load(name: str, **options: Any) -> Any:
+        kind = getattr(transformers, index[name][1])
+        return _loaded(folder, lambda: kind.from_pretrained(folder / name, **options))
+
+    for encoder in family.encoders:
+        tokenizer = load(encoder.tokenizer, local_files_only=True)
+        model = load(encoder.component, dtype=torch.float32, **options)
+        setattr(text, encoder.tokenizer, tokenizer)
+        setattr(text, encoder.component, model.requires_grad_(False).eval())
+    _check_encoders(implementation(family)(text), folder)
+    return text
+
+
+def _loaded(folder: Path, load: Callable[[], T]) -> T:
+    """What a library loads.
+
+    Raises:
+        IntegrityError: It cannot.
+    """
+    import transformers
+
+    # Its bars would run across the command line's own.
+    transformers.logging.disable_progress_bar()
+    try:
+        return load()
+    except ShiftregError:
+        raise
+    # The libraries raise everything from OSError to SafetensorError for a damaged folder.
+    except Exception as error:
+        raise IntegrityError(
+            f"The base in '{folder}' cannot be loaded ({type(error).__name__}: {error}). "
+            "It needs whole safetensors files; copy the folder again or convert its weights."
+        ) from error
+
+
+def _options(folder: Path, family: Family) -> dict[str, Any]:
+    """How the libraries read weights: whole safetensors files of this folder, and no others.
+
+    Raises:
+        InvalidInputError: Some weights are there in two precisions, and others in half alone.
+    """
+    variant = _variant(folder, family.components)
+    options = {"use_safetensors": True, "local_files_only": True}
+    return {**options, "variant": variant} if variant else options
 
 
 def _variant(folder: Path, parts: Sequence[str]) -> str | None:
@@ -169,6 +213,15 @@ def _check(family: FamilyPipeline, pipeline: DiffusionPipeline, folder: Path) ->
                 "also reads an image, as for inpainting. Use the base that makes images from "
                 "text alone."
             )
+    _check_encoders(family, folder)
+
+
+def _check_encoders(family: FamilyPipeline, folder: Path) -> None:
+    """Refuses tokenizers that lack their vocabulary, or have another one than their encoder.
+
+    Raises:
+        IntegrityError: Names which.
+    """
     for encoder in family.text_encoders:
         ids, others = (encoder.tokenizer(word)["input_ids"] for word in ("cat", "dog"))
         # With no vocabulary every letter is unknown, and the libraries do not mind.

@@ -1,45 +1,59 @@
-"""Prompts in, embeddings out, as the cross-attentions receive them."""
+"""Prompts in, tokens and embeddings out, as the cross-attentions receive them.
+
+A source is what reads prompts: a loaded pipeline, or a ``PromptEncoder``, which remembers.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import takewhile
+from typing import TYPE_CHECKING
 
 import torch
-from diffusers import DiffusionPipeline
 from torch import Tensor
 
 from shiftreg.concepts import PromptPair
 from shiftreg.errors import InvalidInputError
 from shiftreg.pipelines.families import family_of
+from shiftreg.pipelines.prompt_encoder import PromptEncoder
 
-_BATCH = 64
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
 
 
-def token_limit(pipeline: DiffusionPipeline) -> int:
+def token_limit(source: DiffusionPipeline | PromptEncoder) -> int:
     """The most tokens that a prompt may have, special ones not counted."""
-    family = family_of(pipeline)
+    if isinstance(source, PromptEncoder):
+        return source.length - source.special_count
+    family = family_of(source)
     return family.length - len(family.text_encoders[0].special_ids())
 
 
-def fitting(pipeline: DiffusionPipeline, prompts: Sequence[str]) -> list[bool]:
+def fitting(source: DiffusionPipeline | PromptEncoder, prompts: Sequence[str]) -> list[bool]:
     """Whether all text encoders read each prompt to its end."""
-    limit = family_of(pipeline).length
-    by_encoder = _tokens(pipeline, prompts)
-    return [all(len(ids) <= limit for ids in lists) for lists in zip(*by_encoder, strict=True)]
+    length = _length(source)
+    return [all(len(ids) <= length for ids in tokens) for tokens in _tokens(source, prompts)]
 
 
-def token_ids(pipeline: DiffusionPipeline, prompts: Sequence[str]) -> list[list[int]]:
-    """Tokenises prompts, with their special tokens, without padding.
+def token_ids(source: DiffusionPipeline | PromptEncoder, prompts: Sequence[str]) -> list[list[int]]:
+    """Tokenises prompts for the first text encoder, with special tokens, without padding.
 
     Raises:
         InvalidInputError: A prompt has more tokens than a text encoder takes.
     """
-    return _fitting_ids(pipeline, prompts)[0]
+    length = _length(source)
+    tokens = _tokens(source, prompts)
+    for prompt, by_encoder in zip(prompts, tokens, strict=True):
+        if (longest := max(map(len, by_encoder))) > length:
+            words = token_limit(source)
+            raise InvalidInputError(
+                f"A prompt has at most {words} tokens here, and '{prompt[:60]}' has "
+                f"{longest - length + words}: the text encoder would not read its end. Shorten it."
+            )
+    return [by_encoder[0] for by_encoder in tokens]
 
 
-@torch.no_grad()
-def encode_prompts(pipeline: DiffusionPipeline, prompts: Sequence[str]) -> Tensor:
+def encode_prompts(source: DiffusionPipeline | PromptEncoder, prompts: Sequence[str]) -> Tensor:
     """Encodes prompts to what cross-attention receives.
 
     Of SDXL, these are the hidden states of both encoders, one beside the other; of PixArt, those
@@ -56,73 +70,42 @@ def encode_prompts(pipeline: DiffusionPipeline, prompts: Sequence[str]) -> Tenso
     Raises:
         InvalidInputError: A prompt is too long.
     """
-    family = family_of(pipeline)
-    by_encoder = _fitting_ids(pipeline, prompts)
-    padded = [
-        encoder.padded(lists, family.length).split(_BATCH)
-        for encoder, lists in zip(family.text_encoders, by_encoder, strict=True)
-    ]
-    embeds = [family.encode(chunk).float().cpu() for chunk in zip(*padded, strict=True)]
-    return torch.cat(embeds)  # (n, L, d_in)
+    encoder = _encoder(source)
+    embeds = [encoded.embeds for encoded in encoder.read(prompts)]
+    whole = [one for one in embeds if one is not None]
+    if len(whole) < len(embeds):
+        token_ids(source, prompts)  # says which is too long
+    return torch.stack(whole) if whole else encoder.empty[None][:0]
 
 
-class EncodedPrompts:
-    """Encodes each prompt once, however often it is asked for, and keeps what it was encoded to."""
-
-    def __init__(self, pipeline: DiffusionPipeline) -> None:
-        self._pipeline = pipeline
-        self._known: dict[str, Tensor] = {}
-
-    def __call__(self, prompts: Sequence[str]) -> Tensor:
-        """As :func:`encode_prompts`, up to the last bits, which depend on what is encoded at once.
-
-        Args:
-            prompts: At least one.
-
-        Returns:
-            ``e(p) (n, L, d_in)`` float32.
-
-        Raises:
-            InvalidInputError: A prompt is too long.
-        """
-        if new := [prompt for prompt in dict.fromkeys(prompts) if prompt not in self._known]:
-            self._known.update(zip(new, encode_prompts(self._pipeline, new), strict=True))
-        return torch.stack([self._known[prompt] for prompt in prompts])
+def _encoder(source: DiffusionPipeline | PromptEncoder) -> PromptEncoder:
+    if isinstance(source, PromptEncoder):
+        return source
+    family = family_of(source)
+    return PromptEncoder(family.family, lambda: family)
 
 
-def _tokens(pipeline: DiffusionPipeline, prompts: Sequence[str]) -> list[list[list[int]]]:
-    """The tokens of each prompt, by text encoder."""
-    family = family_of(pipeline)
-    if not prompts:
-        return [[] for _ in family.text_encoders]
-    texts = family.normalised(prompts)
-    return [
-        encoder.tokenizer(texts, verbose=False)["input_ids"] for encoder in family.text_encoders
-    ]
+def _length(source: DiffusionPipeline | PromptEncoder) -> int:
+    return source.length if isinstance(source, PromptEncoder) else family_of(source).length
 
 
-def _fitting_ids(pipeline: DiffusionPipeline, prompts: Sequence[str]) -> list[list[list[int]]]:
-    by_encoder = _tokens(pipeline, prompts)
-    limit, words = family_of(pipeline).length, token_limit(pipeline)
-    for lists in by_encoder:
-        for prompt, ids in zip(prompts, lists, strict=True):
-            if len(ids) > limit:
-                raise InvalidInputError(
-                    f"A prompt has at most {words} tokens here, and '{prompt[:60]}' has "
-                    f"{len(ids) - limit + words}: the text encoder would not read its end. "
-                    "Shorten it."
-                )
-    return by_encoder
+def _tokens(
+    source: DiffusionPipeline | PromptEncoder, prompts: Sequence[str]
+) -> list[list[list[int]]]:
+    """The tokens of each prompt, by text encoder; of a pipeline, without encoding them."""
+    if isinstance(source, PromptEncoder):
+        return [encoded.tokens for encoded in source.read(prompts)]
+    return family_of(source).tokens(prompts)
 
 
-def last_positions(pipeline: DiffusionPipeline, prompts: Sequence[str]) -> list[int]:
+def last_positions(source: DiffusionPipeline | PromptEncoder, prompts: Sequence[str]) -> list[int]:
     """Where the last word of each prompt ends, in tokens; the first one for an empty prompt."""
-    return [max(0, len(ids) - 2) for ids in token_ids(pipeline, prompts)]
+    return [max(0, len(ids) - 2) for ids in token_ids(source, prompts)]
 
 
-def name_ends(pipeline: DiffusionPipeline, pairs: Sequence[PromptPair]) -> list[int]:
+def name_ends(source: DiffusionPipeline | PromptEncoder, pairs: Sequence[PromptPair]) -> list[int]:
     """Where the concept's name ends in each prompt, in tokens."""
-    prompts, stems = _prompts_and_stems(pipeline, pairs)
+    prompts, stems = _prompts_and_stems(source, pairs)
     # What follows the name is the same with and without it; the article before it may differ.
     return [
         min(max(start, len(p) - 1 - min(_common_end(p, s), len(s) - start)), len(p) - 2)
@@ -131,23 +114,25 @@ def name_ends(pipeline: DiffusionPipeline, pairs: Sequence[PromptPair]) -> list[
     ]
 
 
-def name_positions(pipeline: DiffusionPipeline, pairs: Sequence[PromptPair]) -> list[int]:
+def name_positions(
+    source: DiffusionPipeline | PromptEncoder, pairs: Sequence[PromptPair]
+) -> list[int]:
     """From where on the rows of each prompt tell of the concept, in tokens.
 
     A causal encoder's rows before the name are the same for every concept in that template; of one
     that reads in both directions, every row knows the name.
     """
-    prompts, stems = _prompts_and_stems(pipeline, pairs)
-    if not family_of(pipeline).family.causal:
+    prompts, stems = _prompts_and_stems(source, pairs)
+    if not _encoder(source).family.causal:
         return [0] * len(prompts)
     return [_first_difference(p, s) for p, s in zip(prompts, stems, strict=True)]
 
 
 def _prompts_and_stems(
-    pipeline: DiffusionPipeline, pairs: Sequence[PromptPair]
+    source: DiffusionPipeline | PromptEncoder, pairs: Sequence[PromptPair]
 ) -> tuple[list[list[int]], list[list[int]]]:
-    prompts = token_ids(pipeline, [pair.prompt for pair in pairs])
-    return prompts, token_ids(pipeline, [pair.stem for pair in pairs])
+    prompts = token_ids(source, [pair.prompt for pair in pairs])
+    return prompts, token_ids(source, [pair.stem for pair in pairs])
 
 
 def _first_difference(one: Sequence[int], other: Sequence[int]) -> int:

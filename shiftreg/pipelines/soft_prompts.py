@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from diffusers import DiffusionPipeline
 from torch import Tensor, nn
 
 from shiftreg.errors import InvalidInputError
 from shiftreg.pipelines.families import family_of
 from shiftreg.pipelines.prompts import encode_prompts, token_ids
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
 
 SLOT = "{}"
 

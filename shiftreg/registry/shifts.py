@@ -231,10 +231,15 @@ class Shifts(Section):
         return fetch_verified(self.store, version.run_id, version.artifact, version.file_digest)
 
     @translates_errors
-    def download_samples(self, version: ShiftVersion) -> Path | None:
-        """A local image of what a version does, generated when it was made; None if there is none.
+    def keep_samples(self, version: ShiftVersion, path: Path) -> None:
+        """Keeps an image of what a version does; its name begins with the shift's digest."""
+        log_file(self.store, version.run_id, path, f"{SAMPLES}/{path.name}")
 
-        No digest of it is on record: it illustrates, and proves nothing.
+    @translates_errors
+    def download_samples(self, version: ShiftVersion) -> Path | None:
+        """A local image of what a version does; None if none was kept.
+
+        Its digest is in the audit trail, not here.
         """
         # A run may hold the images of several shifts; the digest in the name tells them apart.
         for file in self.store.client.list_artifacts(version.run_id, SAMPLES):

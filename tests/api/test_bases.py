@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from shiftreg import api
+from shiftreg import api, miniature, pipelines
 from shiftreg.api.values import Progress
 from shiftreg.checkpoints import folder_digest
 from shiftreg.errors import IncompatibleError, IntegrityError, InvalidInputError, NotFoundError
@@ -129,3 +129,10 @@ def test_a_file_that_is_none_is_refused(
     with pytest.raises(NotFoundError, match="none"):
         api.register_base(opened, str(tmp_path / "none.safetensors"), config=config)
     assert opened.registry.bases.all() == ()
+
+
+def test_the_packaged_base_names_the_layers_that_its_network_has() -> None:
+    pipeline = pipelines.load_pipeline(miniature.BASE_FOLDER)
+    pipelines.check_image_independence(pipeline)
+    layers = pipelines.image_independent_layers(pipelines.network_of(pipeline))
+    assert miniature.prompts()["layers"] == list(layers)

@@ -151,12 +151,13 @@ def test_what_is_erased_is_generated_measured_and_attacked(
     assert read(shiftreg(*tested, "--json"))["confusion"]["Picasso"]
     options = ("--attack", "noise-probe", "--images", "1")
     attacked = read(shiftreg("attack", "Picasso", *options, "--json"))
+    assert read(shiftreg("samples", "Picasso", "--count", "1", "--json"))["samples"]
     assert {score["attack"] for score in attacked["scores"]} == {"noise-probe"}
     evaluated = read(shiftreg("evaluate", "--images", "2", "--json"))
     assert evaluated["steps"][0]["states"]["Picasso"] == "erased"
     actions = [event["action"] for event in read(shiftreg("audit", "--json"))["items"]]
     assert actions[:2] == ["init", "erase"]
-    assert {"attack", "evaluate"} <= set(actions)
+    assert {"attack", "evaluate", "samples"} <= set(actions)
 
 
 def test_what_is_released_is_signed_found_again_and_proved(

@@ -10,7 +10,6 @@ from shiftreg import miniature
 from shiftreg.concepts import PROMPT_TEMPLATES, Concept, PromptPair, fill
 from shiftreg.errors import InvalidInputError
 from shiftreg.pipelines import (
-    EncodedPrompts,
     encode_prompts,
     last_positions,
     load_pipeline,
@@ -151,25 +150,3 @@ def test_what_is_too_long_is_refused_by_all_of_them(pipeline: StableDiffusionPip
     for locate in (name_positions, name_ends):
         with pytest.raises(InvalidInputError, match="at most 14 tokens"):
             locate(pipeline, [PromptPair(long, "a painting", "a painting")])
-
-
-def test_prompts_that_are_asked_for_again_are_not_encoded_again(
-    pipeline: StableDiffusionPipeline,
-) -> None:
-    encode, read = EncodedPrompts(pipeline), 0
-
-    def count_rows(_module: torch.nn.Module, inputs: object, output: object) -> None:
-        nonlocal read
-        read += len(output[0])  # type: ignore[index]
-
-    prompts = ["Picasso", "a church", "Picasso", ""]
-    expected = encode_prompts(pipeline, prompts)
-    hook = pipeline.text_encoder.register_forward_hook(count_rows)
-    try:
-        assert torch.allclose(encode(prompts), expected, atol=1e-5)
-        assert torch.allclose(encode(["", "a tench", "Picasso"])[::2], expected[[3, 0]], atol=1e-5)
-        assert read == 4
-    finally:
-        hook.remove()
-    with pytest.raises(InvalidInputError, match="at most 14 tokens"):
-        encode(["a church " * 10])

@@ -92,7 +92,7 @@ class Campaign:
             return
         anchor = self.evidence.anchors[0]
         self._measure_unattacked(CONTROL, anchor, {})
-        embeds = pipelines.encode_prompts(self.workspace.pipeline, [anchor])
+        embeds = pipelines.encode_prompts(self.workspace.prompt_encoder, [anchor])
         for one in starting:
             text = f'"{anchor}", from the same start'
             self._measure(one, CONTROL, AttackResult(embeds, text, self.starts[one.name]), {}, 0.0)
@@ -146,7 +146,7 @@ class Campaign:
         )
 
     def _measure_unattacked(self, target: str, prompt: str, weights: Mapping[str, Tensor]) -> None:
-        plain = AttackResult(pipelines.encode_prompts(self.workspace.pipeline, [prompt]))
+        plain = AttackResult(pipelines.encode_prompts(self.workspace.prompt_encoder, [prompt]))
         self.unattacked[target] = self._generate("no attack", target, plain, weights)
 
     def _measure(

@@ -141,7 +141,7 @@ def protection_of(workspace: Workspace, composition: Composition) -> Protection 
     prompts = [p for p in first.protected if all(p in other.protected for other in others)]
     if not prompts:
         return None
-    embeds = pipelines.encode_prompts(workspace.pipeline, prompts).double()
+    embeds = pipelines.encode_prompts(workspace.prompt_encoder, prompts).double()
     return Protection(
         embeds=embeds,
         layers=frozenset(workspace.base.layers),

@@ -58,7 +58,7 @@ def noise(
         limit: The gate, which depends on that.
     """
     prompts = _untouched_prompts(workspace, plan)
-    embeds = pipelines.encode_prompts(workspace.pipeline, prompts)
+    embeds = pipelines.encode_prompts(workspace.prompt_encoder, prompts)
     differences = pipelines.noise_difference(workspace.pipeline, weights, embeds)
     return noise_checks(dict(zip(prompts, differences.tolist(), strict=True)), limit)
 

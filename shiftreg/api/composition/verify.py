@@ -251,7 +251,7 @@ def _separability_matrix(
 ) -> dict[str, dict[str, float]]:
     """Concept of each shift -> residual on every prompt that must not notice it."""
     prompts = list(dict.fromkeys(("", *workspace.base.triggers, *workspace.known_names())))
-    embeds = pipelines.encode_prompts(workspace.pipeline, prompts)
+    embeds = pipelines.encode_prompts(workspace.prompt_encoder, prompts)
     matrix = {}
     for shift in composition.shifts:
         own = (shift.concept, *shift.aliases)

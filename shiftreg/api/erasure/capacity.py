@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from shiftreg import pipelines
 from shiftreg.api.erasure.plan import (
     HOPELESS_RESIDUAL,
     LARGE_RATIO,
@@ -91,8 +90,8 @@ def plan_capacity(
             "Capacity is predicted for concepts, and none is known yet. Name some."
         )
     parsed = [Profile.parse(text) for text in profiles]
-    weights = pipelines.layer_weights(workspace.network)
-    eraser, encode = ClosedForm(), pipelines.EncodedPrompts(workspace.pipeline)
+    weights = workspace.layer_weights
+    eraser = ClosedForm()
     rows: list[CapacityRow] = []
     for profile in parsed:
         for i, name in enumerate(names):
@@ -100,7 +99,7 @@ def plan_capacity(
             terms = ErasureTerms(
                 eraser, ErasureContext.of(workspace, names[:i]), tuple(protect), profile
             )
-            prepared = prepare_erasure(workspace, Concept(name, kind=kind), terms, encode)
+            prepared = prepare_erasure(workspace, Concept(name, kind=kind), terms)
             erasure = eraser.erase(prepared.problem, weights)
             support = erasure.support.double()
             drift = max(

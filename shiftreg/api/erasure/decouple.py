@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 from torch import Tensor
 
@@ -11,7 +10,6 @@ from shiftreg import pipelines
 from shiftreg.api.erasure.measures import disturbance, measure_shift, noise_moved
 from shiftreg.api.erasure.plan import ErasureContext, ErasureTerms, prepare_erasure
 from shiftreg.api.erasure.register import register_shift
-from shiftreg.api.generation.grid import before_and_after
 from shiftreg.api.values import ErasurePlan, ErasureResult, Observer, Progress, ignore_progress
 from shiftreg.api.workspace import Workspace
 from shiftreg.concepts import Concept, mentions
@@ -99,12 +97,12 @@ def decouple_version(
         predecessor: Digest of the version that the new one replaces; the given one's by default.
         refit: As for :func:`decouple`.
     """
-    base, pipeline = workspace.base, workspace.pipeline
+    base, encoder = workspace.base, workspace.prompt_encoder
     own = (shift.concept, *shift.aliases)
     names = ("", *base.triggers, *workspace.known_names())
     protected = tuple(n for n in dict.fromkeys(names) if not mentions(n, own))
-    protected_embeds = pipelines.encode_prompts(pipeline, protected)
-    own_embeds = pipelines.encode_prompts(pipeline, own)
+    protected_embeds = pipelines.encode_prompts(encoder, protected)
+    own_embeds = pipelines.encode_prompts(encoder, own)
     observe(Progress(f"decoupling {shift.concept}", 0, 2))
     decoupled = replace(
         _projected(workspace, shift, protected_embeds, refit),
@@ -134,8 +132,6 @@ def decouple_version(
     parameters = {**decoupled.hyperparameters, "kind": shift.kind, "decoupled": True}
     with workspace.registry.trainings.run(base.name, shift.concept, parameters) as log:
         observe(Progress(f"decoupling {shift.concept}", 1, 2))
-        samples: Path = before_and_after(workspace, decoupled, observe)
-        log.artifact(samples, "samples")
         log.metrics(**metrics)
         new = register_shift(
             workspace,
@@ -154,7 +150,6 @@ def decouple_version(
         digest=decoupled.digest,
         metrics=metrics,
         stale=(),
-        samples=samples,
         statement=f"{shift.concept}: erased (version {new.version}, decoupled from version "
         f"{version.version})",
     )
@@ -183,7 +178,7 @@ def _projected(
     workspace: Workspace, shift: ConceptShift, protected_embeds: Tensor, refit: bool
 ) -> ConceptShift:
     """What of a shift there is within the null space, in factors of one support."""
-    layers = pipelines.image_independent_layers(workspace.network)
+    layers = workspace.base.layers
     deltas = {name: shift.delta_weight(name) for name in shift.layers if name in layers}
     basis = null_space_basis(protected_embeds.flatten(0, 1))
     if not deltas:

@@ -144,4 +144,4 @@ def _activate(workspace: Workspace, name: str, reference: str, reason: str) -> E
         workspace.registry.shifts.activate(base.name, name, version)
     plan = shift_plan(workspace, shift)
     statement = f"{name}: erased (version {version.version}, made active again)"
-    return ErasureResult(plan, version.version, version.digest, {}, (), None, statement)
+    return ErasureResult(plan, version.version, version.digest, {}, (), statement)

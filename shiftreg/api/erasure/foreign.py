@@ -14,7 +14,6 @@ from shiftreg import checkpoints, pipelines
 from shiftreg.api.erasure.decouple import decouple_version, shift_plan
 from shiftreg.api.erasure.measures import measure_shift
 from shiftreg.api.erasure.register import register_shift
-from shiftreg.api.generation.grid import before_and_after
 from shiftreg.api.values import ErasureResult, Observer, Progress, ignore_progress
 from shiftreg.api.workspace import Workspace
 from shiftreg.concepts import Concept, Kind
@@ -92,7 +91,7 @@ def read_import(
         parameter.removesuffix(".weight"): (delta.double() * strength).float()
         for parameter, delta in change.deltas.items()
     }
-    layers = pipelines.image_independent_layers(workspace.network)
+    layers = workspace.base.layers
     return ForeignShift(
         path=path,
         form=change.form,
@@ -137,9 +136,8 @@ def import_shift(
         "left_out": list(foreign.left_out),
         **foreign.details,
     }
-    width = next(iter(pipelines.layer_weights(workspace.network).values())).shape[1]
     names = ("", *base.triggers, *(n for n in workspace.known_names() if n != concept.name))
-    embeds = pipelines.encode_prompts(workspace.pipeline, names)
+    embeds = pipelines.encode_prompts(workspace.prompt_encoder, names)
     shift = ConceptShift(
         concept=concept.name,
         aliases=concept.aliases,
@@ -147,7 +145,7 @@ def import_shift(
         method=IMPORTED,
         base_digest=base.digest,
         text_encoder_digest=base.text_encoder_digest,
-        support=torch.zeros(0, width),
+        support=torch.zeros(0, embeds.shape[2]),
         factors={},
         dense=foreign.deltas,
         protected=(),
@@ -159,8 +157,6 @@ def import_shift(
     ) as log:
         observe(Progress(f"importing {concept.name}", 0, 1))
         metrics = measure_shift(workspace, shift, embeds)
-        samples = before_and_after(workspace, shift, observe)
-        log.artifact(samples, "samples")
         log.metrics(**metrics)
         version = register_shift(
             workspace,
@@ -181,7 +177,6 @@ def import_shift(
         digest=shift.digest,
         metrics=metrics,
         stale=(),
-        samples=samples,
         statement=f"{concept.name}: {state} (version {version.version}, imported from "
         f"{foreign.path.name})",
     )

@@ -20,7 +20,8 @@ def measure_shift(
     Args:
         protected_embeds: ``(p, L, d_in)``.
     """
-    own = pipelines.parameters(place.network)
+    weights = place.layer_weights
+    own = weights if weights.keys() >= set(shift.layers) else pipelines.parameters(place.network)
     # A bias may be zero, and no change is small or large beside that.
     changes = [
         relative_change(shift.delta_weight(name), own[name])
@@ -47,8 +48,7 @@ def disturbance(place: LoadedBase, shift: ConceptShift, prompt_embeds: Tensor) -
     Args:
         prompt_embeds: ``(n, L, d_in)``.
     """
-    unet = place.network
-    weights = pipelines.layer_weights(unet)
+    weights = place.layer_weights
     row = separability_row(shift, weights, prompt_embeds)
     if weights.keys() >= set(shift.layers):
         return row

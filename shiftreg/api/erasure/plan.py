@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from typing import Any, TypedDict, TypeVar, Unpack
 
 import torch
@@ -187,25 +186,16 @@ def require_capacity(plan: ErasurePlan) -> None:
         )
 
 
-def prepare_erasure(
-    base: LoadedBase,
-    concept: Concept,
-    terms: ErasureTerms,
-    encode: Callable[[Sequence[str]], Tensor] | None = None,
-) -> PreparedErasure:
+def prepare_erasure(base: LoadedBase, concept: Concept, terms: ErasureTerms) -> PreparedErasure:
     """Encodes all prompts of an erasure and predicts what it can reach.
-
-    Args:
-        encode: Prompts -> ``e(p) (n, L, d_in)``; as :func:`pipelines.encode_prompts` by default.
 
     Raises:
         InvalidInputError: A prompt is too long.
     """
-    record, pipeline = base.base, base.pipeline
-    encode = encode or partial(pipelines.encode_prompts, pipeline)
+    record, encoder = base.base, base.prompt_encoder
     spelled_out = concept.prompt_pairs(record.subjects)
-    encode(concept.names)  # refuses names that are too long
-    pairs = _that_fit(pipeline, spelled_out, lambda pair: pair.prompt)
+    pipelines.encode_prompts(encoder, concept.names)  # refuses names that are too long
+    pairs = _that_fit(encoder, spelled_out, lambda pair: pair.prompt)
     others = [name for name in terms.context.names if not mentions(name, concept.names)]
     exact = ("", *record.triggers, *record.protected, *terms.protect)
     hard = dict.fromkeys(("", *record.triggers, *others, *terms.protect))
@@ -216,9 +206,9 @@ def prepare_erasure(
         spelled = Concept(other, terms.context.aliases.get(other, ()), concept.kind)
         soft += [pair.prompt for pair in spelled.prompt_pairs(record.subjects)]
     ordinary = [prompt for prompt in dict.fromkeys(soft) if not mentions(prompt, concept.names)]
-    preserved = tuple(_that_fit(pipeline, ordinary, str))
-    protected_embeds = encode(protected)
-    preserved_embeds = encode(preserved)
+    preserved = tuple(_that_fit(encoder, ordinary, str))
+    protected_embeds = pipelines.encode_prompts(encoder, protected)
+    preserved_embeds = pipelines.encode_prompts(encoder, preserved)
     preserved_rows = preserved_embeds.flatten(0, 1)
     if terms.profile.name != "exact" and preserved:
         # Names that are not kept exactly are kept softly, however many prompts there are.
@@ -231,23 +221,23 @@ def prepare_erasure(
                 (names.flatten(0, 1), NAME_WEIGHT),
             ]
         )
-    retained = (*others, *_that_fit(pipeline, record.preserved, str))
+    retained = (*others, *_that_fit(encoder, record.preserved, str))
     anchors = [pair.anchor for pair in pairs]
     problem = ErasureProblem(
-        prompt_embeds=encode([pair.prompt for pair in pairs]),
-        anchor_embeds=encode(anchors),
-        name_positions=tuple(pipelines.name_positions(pipeline, pairs)),
-        name_ends=tuple(pipelines.name_ends(pipeline, pairs)),
-        anchor_ends=tuple(pipelines.last_positions(pipeline, anchors)),
+        prompt_embeds=pipelines.encode_prompts(encoder, [pair.prompt for pair in pairs]),
+        anchor_embeds=pipelines.encode_prompts(encoder, anchors),
+        name_positions=tuple(pipelines.name_positions(encoder, pairs)),
+        name_ends=tuple(pipelines.name_ends(encoder, pairs)),
+        anchor_ends=tuple(pipelines.last_positions(encoder, anchors)),
         bare_names=tuple(i for i, pair in enumerate(pairs) if pair.prompt in concept.names),
-        empty_embeds=encode([""])[0],
-        retained_rows=encode(retained)[
-            range(len(retained)), pipelines.last_positions(pipeline, retained)
+        empty_embeds=pipelines.encode_prompts(encoder, [""])[0],
+        retained_rows=pipelines.encode_prompts(encoder, retained)[
+            range(len(retained)), pipelines.last_positions(encoder, retained)
         ],
         preserved_rows=preserved_rows,
         null_basis=profile_null_basis(
             protected_embeds,
-            [position + 2 for position in pipelines.last_positions(pipeline, protected)],
+            [position + 2 for position in pipelines.last_positions(encoder, protected)],
             terms.profile,
             [i for i, prompt in enumerate(protected) if prompt in exact],
         ),
@@ -283,7 +273,7 @@ def _outlook(
     if eraser.separable:
         predicted = predict_capacity(
             problem,
-            pipelines.layer_weights(base.network),
+            base.layer_weights,
             problem.bare_names,
             ClosedForm(
                 preservation=getattr(eraser, "preservation", ClosedForm.preservation),
@@ -305,10 +295,10 @@ def _outlook(
 
 
 def _that_fit(
-    pipeline: pipelines.Pipeline, items: Sequence[T], prompt: Callable[[T], str]
+    encoder: pipelines.PromptEncoder, items: Sequence[T], prompt: Callable[[T], str]
 ) -> list[T]:
     """Those that the text encoder reads to their end."""
-    fits = pipelines.fitting(pipeline, [prompt(item) for item in items])
+    fits = pipelines.fitting(encoder, [prompt(item) for item in items])
     return [item for item, fit in zip(items, fits, strict=True) if fit]
 
 

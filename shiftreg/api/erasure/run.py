@@ -13,7 +13,6 @@ from shiftreg import checkpoints
 from shiftreg.api.erasure.plan import PreparedErasure
 from shiftreg.api.erasure.register import register_shift
 from shiftreg.api.erasure.task import ErasureTask, Planned, ShiftResult, run_anywhere, run_task
-from shiftreg.api.generation.grid import save_samples
 from shiftreg.api.states import plan_refresh
 from shiftreg.api.values import ErasurePlan, ErasureResult, Observer, Progress
 from shiftreg.api.workspace import Workspace
@@ -179,8 +178,6 @@ class _Registrar:
         """Keeps a shift as a version of its concept, with its measurements."""
         workspace, plan, shift = self._workspace, result.plan, result.shift
         predecessor = self._tasks[number].predecessor
-        samples = save_samples(workspace.settings.home, shift, result.samples)
-        log.artifact(samples, "samples")
         log.metrics(**result.metrics, **{f"capacity.{k}": v for k, v in plan.capacity.items()})
         version = register_shift(
             workspace,
@@ -199,7 +196,6 @@ class _Registrar:
             stale=tuple(
                 name for name, towards in plan_refresh(workspace) if plan.concept in towards
             ),
-            samples=samples,
             statement=f"{plan.concept}: erased (version {version.version})",
         )
 

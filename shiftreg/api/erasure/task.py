@@ -1,4 +1,4 @@
-"""An erasure as a task: a training or a solve, measurements and samples; without a registry."""
+"""An erasure as a task: a training or a solve, and measurements; without a registry."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from shiftreg.api.erasure.plan import (
     prepare_erasure,
     require_capacity,
 )
-from shiftreg.api.generation.grid import sample_rows
 from shiftreg.api.loaded_base import LoadedBase, recorded_base
 from shiftreg.api.values import ErasurePlan, Observer, Progress
 from shiftreg.checkpoints import Unfinished
@@ -26,7 +25,6 @@ from shiftreg.concepts import Concept, slug
 from shiftreg.erasers import Erasure, Step, TrainingData, Words
 from shiftreg.profiles import drift_bound
 from shiftreg.registry import BaseRecord, ShiftVersion
-from shiftreg.reports import GridRow
 from shiftreg.shift import ConceptShift, tensor_digest
 
 TRAINING_LATENTS = 32
@@ -69,14 +67,12 @@ class ShiftResult:
     """A shift that is not registered yet.
 
     Attributes:
-        samples: Images before and after, a row a prompt.
         unfinished: Folder of what its training would have been continued from.
     """
 
     plan: ErasurePlan
     shift: ConceptShift
     metrics: dict[str, float]
-    samples: list[GridRow]
     unfinished: Path
 
 
@@ -112,7 +108,7 @@ def run_task(
     )
     erasures = _erase(base, prepared, task.seed, unfinished, notify)
     return [
-        _result(base, one, erasure, task.seed, unfinished, began, notify)
+        _result(base, one, erasure, task.seed, unfinished, began)
         for one, erasure in zip(prepared, erasures, strict=True)
     ]
 
@@ -126,7 +122,7 @@ def _erase(
 ) -> list[Erasure]:
     """Lets the method find the changes, one a concept."""
     eraser = prepared[0].eraser
-    weights = pipelines.layer_weights(base.network)
+    weights = base.layer_weights
     on_step: Callable[[Step], None] = notify
     observe: Observer = notify
     problems = [one.problem for one in prepared]
@@ -186,9 +182,8 @@ def _result(
     seed: int,
     unfinished: Unfinished,
     began: float,
-    notify: Callable[[object], None],
 ) -> ShiftResult:
-    """The change as a shift, with its measurements and images."""
+    """The change as a shift, with its measurements."""
     plan, record = prepared.plan, base.base
     shift = ConceptShift(
         concept=plan.concept,
@@ -212,7 +207,7 @@ def _result(
         **measure_shift(base, shift, prepared.protected_embeds),
         "seconds": time.monotonic() - began,
     }
-    return ShiftResult(plan, shift, metrics, sample_rows(base, shift, notify), unfinished.folder)
+    return ShiftResult(plan, shift, metrics, unfinished.folder)
 
 
 def _drift_bound(
@@ -221,7 +216,7 @@ def _drift_bound(
     """How far a shift may move what it protects; only where that is not exactly."""
     if "profile" not in plan.hyperparameters or not erasure.factors:
         return {}
-    weights = pipelines.layer_weights(base.network)
+    weights = base.layer_weights
     bounds = (
         drift_bound(rows, erasure.support, factor, weights[layer])
         for layer, factor in erasure.factors.items()

@@ -173,7 +173,7 @@ def _paraphrases(
 
 def _nearest(subject: Subject, plan: CompositionPlan, name: str) -> tuple[str, ...]:
     """Generating names whose embeddings are nearest, by the cosine at the end of the name."""
-    pipeline = subject.workspace.pipeline
+    pipeline = subject.workspace.prompt_encoder
     known = (*subject.workspace.known_names(), *subject.neighbours)
     others = [
         other

@@ -14,7 +14,7 @@ from shiftreg.api.loaded_base import LoadedBase
 from shiftreg.api.selection import ACTIVE, Selection
 from shiftreg.api.values import CompositionPlan, GridResult, Observer, Progress, ignore_progress
 from shiftreg.api.workspace import Workspace
-from shiftreg.checkpoints import atomic_file
+from shiftreg.checkpoints import atomic_file, file_digest
 from shiftreg.compose import Composition, merged_weights
 from shiftreg.concepts import fill
 from shiftreg.errors import InvalidInputError
@@ -63,12 +63,51 @@ def generate_grid(
     return GridResult(plan, path, tuple(prompts), tuple(seeds))
 
 
-def before_and_after(workspace: Workspace, shift: ConceptShift, observe: Observer) -> Path:
-    """Images of a concept with and without one shift, kept in the home's ``samples`` folder."""
-    return save_samples(workspace.settings.home, shift, sample_rows(workspace, shift, observe))
+def generate_samples(
+    workspace: Workspace,
+    name: str,
+    *,
+    seeds: Sequence[int] = SAMPLE_SEEDS,
+    observe: Observer = ignore_progress,
+) -> Path:
+    """Shows what a concept's shift does: the same prompts and seeds without and with it.
+
+    The image is kept with the version, and the audit trail has its digest.
+
+    Args:
+        name: Of a concept, whose active or else newest version is shown; or "NAME@VERSION".
+        seeds: One an image of each prompt.
+
+    Returns:
+        A PNG in the home's ``samples`` folder.
+
+    Raises:
+        NotFoundError: No such concept or version.
+    """
+    spelled, _at, reference = name.partition("@")
+    concept = workspace.find(spelled)
+    version = workspace.registry.shifts.version(workspace.base.name, concept, reference)
+    shift = workspace.shift(version)
+    rows = _sample_rows(workspace, shift, seeds, observe)
+    folder = workspace.settings.home / "samples"
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{shift.digest[:16]}.png"
+    with atomic_file(path, overwrite=True) as partial:
+        save_image(image_grid(rows, ("before", f"after: {shift.concept} erased")), partial)
+    workspace.registry.shifts.keep_samples(version, path)
+    workspace.audit.append(
+        "samples",
+        base=workspace.base.name,
+        concepts=[concept],
+        digests={"shift": shift.digest, "samples": file_digest(path)},
+        details={"version": version.version},
+    )
+    return path
 
 
-def sample_rows(place: LoadedBase, shift: ConceptShift, observe: Observer) -> list[GridRow]:
+def _sample_rows(
+    place: LoadedBase, shift: ConceptShift, seeds: Sequence[int], observe: Observer
+) -> list[GridRow]:
     """Generates a concept with and without one shift: a row a prompt, the same seeds in both."""
     base = place.base
     subject, another = (*base.subjects, *base.subjects)[:2]
@@ -79,17 +118,7 @@ def sample_rows(place: LoadedBase, shift: ConceptShift, observe: Observer) -> li
     fits = pipelines.fitting(place.pipeline, prompts)
     prompts = [prompt for prompt, fit in zip(prompts, fits, strict=True) if fit]
     composition = Composition.of(base.digest, [shift])
-    return _rows(place, prompts, SAMPLE_SEEDS, composition, base.steps, base.guidance, observe)
-
-
-def save_samples(home: Path, shift: ConceptShift, rows: Sequence[GridRow]) -> Path:
-    """Keeps the images of :func:`sample_rows` in the home's ``samples`` folder."""
-    folder = home / "samples"
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{shift.digest[:16]}.png"
-    with atomic_file(path, overwrite=True) as partial:
-        save_image(image_grid(rows, ("before", f"after: {shift.concept} erased")), partial)
-    return path
+    return _rows(place, prompts, seeds, composition, base.steps, base.guidance, observe)
 
 
 def _rows(

@@ -132,7 +132,7 @@ def _capacity(workspace: Workspace, plan: CompositionPlan, limit: float) -> Chec
 
 
 def _taken(workspace: Workspace, shift: ConceptShift) -> float:
-    base, pipeline = workspace.base, workspace.pipeline
+    base, pipeline = workspace.base, workspace.prompt_encoder
     prompts = list(shift.protected)
     options = shift.hyperparameters
     profile = Profile.parse(str(options.get("profile", "exact")))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from shiftreg import __version__
+from shiftreg import __version__, checkpoints
 from shiftreg.api.changes import appearing, change
 from shiftreg.api.trail.events import is_about, verify_trail
 from shiftreg.api.trail.exports import ConceptExports, exports_of
@@ -205,16 +205,20 @@ def _erasure(
         actor=version.actor or (made.actor if made else ""),
         reason=version.reason or (made.reason if made else ""),
         request=made.request if made else "",
-        samples=_samples(workspace, version),
+        samples=_samples(workspace, version, events),
     )
 
 
-def _samples(workspace: Workspace, version: ShiftVersion) -> EmbeddedImage | None:
+def _samples(
+    workspace: Workspace, version: ShiftVersion, events: Sequence[AuditEvent]
+) -> EmbeddedImage | None:
+    """The kept image of what a version does, if it is one that the trail knows."""
     import numpy as np
     from PIL import Image
 
     path = workspace.registry.shifts.download_samples(version)
-    if path is None:
+    known = {e.digests.get("samples") for e in events if e.digests.get("shift") == version.digest}
+    if path is None or checkpoints.file_digest(path) not in known:
         return None
     try:
         with Image.open(path) as image:

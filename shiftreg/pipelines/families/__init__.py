@@ -6,15 +6,27 @@ import inspect
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
-from typing import cast
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
 
-import diffusers
-from diffusers import DiffusionPipeline, ModelMixin
 from torch import nn
 
 from shiftreg.errors import IncompatibleError
 from shiftreg.families import NETWORKS, SUPPORTED, Family, Structure, read_structure
 from shiftreg.pipelines.families.base import FamilyPipeline, TextEncoder, joint_attention_error
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline, ModelMixin
+
+
+class TextSide(SimpleNamespace):
+    """The tokenizers and text encoders of a base, under the names that its pipeline gives them.
+
+    Attributes:
+        family: Of the base.
+    """
+
+    family: Family
 
 
 def network_of(pipeline: DiffusionPipeline) -> ModelMixin:
@@ -29,12 +41,14 @@ def network_of(pipeline: DiffusionPipeline) -> ModelMixin:
     raise _unknown(type(pipeline).__name__)
 
 
-def family_of(pipeline: DiffusionPipeline) -> FamilyPipeline:
-    """A loaded pipeline as one of its family.
+def family_of(pipeline: DiffusionPipeline | TextSide) -> FamilyPipeline:
+    """A loaded pipeline, or the text side of one, as one of its family.
 
     Raises:
         IncompatibleError: It belongs to none that is known here.
     """
+    if isinstance(pipeline, TextSide):
+        return implementation(pipeline.family)(pipeline)
     # What only encodes prompts has no UNet, but knows that one belongs to it.
     parts = {n for n, part in pipeline.components.items() if part is not None or n in NETWORKS}
     encoder = getattr(getattr(pipeline, "text_encoder", None), "config", None)
@@ -82,6 +96,8 @@ def _supported(structure: Structure) -> Family:
 
 def _arguments(model: str) -> frozenset[str]:
     """The settings that a class of diffusers takes; none if it has no such class."""
+    import diffusers
+
     kind = getattr(diffusers, model, None)
     return frozenset(inspect.signature(kind).parameters if inspect.isclass(kind) else ())
 

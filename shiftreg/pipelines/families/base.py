@@ -7,14 +7,16 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
-from diffusers import DiffusionPipeline, ModelMixin
 from torch import Tensor, nn
 
 from shiftreg.errors import IncompatibleError
 from shiftreg.families import SUPPORTED, Family
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline, ModelMixin
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,14 @@ class FamilyPipeline(ABC):
     def normalised(self, prompts: Sequence[str]) -> list[str]:
         """The prompts as the tokenizer gets them."""
         return list(prompts)
+
+    def tokens(self, prompts: Sequence[str]) -> list[list[list[int]]]:
+        """The tokens of each prompt, by text encoder: with special ones, without padding."""
+        if not prompts:
+            return []
+        texts = self.normalised(prompts)
+        lists = [one.tokenizer(texts, verbose=False)["input_ids"] for one in self.text_encoders]
+        return [list(by_encoder) for by_encoder in zip(*lists, strict=True)]
 
     @abstractmethod
     def encode(self, ids: Sequence[Tensor]) -> Tensor:

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
-from diffusers import DiffusionPipeline, StableDiffusionPipeline
 from torch import Tensor
 
 from shiftreg.families import STABLE_DIFFUSION, Family
 from shiftreg.pipelines.families.base import FamilyPipeline
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
 
 
 class StableDiffusion(FamilyPipeline):
@@ -23,6 +25,8 @@ class StableDiffusion(FamilyPipeline):
     @classmethod
     def load(cls, folder: Path, **options: Any) -> DiffusionPipeline:
         """See ``FamilyPipeline``; without the safety checker, which would black out images."""
+        from diffusers import StableDiffusionPipeline
+
         return StableDiffusionPipeline.from_pretrained(
             folder, safety_checker=None, requires_safety_checker=False, **options
         )

@@ -11,14 +11,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
-from diffusers import DiffusionPipeline, StableDiffusionXLPipeline
 from torch import Tensor
 
 from shiftreg.families import STABLE_DIFFUSION_XL, Family
 from shiftreg.pipelines.families.stable_diffusion import StableDiffusion
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
 
 
 class StableDiffusionXL(StableDiffusion):
@@ -29,6 +31,8 @@ class StableDiffusionXL(StableDiffusion):
     @classmethod
     def load(cls, folder: Path, **options: Any) -> DiffusionPipeline:
         """See ``FamilyPipeline``; without diffusers' watermark, which would change every image."""
+        from diffusers import StableDiffusionXLPipeline
+
         return StableDiffusionXLPipeline.from_pretrained(folder, add_watermarker=False, **options)
 
     def encode(self, ids: Sequence[Tensor]) -> Tensor:

@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from shiftreg import api
-from shiftreg.errors import AlreadyExistsError, InvalidInputError
+from shiftreg.checkpoints import file_digest
+from shiftreg.errors import AlreadyExistsError, InvalidInputError, NotFoundError
 
 
 @pytest.mark.erased("Caravaggio")
@@ -62,3 +63,22 @@ def test_what_cannot_be_generated_is_refused_and_leaves_no_file(
     with pytest.raises(InvalidInputError, match=message):
         api.generate_grid(workspace, prompts, tmp_path / "grid.png", **options)  # type: ignore[arg-type]
     assert not (tmp_path / "grid.png").exists()
+
+
+@pytest.mark.erased("Caravaggio")
+def test_samples_show_what_an_erasure_does_and_are_kept_with_it(workspace: api.Workspace) -> None:
+    path = api.generate_samples(workspace, "caravaggio", seeds=[0, 1])
+    (version,) = workspace.versions("Caravaggio")
+    kept = workspace.registry.shifts.download_samples(version)
+    assert kept is not None
+    assert kept.read_bytes() == path.read_bytes()
+    event = workspace.audit.events()[-1]
+    assert (event.action, event.concepts) == ("samples", ("Caravaggio",))
+    assert event.digests == {"shift": version.digest, "samples": file_digest(path)}
+    fewer = api.generate_samples(workspace, "Caravaggio@1", seeds=[0])
+    assert Image.open(fewer).width < Image.open(kept).width or fewer == path
+
+
+def test_there_are_no_samples_of_what_was_never_erased(workspace: api.Workspace) -> None:
+    with pytest.raises(NotFoundError):
+        api.generate_samples(workspace, "Picasso")

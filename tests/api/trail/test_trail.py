@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from shiftreg import api
 from shiftreg.audit import Cause
@@ -193,7 +194,7 @@ def test_evidence_gathers_request_erasure_releases_and_restoration(
     assert (made.events, made.releases, made.problems) == (5, 3, ())
     for text in ("C-17", "L-3", "licensed", "both.safetensors", "spared.safetensors", made.head):
         assert text in html
-    assert html.count("data:image/png;base64,") == 1
+    assert "data:image/png;base64," not in html  # nobody asked for samples
     assert "HYPERLINK" in html
     assert "unbroken" in html
     assert "No verification of a model without it is on record" in html
@@ -207,6 +208,22 @@ def test_evidence_gathers_request_erasure_releases_and_restoration(
     assert api.verify_trail(released, head=made.head).valid
     with pytest.raises(AlreadyExistsError):
         api.write_evidence(released, "Caravaggio", page)
+
+
+@pytest.mark.erased("Caravaggio")
+def test_evidence_shows_samples_if_they_are_those_that_the_trail_knows(
+    workspace: api.Workspace, tmp_path: Path
+) -> None:
+    image = "data:image/png;base64,"
+    api.generate_samples(workspace, "Caravaggio", seeds=[0])
+    api.write_evidence(workspace, "Caravaggio", tmp_path / "own.html", look=False)
+    assert (tmp_path / "own.html").read_text(encoding="utf-8").count(image) == 1
+    (version,) = workspace.versions("Caravaggio")
+    kept = workspace.registry.shifts.download_samples(version)
+    assert kept is not None
+    Image.new("RGB", (64, 64), "red").save(kept)
+    api.write_evidence(workspace, "Caravaggio", tmp_path / "forged.html", look=False)
+    assert image not in (tmp_path / "forged.html").read_text(encoding="utf-8")
 
 
 def test_evidence_from_a_damaged_trail_says_so_and_vouches_for_nothing(

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal, overload
+from typing import TYPE_CHECKING, Literal, overload
 
 import numpy as np
 import torch
-from diffusers import DiffusionPipeline
 from torch import Tensor
 
 from shiftreg.pipelines.families import family_of, network_of
 from shiftreg.pipelines.prompts import token_ids
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
 
 _BATCH = 25
 
