@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
+import torch
 from torch import Tensor, nn
 
 from shiftreg import miniature, pipelines

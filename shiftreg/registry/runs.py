@@ -20,6 +20,7 @@ from shiftreg.registry.store import Store
 
 if TYPE_CHECKING:
     from mlflow.entities import Experiment, Run
+    from mlflow.store.artifact.artifact_repo import ArtifactRepository
 
 PROCESS = "shiftreg.process"
 TAG_BYTES = 50_000
@@ -52,7 +53,20 @@ def log_file(store: Store, run_id: str, path: Path, artifact: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         if path.name != Path(artifact).name:
             path = Path(shutil.copyfile(path, Path(folder) / Path(artifact).name))
-        store.client.log_artifact(run_id, str(path), None if parent == "." else parent)
+        files = artifacts(store, run_id)
+        files.log_artifact(str(path), None if parent == "." else parent)  # type: ignore[no-untyped-call]
+
+
+def artifacts(store: Store, run_id: str) -> ArtifactRepository:
+    """Where the files of a run are.
+
+    Not by the client's own methods: those remember it by the run's identity alone, and two
+    registries of one process, such as a copy and its original, then share one place.
+    """
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    uri = store.client.get_run(run_id).info.artifact_uri
+    return get_artifact_repository(uri, tracking_uri=store.uri)
 
 
 def fetch(store: Store, run_id: str, artifact: str) -> Path:
@@ -73,7 +87,8 @@ def fetch(store: Store, run_id: str, artifact: str) -> Path:
         if not path.is_file():
             path.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=path.parent) as draft:
-                copy = store.client.download_artifacts(run_id, artifact, draft)
+                files = artifacts(store, run_id)
+                copy = files.download_artifacts(artifact, draft)  # type: ignore[no-untyped-call]
                 Path(copy).replace(path)
     if not path.is_file():
         raise IntegrityError(

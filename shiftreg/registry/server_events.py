@@ -27,7 +27,13 @@ from shiftreg.audit.events import GENESIS, AuditEvent, Contents, Draft, Entry
 from shiftreg.errors import IntegrityError, StorageError
 from shiftreg.registry.failures import DENIED, MISSING, Suppressed, translated_errors
 from shiftreg.registry.models import create_model, search_versions
-from shiftreg.registry.runs import TAG_BYTES, fetch_verified, find_or_create_experiment, log_text
+from shiftreg.registry.runs import (
+    TAG_BYTES,
+    artifacts,
+    fetch_verified,
+    find_or_create_experiment,
+    log_text,
+)
 from shiftreg.registry.store import Section, paged
 
 if TYPE_CHECKING:
@@ -190,7 +196,7 @@ class ServerEvents(Section):
         try:
             return fetch_verified(self.store, run_id, file, digest).read_bytes()
         except Exception as error:
-            files = self.store.client.list_artifacts(run_id, Path(file).parent.as_posix())
+            files = artifacts(self.store, run_id).list_artifacts(Path(file).parent.as_posix())
             if isinstance(error, IntegrityError) or file not in [found.path for found in files]:
                 return text.encode()  # Not an event: whoever reads it says so, and where.
             raise

@@ -23,7 +23,15 @@ from shiftreg.registry.models import (
     utc,
 )
 from shiftreg.registry.records import ShiftVersion
-from shiftreg.registry.runs import fetch, fetch_verified, file_digest, from_tag, log_file, to_tag
+from shiftreg.registry.runs import (
+    artifacts,
+    fetch,
+    fetch_verified,
+    file_digest,
+    from_tag,
+    log_file,
+    to_tag,
+)
 from shiftreg.registry.store import Section, Store, translates_errors
 from shiftreg.registry.training import TrainingLog, log_metrics
 
@@ -242,7 +250,7 @@ class Shifts(Section):
         Its digest is in the audit trail, not here.
         """
         # A run may hold the images of several shifts; the digest in the name tells them apart.
-        for file in self.store.client.list_artifacts(version.run_id, SAMPLES):
+        for file in artifacts(self.store, version.run_id).list_artifacts(SAMPLES):
             if Path(file.path).name.startswith(version.digest[:16]):
                 return fetch(self.store, version.run_id, file.path)
         return None
