@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from shiftreg.errors import InvalidInputError, StorageError
@@ -28,7 +29,8 @@ def check_address(uri: str) -> None:
     """Refuses an address that cannot be read as one, without quoting it: it may hold a password.
 
     Raises:
-        InvalidInputError: It has no scheme, or is a server's with signs that are not encoded.
+        InvalidInputError: It has no scheme, is a server's with signs that are not encoded, or is
+            that of another SQLite database in each folder.
     """
     try:
         parts = urlsplit(uri)
@@ -46,6 +48,12 @@ def check_address(uri: str) -> None:
             "in it. It is https://SERVER:PORT, without '?', '#' or space. In a user's name or "
             "password these are encoded, as are '/' and '@' (%3F, %23, %20, %2F, %40); or name "
             "both by MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD."
+        )
+    file = parts.path[1:]
+    if parts.scheme.partition("+")[0] == "sqlite" and not Path(file).is_absolute():
+        raise InvalidInputError(
+            f"The address '{uri}' has a relative path: from another folder it would be another, "
+            f"empty registry. Give the absolute one: {parts.scheme}:///{Path(file).absolute()}"
         )
 
 

@@ -177,6 +177,28 @@ def test_an_address_that_cannot_be_read_is_not_shown(uri: str, tmp_path: Path) -
     assert "s3c" not in str(raised.value)
 
 
+@pytest.mark.parametrize("scheme", ["sqlite", "sqlite+pysqlite", "SQLite"])
+def test_a_database_that_would_be_another_one_in_each_folder_is_refused(
+    scheme: str, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(home)
+    with pytest.raises(InvalidInputError, match="relative path") as caught:
+        open_registry(home / "own", f"{scheme}:///registry.db")
+    assert not (home / "own").exists()
+    address = str(caught.value).split()[-1]
+    assert address == f"{scheme.lower()}:///{home}/registry.db"
+    (home / "below").mkdir()
+    monkeypatch.chdir(home / "below")
+    assert open_registry(home / "own", address).bases.all() == ()
+    assert not list((home / "below").iterdir())
+
+
+@pytest.mark.parametrize("uri", ["sqlite://", "sqlite:///:memory:", "sqlite:///./reg.db"])
+def test_a_database_without_a_whole_path_is_refused(uri: str, tmp_path: Path) -> None:
+    with pytest.raises(InvalidInputError, match="Give the absolute one: sqlite:////"):
+        open_registry(tmp_path, uri)
+
+
 def test_a_password_with_any_sign_is_left_out_of_texts() -> None:
     said = "Invalid url: http://admin:s3c/r@t@host:9/version and sqlite:////home/a@b/registry.db"
     assert without_secret(said) == (
