@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import re
 import unicodedata
 from collections.abc import Iterable
@@ -12,6 +13,7 @@ from typing import Literal
 from shiftreg.errors import InvalidInputError, NotFoundError
 
 Kind = Literal["style", "object"]
+LONGEST_LABEL = 100
 
 
 @dataclass(frozen=True)
@@ -138,14 +140,33 @@ def validate_name(name: str) -> None:
 
 
 def slug(name: str) -> str:
-    """The name as registries and file names take it: lower case words joined by hyphens."""
+    """A text as file names take it: lower case words joined by hyphens; several may share one."""
     folded = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
     text = folded if folded.strip() else name
     return re.sub(r"[^\w]+", "-", text.lower()).strip("-")
 
 
+def normalised(name: str) -> str:
+    """What two spellings of one name have in common: NFKC, case folded, spaces collapsed."""
+    while (folded := " ".join(unicodedata.normalize("NFKC", name).casefold().split())) != name:
+        name = folded
+    return name
+
+
+def label(name: str) -> str:
+    """A slug that no other name has, for models, files and folders.
+
+    Where the slug does not say all of the name ("C++", "Čapek"), a digest of it follows.
+    """
+    whole = normalised(name)
+    word = slug(whole).encode()[:LONGEST_LABEL].decode(errors="ignore")
+    if word.replace("-", " ") == whole:
+        return word
+    return f"{word}~{hashlib.sha256(whole.encode()).hexdigest()[:16]}"  # "~" is in no slug
+
+
 def find_name(name: str, known: Iterable[str], base: str) -> str:
-    """Finds a concept by its name, ignoring case and punctuation.
+    """Finds a concept by its name, ignoring case and the number of spaces.
 
     Args:
         name: What the user typed.
@@ -158,11 +179,12 @@ def find_name(name: str, known: Iterable[str], base: str) -> str:
     Raises:
         NotFoundError: No such concept; the message suggests the nearest.
     """
-    by_slug = {slug(candidate): candidate for candidate in known}
-    wanted = slug(name)
-    if wanted in by_slug:
-        return by_slug[wanted]
-    near = difflib.get_close_matches(wanted, by_slug, n=1, cutoff=0.6)
+    spelled = {normalised(candidate): candidate for candidate in known}
+    wanted = normalised(name)
+    if wanted in spelled:
+        return spelled[wanted]
+    by_slug = {slug(candidate): candidate for candidate in spelled.values()}
+    near = difflib.get_close_matches(slug(name), by_slug, n=1, cutoff=0.6)
     hint = f" Did you mean '{by_slug[near[0]]}'?" if near else ""
     raise NotFoundError(
         f"Concept '{name}' is not registered for base '{base}'.{hint} See: shiftreg list"

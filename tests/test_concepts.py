@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from shiftreg.concepts import PROMPT_TEMPLATES, Concept, fill, find_name, mentions, slug
+from shiftreg.api.selection import Selection
+from shiftreg.concepts import (
+    PROMPT_TEMPLATES,
+    Concept,
+    fill,
+    find_name,
+    label,
+    mentions,
+    normalised,
+    slug,
+)
 from shiftreg.errors import InvalidInputError, NotFoundError
+from shiftreg.registry.models import model_name
 
 
 def test_a_style_is_spelled_out_in_every_template_over_all_subjects() -> None:
@@ -55,7 +68,50 @@ def test_any_text_is_either_a_concept_with_a_safe_slug_or_refused(name: str) -> 
 
 
 def test_a_name_is_found_whatever_its_case() -> None:
-    assert find_name("van-GOGH", ["Picasso", "Van Gogh"], "miniature") == "Van Gogh"
+    assert find_name(" van  GOGH", ["Picasso", "Van Gogh"], "miniature") == "Van Gogh"
+
+
+@pytest.mark.parametrize(("name", "known"), [("C#", "C++"), ("van-gogh", "Van Gogh"), ("é", "e")])
+def test_a_name_that_differs_in_any_sign_is_another_one_and_suggested(
+    name: str, known: str
+) -> None:
+    with pytest.raises(NotFoundError, match=f"Did you mean '{re.escape(known)}'"):
+        find_name(name, [known], "miniature")
+
+
+LIKE_EACH_OTHER = st.text(
+    "cC\uff43+#-./\\ ~_1ДЖжäÄa\u017fsßẞﬁ\u0308\u00a0\u0345", min_size=1, max_size=6
+)
+NAMES = (
+    LIKE_EACH_OTHER
+    | LIKE_EACH_OTHER.map(label)
+    | st.sampled_from(["compositions", "Compositions ", "compositions_", "C++", "C#", "../x", "-x"])
+    | st.text(max_size=40)
+)
+
+
+@given(NAMES, NAMES)
+@example("C++", "C#")
+@example("Pablo Д", "Pablo Ж")
+@example("-x", "../x")
+@example("Straße", "STRASSE")
+@example("C++", label("C++"))
+def test_two_names_share_what_is_kept_of_them_only_if_they_are_one(one: str, other: str) -> None:
+    is_one = normalised(one) == normalised(other)
+    assert normalised(normalised(one)) == normalised(one)
+    assert (label(one) == label(other)) == is_one
+    assert (model_name("base", one) == model_name("base", other)) == is_one
+    folders = {Selection(without=[name]).folder for name in (one, other)}
+    assert (len(folders) == 1) == is_one
+    for name in (one, other):
+        assert model_name("base", name) != "base.compositions"
+        assert not set(label(name)) & set("/\\:. +\0")
+        assert len(label(name).encode()) < 120
+    try:
+        assert find_name(one, [other], "base") == other
+        assert is_one
+    except NotFoundError:
+        assert not is_one
 
 
 def test_a_misspelled_name_is_answered_with_the_nearest() -> None:

@@ -8,7 +8,7 @@ import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from shiftreg.concepts import slug
+from shiftreg.concepts import label
 from shiftreg.errors import InvalidInputError
 
 BASE_FOLDER = "base"
@@ -84,8 +84,8 @@ class Selection:
         """A name for a folder of its images, another one for each selection; the base's "base"."""
         if self in (ACTIVE, NONE):
             return "active" if self == ACTIVE else BASE_FOLDER
-        # Slugs are one a concept, and hold no "+".
-        name = f"{self._word}-{'+'.join(map(slug, self.only or self.without or ()))}"
+        # Labels are one a concept, and hold no "+".
+        name = f"{self._word}-{'+'.join(map(label, self.only or self.without or ()))}"
         if len(name.encode()) <= _LONGEST:
             return name
         digest = hashlib.sha256(name.encode()).hexdigest()[:12]

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from shiftreg.concepts import Kind, slug
+from shiftreg.concepts import Kind, normalised
 from shiftreg.errors import InvalidInputError, NotFoundError
 
 GOALS: Mapping[str, float] = {
@@ -171,12 +171,12 @@ def _reference(value: Any, concepts: tuple[str, ...], path: Path) -> dict[str, d
         wanted = (ORIGINAL, str(values["scene"]))
         rows = [row for row in csv.DictReader(lines) if row.get("scene") in wanted]
     # Headers spell names without spaces.
-    spelled = {slug(concept).replace("-", ""): concept for concept in concepts}
+    spelled = {normalised(concept).replace(" ", ""): concept for concept in concepts}
     return {
         ORIGINAL if row["scene"] == ORIGINAL else row["time"]: {
             spelled[key]: text
             for column, text in row.items()
-            if (key := slug(column).replace("-", "")) in spelled
+            if (key := normalised(column).replace(" ", "")) in spelled
         }
         for row in rows
     }

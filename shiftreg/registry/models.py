@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from shiftreg.concepts import find_name, slug
+from shiftreg.concepts import find_name, label, normalised, slug
 from shiftreg.errors import AlreadyExistsError, IntegrityError
 from shiftreg.registry.bases import find_experiment
 from shiftreg.registry.failures import MISSING, TAKEN, Suppressed
@@ -25,10 +25,10 @@ TAG_CHARACTERS = 5000
 
 
 def model_name(base: str, concept: str) -> str:
-    """Name of the registered model of a concept."""
-    word = slug(concept)
+    """Name that a concept's registered model gets; see :func:`find_model` for what it has."""
+    word = label(concept)
     # The bare word belongs to the compositions of the base.
-    return f"{slug(base)}.{word}_" if word == COMPOSITIONS else f"{slug(base)}.{word}"
+    return f"{slug(base)}.{word}~" if word == COMPOSITIONS else f"{slug(base)}.{word}"
 
 
 def find_model(store: Store, base: str, concept: str) -> RegisteredModel:
@@ -39,16 +39,24 @@ def find_model(store: Store, base: str, concept: str) -> RegisteredModel:
     """
     with Suppressed(MISSING):
         model = store.client.get_registered_model(model_name(base, concept))
-        if model.latest_versions:
+        if model.latest_versions and is_of(model, concept):
             return model
     find_experiment(store, base)
     models = list_models(store, base)
+    for model in models:  # models of older versions have other names
+        if is_of(model, concept):
+            return model
     for model in models:
         aliases = json.loads(model.tags.get("shiftreg.aliases", "[]"))
-        if slug(concept) in [slug(alias) for alias in aliases]:
+        if normalised(concept) in map(normalised, aliases):
             return model
     known = {model.tags["shiftreg.concept"]: model for model in models}
     return known[find_name(concept, known, base)]
+
+
+def is_of(model: RegisteredModel, concept: str) -> bool:
+    """Whether a registered model is that of a concept, in whatever spelling."""
+    return normalised(model.tags.get("shiftreg.concept", "")) == normalised(concept)
 
 
 @contextmanager
@@ -115,19 +123,20 @@ def claim_model(store: Store, base: str, concept: str, aliases: tuple[str, ...],
     """The name of a concept's registered model, which is made if there is none.
 
     Raises:
-        AlreadyExistsError: It belongs to a concept with a name that is too like this one.
+        AlreadyExistsError: Something else has its name.
     """
-    name = model_name(base, concept)
+    own = (model.name for model in list_models(store, base) if is_of(model, concept))
+    name = next(own, model_name(base, concept))
     tags = base_tags(base, "shift")
     tags |= {"shiftreg.concept": concept, "shiftreg.concept_kind": kind}
     if not create_model(
         store, name, tags, f"Shifts that erase **{concept}** from the base `{base}`."
     ):
-        registered = store.client.get_registered_model(name).tags.get("shiftreg.concept")
-        if registered is None or registered.casefold() != concept.casefold():
+        registered = store.client.get_registered_model(name)
+        if not is_of(registered, concept):
             raise AlreadyExistsError(
-                f"Concept '{concept}' cannot be distinguished from '{registered or name}', which "
-                f"is registered for base '{base}'. Use that spelling, or a more different name."
+                f"The model '{name}' in MLflow is not of the concept '{concept}': it was made "
+                "there, or by an older version. Rename it in MLflow."
             )
     text = json.dumps(list(aliases))
     if len(text) <= TAG_CHARACTERS:

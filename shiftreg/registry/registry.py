@@ -10,7 +10,7 @@ from shiftreg.registry.bases import Bases
 from shiftreg.registry.compositions import Compositions, Measurements
 from shiftreg.registry.examination import Examination
 from shiftreg.registry.lock import lock
-from shiftreg.registry.models import COMPOSITIONS, model_name, search_versions, tag_filter
+from shiftreg.registry.models import COMPOSITIONS, find_model, search_versions, tag_filter
 from shiftreg.registry.records import CompositionVersion, ShiftVersion
 from shiftreg.registry.server import account
 from shiftreg.registry.server_events import ServerEvents
@@ -84,7 +84,7 @@ class Registry(Section):
     def remove_version(self, version: ShiftVersion | CompositionVersion) -> None:
         """Deletes a version, in one step; its number is never reused. Hold the :meth:`lock`."""
         name = (
-            model_name(version.base, version.concept)
+            find_model(self.store, version.base, version.concept).name
             if isinstance(version, ShiftVersion)
             else f"{slug(version.base)}.{COMPOSITIONS}"
         )

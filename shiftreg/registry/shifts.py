@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from shiftreg.concepts import slug
+from shiftreg.concepts import label
 from shiftreg.errors import IncompatibleError, InvalidInputError, NotFoundError
 from shiftreg.registry.bases import find_experiment
 from shiftreg.registry.models import (
@@ -16,7 +16,6 @@ from shiftreg.registry.models import (
     create_version,
     find_model,
     list_models,
-    model_name,
     reading_tags,
     search_versions,
     tag_filter,
@@ -76,7 +75,7 @@ class Shifts(Section):
             NotFoundError: The base or the file does not exist.
             IncompatibleError: The shift was made for another base.
             InvalidInputError: Metadata is missing.
-            AlreadyExistsError: A registered concept's name differs in punctuation only.
+            AlreadyExistsError: Something else has the name of the concept's model.
         """
         store = self.store
         try:
@@ -96,7 +95,7 @@ class Shifts(Section):
         run_id = run if isinstance(run, str) else run.run_id
         aliases = tuple(shift_metadata.get("aliases", ()))
         # The digest in its name keeps a second shift of the same run from taking its place.
-        artifact = f"shift/{slug(concept)[:80]}-{digest[:12]}{Path(shift_file).suffix}"
+        artifact = f"shift/{label(concept)}-{digest[:12]}{Path(shift_file).suffix}"
         log_file(store, run_id, Path(shift_file), artifact)
         tags = base_tags(base, "shift") | {
             "shiftreg.concept": concept,
@@ -161,7 +160,7 @@ class Shifts(Section):
         """One version of a concept.
 
         Args:
-            concept: Its name or an alias; case and punctuation do not matter.
+            concept: Its name or an alias; case does not matter.
             ref: A number, "active" or "latest"; by default the active or else the latest one.
 
         Raises:
@@ -208,7 +207,7 @@ class Shifts(Section):
         chosen = version
         if not isinstance(chosen, ShiftVersion):
             chosen = self.version(base, concept, chosen)
-        name = model_name(base, chosen.concept)
+        name = find_model(self.store, base, chosen.concept).name
         self.store.client.set_registered_model_alias(name, ACTIVE, str(chosen.version))
         return replace(chosen, active=True)
 

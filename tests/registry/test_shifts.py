@@ -95,8 +95,10 @@ def test_versions_are_found_by_number_and_word(registry: Registry, erase: Erase)
 
 def test_concepts_are_found_in_any_spelling_and_by_alias(registry: Registry, erase: Erase) -> None:
     made = erase("Georgia O'Keeffe", aliases=("O'Keeffe",))
-    for spelling in ("georgia o'keeffe", "GEORGIA-O-KEEFFE", "o'keeffe"):
+    for spelling in ("georgia o'keeffe", " GEORGIA  O'KEEFFE", "o'keeffe"):
         assert registry.shifts.version("miniature", spelling) == made
+    with pytest.raises(NotFoundError, match="Did you mean 'Georgia O'Keeffe'"):
+        registry.shifts.version("miniature", "georgia-o-keeffe")
 
 
 def test_an_unknown_concept_suggests_the_nearest(registry: Registry, erase: Erase) -> None:
@@ -130,13 +132,44 @@ def test_concepts_may_have_odd_names(registry: Registry, erase: Erase) -> None:
         )
 
 
-def test_concepts_that_differ_in_punctuation_only_are_refused(
+def test_concepts_whose_names_differ_are_kept_apart(registry: Registry, erase: Erase) -> None:
+    names = ("C++", "C#", "C", "Pablo Д", "Pablo Ж", "-x", "../x", "x")
+    made = {name: erase(name, digest=f"{number:064x}") for number, name in enumerate(names)}
+    assert [version.version for version in made.values()] == [1] * len(names)
+    assert {v.concept: v.digest for v in registry.shifts.active("miniature")} == {
+        name: version.digest for name, version in made.items()
+    }
+    for name, version in made.items():
+        assert registry.shifts.versions("miniature", name) == [version]
+        assert registry.shifts.version("miniature", f" {name.upper()}  ") == version
+    assert registry.shifts.deactivate("miniature", "C#") == replace(made["C#"], active=False)
+    registry.remove_version(made["-x"])
+    left = {version.concept for version in registry.shifts.active("miniature")}
+    assert left == set(names) - {"C#", "-x"}
+    assert erase("\uff43++", digest="f" * 64).version == 2, "equal when normalised"
+
+
+def test_a_concept_whose_model_has_the_name_of_an_older_version_keeps_it(
     registry: Registry, erase: Erase
 ) -> None:
-    erase("C++")
-    with pytest.raises(AlreadyExistsError, match=r"cannot be distinguished from 'C\+\+'"):
-        erase("C#")
-    assert len(registry.shifts.versions("miniature", "C++")) == 1
+    first = erase("Čapek", digest="1" * 64)
+    client = MlflowClient(registry.uri)
+    (model,) = client.search_registered_models("name LIKE 'miniature.capek%'")
+    client.rename_registered_model(model.name, "miniature.capek")
+    assert registry.shifts.active("miniature") == [first]
+    second = erase("Čapek", digest="2" * 64)
+    assert second.version == 2
+    assert registry.shifts.activate("miniature", "čapek", 1).version == 1
+    assert [v.active for v in registry.shifts.versions("miniature", "Čapek")] == [True, False]
+    with pytest.raises(AlreadyExistsError, match="is not of the concept 'capek'"):
+        erase("capek", digest="3" * 64)
+
+
+def test_a_model_that_is_of_something_else_is_refused(registry: Registry, erase: Erase) -> None:
+    client = MlflowClient(registry.uri)
+    client.create_registered_model("miniature.picasso", tags={"shiftreg.concept": "Monet"})
+    with pytest.raises(AlreadyExistsError, match="is not of the concept 'Picasso'"):
+        erase("Picasso")
 
 
 def test_bases_keep_their_concepts_apart(

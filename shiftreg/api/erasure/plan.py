@@ -13,7 +13,7 @@ from shiftreg import pipelines
 from shiftreg.api.loaded_base import LoadedBase
 from shiftreg.api.values import ErasurePlan
 from shiftreg.api.workspace import Workspace
-from shiftreg.concepts import Concept, Kind, PromptPair, mentions
+from shiftreg.concepts import Concept, Kind, PromptPair, mentions, slug
 from shiftreg.erasers import ClosedForm, Eraser, ErasureProblem, predict_capacity
 from shiftreg.errors import CapacityError, InvalidInputError, NotFoundError
 from shiftreg.plugins import build_eraser
@@ -243,6 +243,11 @@ def prepare_erasure(base: LoadedBase, concept: Concept, terms: ErasureTerms) -> 
         ),
     )
     warnings = _contradictions(concept, terms.protect)
+    warnings += [
+        f"'{concept.name}' is another concept than '{other}', which is known: the names differ."
+        for other in others
+        if slug(other) == slug(concept.name)
+    ]
     if too_long := len(spelled_out) - len(pairs):
         warnings.append(
             f"{too_long} prompts with this name are longer than the text encoder reads, and are "

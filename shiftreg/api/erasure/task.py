@@ -21,7 +21,7 @@ from shiftreg.api.erasure.plan import (
 from shiftreg.api.loaded_base import LoadedBase, recorded_base
 from shiftreg.api.values import ErasurePlan, Observer, Progress
 from shiftreg.checkpoints import Unfinished
-from shiftreg.concepts import Concept, slug
+from shiftreg.concepts import Concept, label
 from shiftreg.erasers import Erasure, Step, TrainingData, Words
 from shiftreg.profiles import drift_bound
 from shiftreg.registry import BaseRecord, ShiftVersion
@@ -152,7 +152,7 @@ def _training_data(
     ]
     record = base.base
     latents = unfinished.latents(
-        slug(prepared.concept.name),
+        label(prepared.concept.name),
         lambda: pipelines.generate(
             base.pipeline,
             [prepared.pairs[i].prompt for i in picks],

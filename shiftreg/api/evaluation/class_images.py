@@ -14,7 +14,7 @@ from shiftreg.api.evaluation.gallery import Gallery, Shot
 from shiftreg.api.values import Observer, Progress
 from shiftreg.api.workspace import Workspace
 from shiftreg.checkpoints import Unfinished
-from shiftreg.concepts import Concept, Kind, mentions, slug
+from shiftreg.concepts import Concept, Kind, mentions, normalised
 from shiftreg.errors import InvalidInputError
 
 PLAIN = "plain"
@@ -50,13 +50,13 @@ def class_prompts(workspace: Workspace, concepts: Sequence[str], seed: int) -> d
         InvalidInputError: There are no concepts, two have nearly the same name, a name cannot be
             one, or there are no ordinary prompts.
     """
-    known = {slug(name): name for name in workspace.known_names()}
-    names = [known.get(slug(name), name) for name in concepts] or list(known.values())
+    known = {normalised(name): name for name in workspace.known_names()}
+    names = [known.get(normalised(name), name) for name in concepts] or list(known.values())
     if not names:
         raise InvalidInputError(
             f"Base '{workspace.base.name}' knows no concepts to tell apart. Name some."
         )
-    if len({slug(name) for name in (*names, PLAIN)}) <= len(names):
+    if len({normalised(name) for name in (*names, PLAIN)}) <= len(names):
         raise InvalidInputError(
             f"Classes need different names, '{PLAIN}' being one: {', '.join(names)}."
         )
@@ -125,4 +125,4 @@ def _fitting(workspace: Workspace, prompts: Sequence[str]) -> list[str]:
 def _kind(workspace: Workspace, name: str) -> Kind:
     if versions := workspace.versions(name):
         return cast("Kind", workspace.shift(versions[-1]).kind)
-    return "object" if slug(name) in map(slug, workspace.base.subjects) else "style"
+    return "object" if normalised(name) in map(normalised, workspace.base.subjects) else "style"

@@ -14,7 +14,7 @@ from shiftreg.api.evaluation.classifiers import classifier_path, require_classif
 from shiftreg.api.values import Observer, Progress, ignore_progress
 from shiftreg.api.workspace import Workspace
 from shiftreg.checkpoints import atomic_file, file_digest
-from shiftreg.concepts import slug
+from shiftreg.concepts import label, normalised
 from shiftreg.errors import InvalidInputError, StorageError
 from shiftreg.evaluation import classifier_training as training
 from shiftreg.evaluation import pretrained
@@ -189,8 +189,8 @@ def test_classifier(
     """
     classifier = require_classifier(workspace, file)
     names, samples = read_classes(folder)
-    spelled = {slug(label): label for label in classifier.labels}
-    labels = [spelled.get(slug(name), name) for name in names]
+    spelled = {spell(one): one for spell in (label, normalised) for one in classifier.labels}
+    labels = [spelled.get(normalised(name), name) for name in names]
     measured = measure_accuracy(classifier, samples, labels)
     return ClassifierTest(
         classifier=classifier.name,

@@ -119,7 +119,8 @@ class Gallery:
         # Whatever makes another image makes another folder.
         made = f"{base.digest}{base.steps}{base.guidance}{digest}"
         generator = f"{digest[:12] or 'base'}-{hashlib.sha256(made.encode()).hexdigest()[:8]}"
-        prompt = f"{slug(shot.prompt)[:60]}-{crc32(shot.prompt.encode()):08x}"
+        written = hashlib.sha256(shot.prompt.encode()).hexdigest()
+        prompt = f"{slug(shot.prompt)[:60]}-{written[:16]}"
         return self._folder / generator / prompt / f"{shot.seed}.png"
 
 

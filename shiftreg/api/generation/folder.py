@@ -193,7 +193,7 @@ def _prompt_folders(cases: Iterable[PromptCase]) -> dict[str, str]:
     return {
         prompt: word
         if holders[word] == 1
-        else f"{word}-{hashlib.sha256(prompt.encode()).hexdigest()[:8]}"
+        else f"{word}~{hashlib.sha256(prompt.encode()).hexdigest()[:16]}"
         for prompt, word in words.items()
     }
 

@@ -24,7 +24,7 @@ from shiftreg.api.report.records import (
 from shiftreg.api.selection import ACTIVE, Selection
 from shiftreg.api.values import CompositionPlan, Observer, Verification, ignore_progress
 from shiftreg.api.workspace import Workspace
-from shiftreg.concepts import slug
+from shiftreg.concepts import label
 from shiftreg.errors import InvalidInputError
 from shiftreg.reports import ConceptLine, ReportPage, image_grid, render_page, save_image
 
@@ -144,7 +144,7 @@ def _register(
         # One image a group, for those who look at the registry rather than at the page.
         for title, rows in generated.grids.items():
             grid = image_grid(rows, ("base", "composition"))
-            save_image(grid, Path(scratch) / f"{slug(title)}.png")
+            save_image(grid, Path(scratch) / f"{label(title)}.png")
         measurement = workspace.registry.measurements.record(
             plan.base,
             "report",

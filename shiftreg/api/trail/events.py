@@ -11,7 +11,7 @@ from pathlib import Path
 
 from shiftreg.api.workspace import Workspace
 from shiftreg.audit import AuditEvent, AuditReport, Checkpoint, PublicKeys
-from shiftreg.concepts import slug
+from shiftreg.concepts import normalised
 from shiftreg.errors import IntegrityError, InvalidInputError, NotFoundError
 
 SHORTEST_DIGEST = 8
@@ -34,7 +34,7 @@ def list_events(
     """The events that fulfil all conditions, oldest first, of all bases.
 
     Args:
-        concept: Name of a concept that they are about; case and punctuation do not matter.
+        concept: Name of a concept that they are about; case does not matter.
         action: What was done: "erase", "export", ...
         since: A date or time, ISO 8601; UTC where it names no zone.
         until: Likewise; a date includes that day.
@@ -84,7 +84,7 @@ def is_about(event: AuditEvent, concept: str) -> bool:
     """Whether something was done to a concept, or a file was exported in which it generates."""
     states = event.details.get("states")
     names = (*event.concepts, *(states if isinstance(states, Mapping) else ()))
-    return slug(concept) in map(slug, names)
+    return normalised(concept) in map(normalised, names)
 
 
 def _moment(text: str, option: str, end: time) -> datetime:

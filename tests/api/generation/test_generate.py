@@ -322,10 +322,10 @@ def test_images_by_prompt_are_classes_for_other_tools(
     )
     api.generate_images(workspace, prompts, folder, compositions=(), by_prompt=True)
     classes = ImageFolder(folder / "base")
-    names = [name.rpartition("-")[0] or name for name in classes.classes]
+    names = [name.partition("~")[0] for name in classes.classes]
     assert sorted(names) == ["blank", "blank", "picasso", "van-gogh", "van-gogh"]
     assert len(classes) == 6
-    assert len({name for name in classes.classes if name.startswith("van-gogh-")}) == 2
+    assert len({name for name in classes.classes if name.startswith("van-gogh~")}) == 2
     with (folder / "base" / "metadata.csv").open(newline="") as file:
         rows = {row["file_name"]: row["prompt"] for row in csv.DictReader(file)}
     assert rows["picasso/2_0.png"] == "Picasso"
