@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from shiftreg import miniature
 from shiftreg.api.loaded_base import LoadedBase
 from shiftreg.audit import AuditEvent, AuditLog, WriteAheadLog
-from shiftreg.concepts import find_name, slug
+from shiftreg.concepts import find_name, normalised
 from shiftreg.errors import IntegrityError, NotFoundError
 from shiftreg.registry import BaseRecord, Registry, ShiftVersion
 from shiftreg.settings import Settings
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 DELETE = "delete"
 """The action of the event of a deletion."""
+MADE = ("erase", "refresh", "import", "decouple")
+"""Actions whose event says that a version was made."""
 
 
 @dataclass
@@ -70,7 +72,7 @@ class Workspace(LoadedBase):
         except NotFoundError:
             # A concept whose versions were all deleted still has a history to show.
             for deleted in self.deleted_versions():
-                if slug(deleted) == slug(name):
+                if normalised(deleted) == normalised(name):
                     return deleted
             raise
 
@@ -109,6 +111,60 @@ class Workspace(LoadedBase):
         None where the audit trail cannot be read: that must not hide the registry.
         """
         return deleted_versions(self.audit.readable_events(), self.base.name)
+
+    def require_agreement(self) -> None:
+        """Refuses to release anything by a registry that has other active versions than the trail.
+
+        Raises:
+            IntegrityError: They disagree, or the trail is damaged.
+        """
+        differing = self._differing()
+        if differing and not self.reading:
+            with self.registry.lock():  # somebody may be between a change and its event
+                differing = self._differing()
+        if differing:
+            name = min(differing)
+            now, then = (
+                f"version {one[0]} ({one[1][:12]})" if one else "no version"
+                for one in differing[name]
+            )
+            others = f" (and so on, {len(differing)} concepts)" if len(differing) > 1 else ""
+            raise IntegrityError(
+                f"Of '{name}' {now} is active in the registry of base '{self.base.name}', and "
+                f"{then} by the audit trail{others}: one of the two was changed or lost. "
+                "See: shiftreg doctor"
+            )
+
+    def _differing(self) -> dict[str, tuple[ActiveVersion, ActiveVersion]]:
+        """Concept -> what is active in the registry and by the audit trail, where they differ."""
+        base = self.base.name
+        now: Mapping[str, ActiveVersion] = {
+            version.concept: (version.version, version.digest)
+            for version in self.registry.shifts.active(base)
+        }
+        then = active_versions(event for event in self.audit.events() if event.base == base)
+        both = {name: (now.get(name), then.get(name)) for name in {*now, *then}}
+        return {name: (one, other) for name, (one, other) in both.items() if one != other}
+
+
+ActiveVersion = tuple[int, str] | None
+"""Number and digest of a concept's active version; None if none is active."""
+
+
+def active_versions(own: Iterable[AuditEvent]) -> dict[str, ActiveVersion]:
+    """What is active by the audit trail, of every concept that something was done to.
+
+    Args:
+        own: Events of one base.
+    """
+    last: dict[str, ActiveVersion] = {}
+    for event in own:
+        if event.action in (*MADE, "activate") and event.details.get("active", True):
+            made = (event.details.get("version", 0), event.digests.get("shift", ""))
+            last |= dict.fromkeys(event.concepts, made)
+        elif event.action == "restore" or (event.action == DELETE and event.details.get("active")):
+            last |= dict.fromkeys(event.concepts)
+    return last
 
 
 def deleted_versions(events: Iterable[AuditEvent], base: str) -> dict[str, tuple[int, ...]]:

@@ -34,7 +34,9 @@ def plan_composition(workspace: Workspace, selection: Selection = ACTIVE) -> Com
 
     Raises:
         NotFoundError: An unknown concept, or ``only`` names one without a shift.
+        IntegrityError: The registry and the audit trail disagree on what is active.
     """
+    workspace.require_agreement()
     base, registry = workspace.base, workspace.registry
     active = {version.concept: version for version in registry.shifts.active(base.name)}
     warnings: list[str] = []

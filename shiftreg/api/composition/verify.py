@@ -56,7 +56,8 @@ def verify(
 
     Raises:
         NotFoundError: The file or its recipe does not exist.
-        IntegrityError: The file cannot be read, or its recipe was exchanged.
+        IntegrityError: The file cannot be read, its recipe was exchanged, or the registry and the
+            audit trail disagree on what is active.
         UntrustedFileError: The file is not what was signed, or not by the key.
         InvalidInputError: No image asked for, an unknown gate, or a file together with a choice of
             concepts.
@@ -93,6 +94,7 @@ def verify_contents(
     def read() -> Contents:
         if file is None:
             return contents_of_plan(workspace, plan_composition(workspace, selection))
+        workspace.require_agreement()
         return _signed_contents(workspace, file, key, observe)
 
     verification, contents = _examine(

@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from shiftreg.api.doctor.findings import Finding, damage, unreadable
-from shiftreg.api.workspace import deleted_versions
+from shiftreg.api.workspace import MADE, active_versions, deleted_versions
 from shiftreg.audit import AuditEvent
 from shiftreg.checkpoints import load_shift
 from shiftreg.errors import ShiftregError
 from shiftreg.registry import Registry, ShiftVersion
 from shiftreg.registry.examination import Examined
-
-MADE = ("erase", "refresh", "import", "decouple")
-"""Actions whose event says that a version was made."""
 
 
 def made_versions(own: Iterable[AuditEvent]) -> dict[tuple[str, object], AuditEvent]:
@@ -146,21 +143,14 @@ def _missing(
 
 def _activity(versions: Sequence[ShiftVersion], events: Sequence[AuditEvent]) -> Iterator[Finding]:
     """Is active what was made active last?"""
-    last: dict[str, object] = {}
-    for event in events:
-        if event.action in (*MADE, "activate") and event.details.get("active", True):
-            last |= dict.fromkeys(event.concepts, event.details.get("version"))
-        elif event.action == "restore" or (
-            event.action == "delete" and event.details.get("active")
-        ):
-            last |= dict.fromkeys(event.concepts, None)
-    active = {version.concept: version.version for version in versions if version.active}
+    last = active_versions(events)
+    active = {v.concept: (v.version, v.digest) for v in versions if v.active}
     for concept in sorted({version.concept for version in versions} & last.keys()):
-        if active.get(concept) != last[concept]:
-            now, then = (
-                f"version {number} is active" if number else "no version is active"
-                for number in (active.get(concept), last[concept])
-            )
+        now, then = (
+            f"version {one[0]} is active" if one else "no version is active"
+            for one in (active.get(concept), last[concept])
+        )
+        if now != then:  # another digest is another finding
             yield damage(
                 concept,
                 f"In the registry {now}, and by the audit trail {then}.",

@@ -55,10 +55,12 @@ class Release:
         adapter, which makes nothing generate.
 
         Raises:
+            IntegrityError: The registry and the audit trail disagree on what is active.
             ReleaseRefusedError: A requirement of the policy does not hold.
             InvalidInputError: No key to sign with, or no reason to override.
             MissingExtraError: A library that is asked for is not installed.
         """
+        workspace.require_agreement()
         if request.override and not request.reason.strip():
             raise InvalidInputError(
                 "Overriding the policy needs a reason, for the audit trail. Give --reason TEXT."
