@@ -46,7 +46,7 @@ def open_workspace(
     )
     write_ahead = WriteAheadLog(
         settings.home / "write-ahead",
-        lambda: f"{audit.who()} {signer.public.fingerprint if signer else ''}",
+        lambda: f"{audit.who()} {signer.public.fingerprint if signer else ''} {registry.uri}",
     )
     workspace = Workspace(settings, registry, audit, write_ahead, _register_miniature, reading)
     if not reading and write_ahead.paths():

@@ -35,7 +35,7 @@ class WriteAheadRecord:
         identity: Of this record; the event carries it in its details.
         time: UTC, ISO 8601.
         process: Number of the process that makes it.
-        author: Who makes it, and by which key events are signed.
+        author: Who makes it, by which key events are signed, and in which registry.
         action: As the event will say it.
         values: What is needed to complete the change or to take it back, JSON values.
     """
@@ -55,7 +55,7 @@ class WriteAheadLog:
 
     Attributes:
         folder: Of the files; made by the first one.
-        author: Who works here, and by which key events are signed.
+        author: Who works here, by which key events are signed, and in which registry.
     """
 
     def __init__(self, folder: Path, author: Callable[[], str] = str) -> None:

@@ -414,6 +414,20 @@ def test_every_broken_requirement_is_named_with_its_remedy(
     assert 0.01 < checks[3].value < 1
 
 
+@pytest.mark.erased("C++")
+def test_what_must_be_erased_is_not_what_only_resembles_it(workspace: api.Workspace) -> None:
+    standing = api.policy_standing(with_policy(workspace, must_erase=["c++", "C#", "C"]))
+    assert [check.passed for check in standing.checks] == [True, False, False]
+    plan = api.plan_erasures(workspace, ["C#"]).plans[0]
+    assert any("another concept than 'C++'" in warning for warning in plan.warnings)
+    api.erase(workspace, ["C#"])
+    erased = {
+        (version.concept, version.version)
+        for version in workspace.registry.shifts.active("miniature")
+    }
+    assert erased == {("C++", 1), ("C#", 1)}
+
+
 def test_leaving_out_what_must_be_erased_is_refused(shop: api.Workspace, tmp_path: Path) -> None:
     workspace = with_policy(shop, must_erase=["Caravaggio"])
     plan = api.plan_composition(workspace, api.Selection(without=["Caravaggio"]))
