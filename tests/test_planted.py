@@ -18,7 +18,7 @@ from shiftreg.api.recovery import RECOVERIES
 from shiftreg.checkpoints import file_digest
 from shiftreg.checkpoints.atomic import Placement
 from shiftreg.processes import this_process
-from shiftreg.registry import Compositions
+from shiftreg.registry import Compositions, Registry, Shifts
 from tests.api.test_recovery import Killed, killed, reopened, story
 from tests.commands import run_command
 from tests.worlds import Worlds, opened
@@ -205,6 +205,28 @@ def test_what_another_user_or_key_announced_is_left_to_them(
     assert [f.severity for f in findings if f.subject == str(record)] == ["leftover"]
     assert story(reopened(workspace)) == ["init", "erase"]
     assert not record.exists()
+
+
+@pytest.mark.erased("Caravaggio")
+def test_a_record_that_was_settled_and_is_put_back_tells_nothing_anew(
+    workspace: api.Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = workspace.settings.home / "write-ahead"
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        patched.setattr(Shifts, "deactivate", killed)
+        api.restore(workspace, ["Caravaggio"], reason="licence 3")
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        patched.setattr(Registry, "remove_version", killed)
+        api.delete(workspace, "Caravaggio@1", reason="licence 3", force=True)
+    kept = {path: path.read_bytes() for path in folder.glob("*.json")}
+    assert len(kept) == 2
+    told = story(reopened(workspace))
+    assert told == ["init", "erase"], "neither was made"
+    api.restore(workspace, ["Caravaggio"], reason="licence 4")
+    api.delete(workspace, "Caravaggio@1", reason="licence 4")
+    for path, content in kept.items():
+        path.write_bytes(content)
+    assert story(reopened(workspace)) == [*told, "restore", "delete"]
 
 
 @pytest.mark.parametrize("stage", ["before", "after"])

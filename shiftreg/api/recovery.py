@@ -19,7 +19,7 @@ from typing import Any
 
 from shiftreg.api.changes import WRITE_AHEAD
 from shiftreg.api.trail.measurements import recorded
-from shiftreg.api.workspace import Workspace
+from shiftreg.api.workspace import DELETE, MADE, Workspace
 from shiftreg.audit import AuditEvent, Cause, WriteAheadRecord
 from shiftreg.checkpoints import file_digest
 from shiftreg.checkpoints.atomic import PREVIOUS, forget_partial, take_back
@@ -27,6 +27,9 @@ from shiftreg.checkpoints.export import checkpoint_digest
 from shiftreg.errors import NotFoundError
 from shiftreg.registry import ShiftVersion
 from shiftreg.release import sidecar_digests
+
+SWITCHES = (*MADE, "activate", "restore", DELETE)
+"""Actions that may change what is active."""
 
 
 @dataclass(frozen=True)
@@ -108,11 +111,15 @@ def _registered(workspace: Workspace, unsettled: Unsettled) -> bool:
 
 
 def _switched(workspace: Workspace, unsettled: Unsettled) -> bool:
-    """Whether active is what was to be, or nothing if nothing was to be."""
+    """Whether active is what was to be, or nothing if nothing was to be, by nobody else's doing."""
     (concept,) = unsettled.event["concepts"]
     versions = _versions(workspace, unsettled.event["base"], concept)
     now = next((version.version for version in versions if version.active), None)
-    return now == unsettled.recovery["active"]
+    later = any(
+        e.sequence > unsettled.after and e.action in SWITCHES and concept in e.concepts
+        for e in unsettled.events
+    )
+    return now == unsettled.recovery["active"] and not later
 
 
 def _deleted(workspace: Workspace, unsettled: Unsettled) -> bool:
@@ -126,9 +133,13 @@ def _deleted(workspace: Workspace, unsettled: Unsettled) -> bool:
         (concept,) = event["concepts"]
         left = {version.version for version in _versions(workspace, base, concept)}
         is_left = details["version"] in left
-    if not is_left:
-        registry.drop_run(base, unsettled.recovery["run"])
-    return not is_left
+    record = event["digests"]["record"]
+    if is_left or any(  # or somebody else did it, later
+        e.action == DELETE and e.digests.get("record") == record for e in unsettled.events
+    ):
+        return False
+    registry.drop_run(base, unsettled.recovery["run"])
+    return True
 
 
 def _initialised(workspace: Workspace, unsettled: Unsettled) -> bool:
