@@ -93,10 +93,7 @@ class Common:
             from shiftreg import api
 
             reading = dry_run or not self.writes
-            workspace = api.open_workspace(settings, reading=reading, **self.cause())
-        for warning in workspace.warnings:
-            self.note(warning)
-        return workspace
+            return api.open_workspace(settings, reading=reading, warn=self.note, **self.cause())
 
     def progress(self) -> "AbstractContextManager[Observer]":
         """An observer for long work, silent if the output is for a machine."""

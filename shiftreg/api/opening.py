@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable
 from functools import cache
 
 from shiftreg.api.workspace import Workspace
@@ -18,6 +20,7 @@ def open_workspace(
     request: str = "",
     licence: str = "",
     reading: bool = False,
+    warn: Callable[[str], object] = warnings.warn,
 ) -> Workspace:
     """Opens the registry and the audit trail, creating them at first use.
 
@@ -29,6 +32,7 @@ def open_workspace(
         request: Reference of the request that is answered.
         licence: Reference of the licence that is made use of.
         reading: Whether a home that cannot be written will do.
+        warn: Notified of write-ahead records that are left alone.
 
     Raises:
         StorageError: The home cannot be written, or the database cannot be opened.
@@ -54,9 +58,9 @@ def open_workspace(
 
         recover(workspace)
         if left := write_ahead.foreign():
-            workspace.warnings += (
+            warn(
                 f"Left alone, since nothing proves that you recorded it here: {left[0]}"
-                f"{f' and {len(left) - 1} more' if left[1:] else ''}. See: shiftreg doctor",
+                f"{f' and {len(left) - 1} more' if left[1:] else ''}. See: shiftreg doctor"
             )
     return workspace
 

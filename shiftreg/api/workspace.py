@@ -30,7 +30,6 @@ class Workspace(LoadedBase):
 
     Attributes:
         reading: Whether nothing is changed here: then the miniature is not registered either.
-        warnings: What was noticed while it was opened.
     """
 
     settings: Settings
@@ -39,7 +38,6 @@ class Workspace(LoadedBase):
     write_ahead: WriteAheadLog
     register_miniature: Callable[[Workspace], BaseRecord]
     reading: bool = False
-    warnings: tuple[str, ...] = ()
     _shifts: dict[str, ConceptShift] = field(default_factory=dict)
 
     @cached_property
