@@ -457,6 +457,7 @@ def test_why_something_is_done_is_said_to_the_workspace(calls: Calls, values: An
     why = ("--reason", "asked by the heirs", "--request", " C-17 ", "--licence", "")
     assert start("verify", *why).exit_code == 0
     name, _, options = calls.made[0]
+    assert callable(options.pop("warn"))
     assert (name, options) == (
         "open_workspace",
         {"reading": False, "reason": "asked by the heirs", "request": "C-17"},
