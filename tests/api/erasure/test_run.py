@@ -38,18 +38,13 @@ def digests(workspace: api.Workspace) -> dict[str, str]:
     }
 
 
-@pytest.fixture
-def another(tmp_path: Path, worlds: Worlds) -> api.Workspace:
-    """A workspace like the other one, with a registry of its own."""
-    return worlds.open(tmp_path / "another")
-
-
 def test_shifts_found_by_workers_are_those_found_one_after_the_other(
-    workspace: api.Workspace, another: api.Workspace, engine: Engine
+    tmp_path: Path, worlds: Worlds, engine: Engine
 ) -> None:
     request: dict[str, Any] = {"method": "srs-me", "options": OPTIONS}
     names = ["Picasso", "Edvard Munch"]
-    alone = [result.digest for result in api.erase(workspace, names, **request)]
+    one, another = (worlds.open(tmp_path / name / "home", steps=1) for name in ("one", "another"))
+    alone = [result.digest for result in api.erase(one, names, **request)]
     shared = [result.digest for result in api.erase(another, names, **request, engine=engine)]
     assert shared == alone
     for name in names:
