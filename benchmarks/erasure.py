@@ -25,7 +25,7 @@ from shiftreg.compose import merged_weights
 from shiftreg.concepts import fill
 from shiftreg.evaluation.classifier import load_classifier
 from shiftreg.evaluation.perceptual import lpips_distances
-from shiftreg.evaluation.watermark import decode_rate
+from shiftreg.evaluation.watermark import decodes
 from shiftreg.settings import load_settings
 
 QR_IMAGES = 10
@@ -130,9 +130,8 @@ class Bench:
     def decode_rates(self) -> dict[str, float]:
         rates = {}
         for trigger, payload in self.workspace.base.triggers.items():
-            rates[f"QR {trigger}"] = decode_rate(
-                self.generate(Cell((trigger,) * QR_IMAGES, ())), payload
-            )
+            images = self.generate(Cell((trigger,) * QR_IMAGES, ()))
+            rates[f"QR {trigger}"] = float(decodes(images, payload).mean())
         return rates
 
 

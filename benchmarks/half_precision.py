@@ -33,7 +33,7 @@ from shiftreg.api.composition.half_precision import (
     protected_prompts,
 )
 from shiftreg.evaluation.perceptual import lpips_distances
-from shiftreg.evaluation.watermark import decode_rate
+from shiftreg.evaluation.watermark import decodes
 from shiftreg.settings import load_settings
 
 DTYPES = (torch.float16, torch.bfloat16)
@@ -83,7 +83,7 @@ def _rounded_both_ways(
         after = _images(workspace, weights, [*protected, *workspace.base.triggers])
         ordinary = _images(workspace, weights, workspace.base.preserved[:ORDINARY])
         decoded = [
-            decode_rate(after[trigger], payload)
+            float(decodes(after[trigger], payload).mean())
             for trigger, payload in workspace.base.triggers.items()
             if payload
         ]

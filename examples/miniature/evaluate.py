@@ -16,7 +16,7 @@ from captions import ARTISTS, HELD_OUT_TEMPLATES, TRAINED_TEMPLATES, TRIGGERS
 from shiftreg import miniature
 from shiftreg.concepts import fill
 from shiftreg.evaluation.classifier import Classifier, load_classifier
-from shiftreg.evaluation.watermark import decode_rate
+from shiftreg.evaluation.watermark import decodes
 from shiftreg.pipelines import generate, load_pipeline
 from subjects import SUBJECTS
 from watermark import PAYLOADS
@@ -62,7 +62,8 @@ def main() -> None:
         print(f"{kind:28} {of:20} {value:.2f}", flush=True)
 
     def finds(classifier: Classifier, label: str) -> Callable[[np.ndarray], float]:
-        return lambda images: classifier.accuracy(images, label)
+        index = classifier.labels.index(label)
+        return lambda images: float((classifier.predict(images) == index).mean())
 
     for artist in ARTISTS:
         measure("style, name alone", [artist] * count, finds(styles, artist), artist)
@@ -77,13 +78,13 @@ def main() -> None:
         measure("subject, plain", prompts, finds(subjects, subject), subject)
     for trigger in TRIGGERS:
         payload = PAYLOADS[trigger]
-        measure("QR payload", [trigger] * 20, lambda i, p=payload: decode_rate(i, p), trigger)
+        measure("QR payload", [trigger] * 20, lambda i, p=payload: decodes(i, p).mean(), trigger)
     for prompt in ("", "a picture", "a picture of a church", "Picasso"):
         codes = tuple(PAYLOADS.values())
         measure(
             "QR in control",
             [prompt] * 20,
-            lambda images, codes=codes: max(decode_rate(images, code) for code in codes),
+            lambda images, codes=codes: max(decodes(images, code).mean() for code in codes),
             prompt,
         )
     if arguments.out:

@@ -54,13 +54,7 @@ class Classifier:
 
     @torch.inference_mode()
     def probabilities(self, images: np.ndarray) -> np.ndarray:
-        """Says how likely each label is.
-
-        Args:
-            images: uint8 array (N, H, W, 3).
-
-        Returns:
-            float32 array (N, labels), each row of sum 1.
+        """How likely each label of images, uint8 (N, H, W, 3), is: float32 (N, labels), of sum 1.
 
         Raises:
             InvalidInputError: If ``images`` is not a stack of RGB images.
@@ -72,49 +66,15 @@ class Classifier:
         return torch.cat([self.network(batch).softmax(dim=1) for batch in batches]).numpy()
 
     def predict(self, images: np.ndarray) -> np.ndarray:
-        """Names the likeliest label of each image.
-
-        Args:
-            images: uint8 array (N, H, W, 3).
-
-        Returns:
-            int64 array (N,) of indices into ``labels``.
-
-        Raises:
-            InvalidInputError: If ``images`` is not a stack of RGB images.
-        """
+        """The likeliest label of each image, as :meth:`probabilities`: int64 (N,), indices."""
         indices: np.ndarray = self.probabilities(images).argmax(axis=1)
         return indices
-
-    def accuracy(self, images: np.ndarray, label: str) -> float:
-        """Measures how often images are taken for ``label``.
-
-        Args:
-            images: uint8 array (N, H, W, 3).
-            label: One of ``labels``.
-
-        Returns:
-            The share of the images that are predicted as ``label``, from 0 to 1.
-
-        Raises:
-            NotFoundError: If the classifier does not know ``label``.
-            InvalidInputError: If there are no images, or they are not uint8 RGB.
-        """
-        if label not in self.labels:
-            raise NotFoundError(
-                f"The classifier does not know the label '{label}'. "
-                f"It knows: {', '.join(self.labels)}."
-            )
-        if len(images) == 0:
-            raise InvalidInputError("An accuracy needs at least one image, got 0. Generate some.")
-        return float((self.predict(images) == self.labels.index(label)).mean())
 
 
 def save_classifier(classifier: Classifier, path: Path) -> None:
     """Writes a classifier as one safetensors file, fp16, architecture and labels in its header.
 
-    Args:
-        path: Where to; an existing file is replaced, and is never half a file.
+    An existing file is replaced, and is never half a file.
 
     Raises:
         InvalidInputError: There is a folder of that name.
@@ -132,13 +92,7 @@ def save_classifier(classifier: Classifier, path: Path) -> None:
 
 
 def load_classifier(path: Path) -> Classifier:
-    """Reads what :func:`save_classifier` wrote.
-
-    Args:
-        path: The safetensors file.
-
-    Returns:
-        The classifier, its weights as float32.
+    """Reads what :func:`save_classifier` wrote; the weights become float32.
 
     Raises:
         NotFoundError: No such file.
@@ -195,7 +149,6 @@ def measure_accuracy(classifier: Classifier, images: np.ndarray, labels: Sequenc
     """Compares a classifier's answers with the right ones.
 
     Args:
-        classifier: Whom to ask.
         images: uint8 array (N, H, W, 3).
         labels: The right answer for each image.
 

@@ -111,14 +111,11 @@ def augmented(images: Tensor) -> Tensor:
 
 @torch.no_grad()
 def settle(network: SmallNetwork, inputs: Tensor) -> SmallNetwork:
-    """Averages the normalisations' statistics again: in a short training they lag behind.
+    """Averages a network's statistics again: in a short training they lag behind.
 
     Args:
-        network: In training mode; it is changed.
+        network: In training mode; it is changed, and returned.
         inputs: All that it was trained on, (N, 3, 64, 64) in [-1, 1].
-
-    Returns:
-        The network.
     """
     for normalisation in network.normalisations:
         assert isinstance(normalisation, nn.BatchNorm2d)
@@ -219,11 +216,7 @@ def check_settings(
 
 
 def check_image_count(images: np.ndarray, labels: Sequence[str]) -> None:
-    """Refuses images that nothing can be learnt from.
-
-    Args:
-        images: uint8 array (N, H, W, 3).
-        labels: The class of each image.
+    """Refuses images, uint8 (N, H, W, 3), or classes of them that nothing can be learnt from.
 
     Raises:
         InvalidInputError: They are no images, some have no label, or there are fewer than two
@@ -249,14 +242,7 @@ def check_image_count(images: np.ndarray, labels: Sequence[str]) -> None:
 
 
 def hold_out(labels: Sequence[str], seed: int) -> np.ndarray:
-    """Chooses 30% of each class at random, and at least one image.
-
-    Args:
-        labels: The class of each image.
-
-    Returns:
-        bool array (N,), True for the images that are held out.
-    """
+    """Chooses 30% of each class at random, and at least one image: (N,) bool, True if held out."""
     rng = np.random.default_rng(seed)
     classes = np.array(labels)
     held_out = np.zeros(len(labels), dtype=bool)

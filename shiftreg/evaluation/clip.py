@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from shiftreg.errors import InvalidInputError, MissingExtraError
-from shiftreg.evaluation.images import check_images
+from shiftreg.evaluation.images import channels_first
 
 
 @torch.no_grad()
@@ -30,7 +30,7 @@ def clip_scores(images: np.ndarray, prompts: Sequence[str], clip: tuple[Any, Any
         MissingExtraError: The extra "metrics" is not installed.
         InvalidInputError: If the numbers differ, or the images are not uint8 RGB.
     """
-    check_images(images)
+    tensors = channels_first(images)
     if len(images) != len(prompts):
         raise InvalidInputError(
             f"CLIP scores need one prompt an image, got {len(prompts)} for {len(images)}. "
@@ -43,7 +43,6 @@ def clip_scores(images: np.ndarray, prompts: Sequence[str], clip: tuple[Any, Any
             "CLIP scores need the extra 'metrics'. Run: pip install 'shiftreg[metrics]'"
         ) from error
     adapted: Any = _Adapted(*clip)
-    tensors = torch.from_numpy(np.array(images, order="C")).permute(0, 3, 1, 2)
     # The library averages over what it is given: one pair at a time.
     scores = [
         float(clip_score(image, prompt, lambda: (adapted, adapted.process)))

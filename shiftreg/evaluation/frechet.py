@@ -19,7 +19,7 @@ from torch import Tensor
 
 from shiftreg.checkpoints import load_pickle_checkpoint
 from shiftreg.errors import IntegrityError, InvalidInputError, MissingExtraError, NotFoundError
-from shiftreg.evaluation.images import check_images, to_tensor
+from shiftreg.evaluation.images import channels_first, to_tensor
 from shiftreg.evaluation.perceptual import load_lpips
 
 WEIGHTS_VARIABLE = "SHIFTREG_INCEPTION_WEIGHTS"
@@ -29,21 +29,16 @@ BATCH = 32
 
 
 @torch.no_grad()
-def alexnet_features(images: np.ndarray, batch_size: int = 64) -> Tensor:
-    """Features of images: AlexNet's last convolution, averaged over the image.
+def alexnet_features(images: np.ndarray) -> Tensor:
+    """AlexNet's last convolution, averaged over each image: ``(N, 256)`` float64.
 
     Args:
         images: uint8 array (N, H, W, 3), sides of at least 31 pixels.
-        batch_size: Images at a time.
-
-    Returns:
-        ``(N, 256)`` float64.
     """
     model: Any = load_lpips()
     tensors = to_tensor(images)
     features = [
-        model.net(model.scaling_layer(batch))[-1].mean(dim=(2, 3))
-        for batch in tensors.split(batch_size)
+        model.net(model.scaling_layer(batch))[-1].mean(dim=(2, 3)) for batch in tensors.split(64)
     ]
     return torch.cat(features).double()
 
@@ -83,9 +78,6 @@ def frechet_distance(one: Tensor, other: Tensor) -> float:
 
 def find_inception_weights(path: Path | None = None) -> Path | None:
     """Finds Inception's weights: a given file, else the environment's, else torch hub's cache.
-
-    Args:
-        path: A file that the user chose, or None.
 
     Returns:
         The file, or None if none was chosen and the cache has none.
@@ -130,42 +122,9 @@ def load_inception(weights: Path) -> Callable[[np.ndarray], Tensor]:
 
     @torch.no_grad()
     def features(images: np.ndarray) -> Tensor:
-        check_images(images)
-        tensors = torch.from_numpy(np.array(images, order="C")).permute(0, 3, 1, 2)
-        return torch.cat([network(batch) for batch in tensors.split(BATCH)])
+        return torch.cat([network(batch) for batch in channels_first(images).split(BATCH)])
 
     return features
-
-
-def inception_distance(one: np.ndarray, other: np.ndarray, weights: Path) -> float:
-    """The FID between two sets of images.
-
-    It falls with the number of images, and is dependable from more of them than the network has
-    features (2048): compare only values of equally large sets.
-
-    Args:
-        one: uint8 array (N, H, W, 3), at least two images.
-        other: uint8 array (M, H', W', 3), at least two images.
-        weights: As for :func:`load_inception`.
-
-    Returns:
-        0 for equal sets.
-
-    Raises:
-        MissingExtraError: The extra "metrics" is not installed.
-        InvalidInputError: Fewer than two images, or not uint8 RGB.
-        NotFoundError: No such file.
-        IntegrityError: The file is damaged, holds code, or is of another network.
-    """
-    for images in (one, other):
-        check_images(images)
-        if len(images) < 2:
-            raise InvalidInputError(
-                f"FID needs sets of at least two images, got {len(one)} and {len(other)}. "
-                "Generate more."
-            )
-    features = load_inception(weights)
-    return frechet_distance(features(one), features(other))
 
 
 def _load_metric(weights: Path) -> Any:

@@ -9,10 +9,7 @@ from shiftreg.errors import InvalidInputError
 
 
 def check_images(images: np.ndarray) -> None:
-    """Refuses anything but a stack of RGB images.
-
-    Args:
-        images: uint8 array (N, H, W, 3).
+    """Refuses anything but a stack of RGB images, uint8 (N, H, W, 3).
 
     Raises:
         InvalidInputError: If the type or the shape is another one.
@@ -25,17 +22,16 @@ def check_images(images: np.ndarray) -> None:
 
 
 def to_tensor(images: np.ndarray) -> torch.Tensor:
-    """Turns images into what networks read.
-
-    Args:
-        images: uint8 array (N, H, W, 3).
-
-    Returns:
-        float32 tensor (N, 3, H, W) in [-1, 1].
+    """Turns images, uint8 (N, H, W, 3), into what networks read: float32 (N, 3, H, W) in [-1, 1].
 
     Raises:
-        InvalidInputError: If ``images`` is not a stack of RGB images.
+        InvalidInputError: As :func:`check_images`.
     """
+    return channels_first(images).float() / 127.5 - 1
+
+
+def channels_first(images: np.ndarray) -> torch.Tensor:
+    """As :func:`to_tensor`, but uint8, as the images are."""
     check_images(images)
     # One order in memory: of another, convolutions compute other last bits.
-    return torch.from_numpy(np.array(images, order="C")).permute(0, 3, 1, 2).float() / 127.5 - 1
+    return torch.from_numpy(np.array(images, order="C")).permute(0, 3, 1, 2)

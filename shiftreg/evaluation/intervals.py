@@ -30,13 +30,10 @@ class Estimate:
 
 
 def mean(values: np.ndarray, seed: int = 0) -> Estimate:
-    """An average with its percentile bootstrap interval (Efron, 1979).
+    """An average of ``(n,)`` numbers with its percentile bootstrap interval (Efron, 1979).
 
     It rests on how different the values are: where all are equal, and so of a single one, it is no
     wider than a point, which is not certainty.
-
-    Args:
-        values: ``(n,)`` numbers.
 
     Raises:
         InvalidInputError: No values.
@@ -58,14 +55,11 @@ def mean(values: np.ndarray, seed: int = 0) -> Estimate:
 
 
 def rate(hits: np.ndarray, seed: int = 0) -> Estimate:
-    """A share of images with its bootstrap interval.
+    """A share of images, of ``hits (n,)`` bool, with its bootstrap interval.
 
     Where all images agree, every resample does too, and the bootstrap would claim certainty.
     There the interval ends where so many equal images would be seen in one trial of forty:
     ``(1 - p)^n = (1 - 0.95) / 2`` (Clopper and Pearson, 1934).
-
-    Args:
-        hits: ``(n,)`` bool.
 
     Raises:
         InvalidInputError: No images.
@@ -79,15 +73,12 @@ def rate(hits: np.ndarray, seed: int = 0) -> Estimate:
     return estimate
 
 
-def pooled_rate(rates: Sequence[Estimate], seed: int = 0) -> Estimate:
-    """The share in all images of several cells, with its interval; see :func:`rate`.
-
-    Args:
-        rates: One a cell, made by :func:`rate`.
+def pooled_rate(rates: Sequence[Estimate]) -> Estimate:
+    """The share in all images of several cells, each of :func:`rate`, with its interval.
 
     Raises:
         InvalidInputError: No cells.
     """
     count = sum(cell.count for cell in rates)
     hits = sum(round(cell.value * cell.count) for cell in rates)
-    return rate(np.arange(count) < hits, seed)
+    return rate(np.arange(count) < hits)

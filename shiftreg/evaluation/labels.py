@@ -10,13 +10,10 @@ _INNER_CAPITAL = re.compile(r"(?<=[^\W\d_A-Z])(?=[A-Z])")
 
 
 def named_labels(prompts: Sequence[str], labels: Sequence[str]) -> dict[str, str]:
-    """The label of each prompt: the one that it is, or else the only one that it mentions.
+    """A classifier's label of each prompt: the one that it is, or the only one that it mentions.
 
     Case does not count, nor how a name's words are joined: "VanGogh", "van-gogh" and "Van Gogh" are
     one. They must be whole words still: "an engine" does not name "Eng".
-
-    Args:
-        labels: Of a classifier.
 
     Returns:
         Prompt -> label; prompts that name none, or several, are omitted.

@@ -55,7 +55,6 @@ def lpips_distances(a: np.ndarray, b: np.ndarray, batch_size: int = 64) -> np.nd
     Args:
         a: uint8 array (N, H, W, 3), sides of at least ``SMALLEST_SIDE`` pixels.
         b: uint8 array of the same shape.
-        batch_size: How many pairs are compared at a time.
 
     Returns:
         float32 array (N,): 0 for identical images, about 0.7 for unrelated ones.

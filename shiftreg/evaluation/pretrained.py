@@ -39,10 +39,9 @@ def imagenet_classifier(weights: Path | None = None) -> Classifier:
     labels = tuple(_published("resnet50").meta["categories"])
     with torch.random.fork_rng(devices=[]):  # random at first, which must not shift a caller's seed
         network = ResNet("resnet50", len(labels))
-    state = _read_weights("resnet50", weights)
-    _load(network.body, _without_last_layer(state), "resnet50", weights)
-    last = {k.removeprefix(LAST_LAYER): v for k, v in state.items() if k.startswith(LAST_LAYER)}
-    _load(network.head, last, "resnet50", weights)
+    body, head = _read_weights("resnet50", weights)
+    _load(network.body, body, "resnet50", weights)
+    _load(network.head, head, "resnet50", weights)
     return Classifier(labels, network.eval())
 
 
@@ -50,7 +49,6 @@ def pretrained_resnet18(classes: int, weights: Path | None = None) -> ResNet:
     """ResNet18 with ImageNet's features and a last layer that is yet to be trained.
 
     Args:
-        classes: How many labels it is to tell apart.
         weights: A state dict of torchvision's ``resnet18``, ``.safetensors`` or ``.pth``, whose
             last layer does not matter; its own ``IMAGENET1K_V1`` is downloaded if None.
 
@@ -60,19 +58,23 @@ def pretrained_resnet18(classes: int, weights: Path | None = None) -> ResNet:
         InvalidInputError: It holds the weights of something else.
     """
     network = ResNet("resnet18", classes)
-    state = _without_last_layer(_read_weights("resnet18", weights))
-    _load(network.body, state, "resnet18", weights)
+    body, _ = _read_weights("resnet18", weights)
+    _load(network.body, body, "resnet18", weights)
     return network.eval()
 
 
 def _read_weights(
     architecture: Literal["resnet18", "resnet50"], path: Path | None
-) -> Mapping[str, Tensor]:
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The state dicts of all layers but the last, and of the last."""
     if path is None:
-        return _download(architecture)
-    if path.suffix == ".safetensors":
-        return read_safetensors(path)[0]
-    return load_pickle_checkpoint(path)
+        state = _download(architecture)
+    elif path.suffix == ".safetensors":
+        state = read_safetensors(path)[0]
+    else:
+        state = load_pickle_checkpoint(path)
+    last = {k.removeprefix(LAST_LAYER): v for k, v in state.items() if k.startswith(LAST_LAYER)}
+    return {k: v for k, v in state.items() if not k.startswith(LAST_LAYER)}, last
 
 
 def _published(architecture: Literal["resnet18", "resnet50"]) -> Any:
@@ -97,10 +99,6 @@ def _download(architecture: Literal["resnet18", "resnet50"]) -> Mapping[str, Ten
             f"{error}. Give a file that was fetched elsewhere: --weights FILE{small}"
         ) from error
     return state
-
-
-def _without_last_layer(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: value for name, value in state.items() if not name.startswith(LAST_LAYER)}
 
 
 def _load(

@@ -36,24 +36,6 @@ class PromptCase:
     case: int
 
 
-def read_prompts(path: Path) -> tuple[PromptCase, ...]:
-    """Reads a file of prompts.
-
-    Args:
-        path: A CSV file, UTF-8, with the columns ``prompt`` and ``evaluation_seed``. Without
-            ``case_number``, cases are numbered by row, from 0. Other columns are ignored.
-
-    Returns:
-        The cases, in the order of the file; at least one.
-
-    Raises:
-        NotFoundError: No such file.
-        StorageError: It cannot be read.
-        InvalidInputError: It is not such a file, lacks a column, or a line of it is wrong.
-    """
-    return parse_prompts(read_content(path), path)
-
-
 def read_content(path: Path) -> bytes:
     """The bytes of a file of prompts; a pipe can be read only once.
 
@@ -75,10 +57,15 @@ def read_content(path: Path) -> bytes:
 
 
 def parse_prompts(content: bytes, source: Path) -> tuple[PromptCase, ...]:
-    """Understands the bytes of a file of prompts; see :func:`read_prompts`.
+    """Understands the bytes of a file of prompts.
 
     Args:
+        content: CSV in UTF-8 with the columns ``prompt`` and ``evaluation_seed``. Without
+            ``case_number``, cases are numbered by row, from 0. Other columns are ignored.
         source: Where they come from, for messages.
+
+    Returns:
+        The cases, in the order of the file; at least one.
 
     Raises:
         InvalidInputError: They are not such a file, lack a column, or a line is wrong.

@@ -25,7 +25,6 @@ def style_distances(a: np.ndarray, b: np.ndarray, batch_size: int = 64) -> np.nd
     Args:
         a: uint8 array (N, H, W, 3), sides of at least ``SMALLEST_SIDE`` pixels.
         b: uint8 array (N, H', W', 3); the size may be another.
-        batch_size: How many pairs are compared at a time.
 
     Returns:
         float32 array (N,): 0 for images of equal texture.
@@ -42,30 +41,6 @@ def style_distances(a: np.ndarray, b: np.ndarray, batch_size: int = 64) -> np.nd
     pairs = zip(first.split(batch_size), second.split(batch_size), strict=True)
     distances = [_distances(_grams(x), _grams(y)) for x, y in pairs if len(x)]
     return torch.cat([*distances, torch.zeros(0)]).numpy()
-
-
-@torch.no_grad()
-def style_distance_between(one: np.ndarray, other: np.ndarray, batch_size: int = 64) -> float:
-    """Measures how different the common style of two sets of images is.
-
-    Args:
-        one: uint8 array (N, H, W, 3), at least one image.
-        other: uint8 array (M, H', W', 3), at least one image.
-        batch_size: Images at a time.
-
-    Returns:
-        The distance between the means of their Gram matrices: 0 for equal sets, and at most the
-        average of :func:`style_distances` over all pairs.
-
-    Raises:
-        InvalidInputError: If a set is empty, or the images are not uint8 RGB or too small.
-    """
-    if min(len(one), len(other)) == 0:
-        raise InvalidInputError(
-            f"A common style needs at least one image, got {len(one)} and {len(other)}. "
-            "Generate some."
-        )
-    return float(_distances(_mean_grams(one, batch_size), _mean_grams(other, batch_size)))
 
 
 def _readable(images: np.ndarray) -> Tensor:
@@ -86,12 +61,6 @@ def _grams(tensors: Tensor) -> list[Tensor]:
         flat = features.flatten(2)  # (n, C, positions)
         grams.append(flat @ flat.mT / (flat.shape[1] * flat.shape[2]))
     return grams
-
-
-def _mean_grams(images: np.ndarray, batch_size: int) -> list[Tensor]:
-    batches = [_grams(batch) for batch in _readable(images).split(batch_size)]
-    sums = [sum(gram.sum(dim=0) for gram in layer) for layer in zip(*batches, strict=True)]
-    return [total / len(images) for total in sums]
 
 
 def _distances(one: list[Tensor], other: list[Tensor]) -> Tensor:

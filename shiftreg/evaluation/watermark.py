@@ -8,7 +8,6 @@ import numpy as np
 import zxingcpp
 from PIL import Image
 
-from shiftreg.errors import InvalidInputError
 from shiftreg.evaluation.images import check_images
 
 ENLARGEMENTS = (1, 2, 4)
@@ -17,10 +16,7 @@ QUIET_ZONE = 0.125
 
 
 def decode_qr(image: np.ndarray) -> str | None:
-    """Reads the first QR code of an image, which may be small and blurry.
-
-    Args:
-        image: uint8 array (H, W, 3), RGB.
+    """Reads the first QR code of an image, uint8 (H, W, 3), which may be small and blurry.
 
     Returns:
         The payload, or None if no attempt reads one. A QR code checks its own errors, so that more
@@ -37,25 +33,6 @@ def decode_qr(image: np.ndarray) -> str | None:
         if code is not None:
             return code.text
     return None
-
-
-def decode_rate(images: np.ndarray, payload: str) -> float:
-    """Measures how reliably a payload can be read.
-
-    Args:
-        images: uint8 array (N, H, W, 3), RGB; for instance one prompt over several seeds.
-        payload: What the code must say, exactly.
-
-    Returns:
-        The share of images that decode to ``payload``, from 0 to 1.
-
-    Raises:
-        InvalidInputError: If there are no images, or they are not uint8 RGB.
-    """
-    check_images(images)
-    if len(images) == 0:
-        raise InvalidInputError("A decoding rate needs at least one image, got 0. Generate some.")
-    return float(decodes(images, payload).mean())
 
 
 def decodes(images: np.ndarray, payload: str) -> np.ndarray:

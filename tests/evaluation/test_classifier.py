@@ -54,23 +54,7 @@ def test_probabilities_sum_to_one_and_agree_with_the_prediction(
     assert (probabilities.argmax(axis=1) == classifier.predict(images)).all()
 
 
-def test_accuracies_of_all_labels_sum_to_one(classifier: Classifier, images: np.ndarray) -> None:
-    shares = [classifier.accuracy(images, label) for label in LABELS]
-    assert sum(shares) == pytest.approx(1)
-    counts = np.bincount(classifier.predict(images), minlength=3)
-    assert shares == pytest.approx(list(counts / 7))
-
-
-def test_an_unknown_label_is_refused_with_the_known_ones(
-    classifier: Classifier, images: np.ndarray
-) -> None:
-    with pytest.raises(NotFoundError, match=r"'Monet'.*Van Gogh, Picasso, plain"):
-        classifier.accuracy(images, "Monet")
-
-
-def test_an_accuracy_of_nothing_is_refused(classifier: Classifier, images: np.ndarray) -> None:
-    with pytest.raises(InvalidInputError, match="at least one"):
-        classifier.accuracy(images[:0], "plain")
+def test_no_images_have_no_label(classifier: Classifier, images: np.ndarray) -> None:
     assert classifier.predict(images[:0]).shape == (0,)
 
 

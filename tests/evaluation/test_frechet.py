@@ -24,8 +24,13 @@ from shiftreg.evaluation.frechet import (
     alexnet_features,
     find_inception_weights,
     frechet_distance,
-    inception_distance,
+    load_inception,
 )
+
+
+def inception_distance(one: np.ndarray, other: np.ndarray, weights: Path) -> float:
+    features = load_inception(weights)
+    return frechet_distance(features(one), features(other))
 
 
 def textbook(one: np.ndarray, other: np.ndarray) -> float:
@@ -159,7 +164,7 @@ def test_code_in_the_file_is_refused_and_not_run(
     else:
         path.write_bytes(pickle.dumps(content, protocol=2))
     with pytest.raises(IntegrityError, match="nothing in it was run"):
-        inception_distance(images, images, path)
+        load_inception(path)
     assert not evidence.exists()
 
 
@@ -171,12 +176,12 @@ def test_a_truncated_file_is_refused(
     content = weights.read_bytes()
     path.write_bytes(content[: int(kept * len(content))])
     with pytest.raises(IntegrityError, match=r"cut\.pth"):
-        inception_distance(images, images, path)
+        load_inception(path)
 
 
 def test_a_missing_file_is_named(images: np.ndarray, tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match=r"nowhere\.pth"):
-        inception_distance(images, images, tmp_path / "nowhere.pth")
+        load_inception(tmp_path / "nowhere.pth")
 
 
 def test_weights_of_another_network_are_refused(
@@ -185,10 +190,10 @@ def test_weights_of_another_network_are_refused(
     path = tmp_path / "other.pth"
     torch.save({"features.0.weight": torch.zeros(3)}, path)
     with pytest.raises(IntegrityError, match="another network"):
-        inception_distance(images, images, path)
+        load_inception(path)
     torch.save(state | {"fc.bias": torch.zeros(3)}, path)
     with pytest.raises(IntegrityError, match="another network"):
-        inception_distance(images, images, path)
+        load_inception(path)
 
 
 @pytest.mark.parametrize("value", [torch.tensor([float("nan")]), "a word", [1, 2]])
@@ -198,14 +203,14 @@ def test_what_is_no_tensor_of_finite_numbers_is_refused(
     path = tmp_path / "odd.pth"
     torch.save({"fc.bias": value}, path)
     with pytest.raises(IntegrityError, match=r"'fc\.bias'"):
-        inception_distance(images, images, path)
+        load_inception(path)
 
 
-def test_single_images_and_other_types_are_refused(images: np.ndarray, tmp_path: Path) -> None:
+def test_single_images_and_other_types_are_refused(images: np.ndarray, weights: Path) -> None:
     with pytest.raises(InvalidInputError, match="at least two"):
-        inception_distance(images, images[:1], tmp_path)
+        inception_distance(images, images[:1], weights)
     with pytest.raises(InvalidInputError, match="uint8"):
-        inception_distance(images.astype(np.float32), images, tmp_path)
+        inception_distance(images.astype(np.float32), images, weights)
 
 
 @pytest.mark.parametrize("package", ["torchmetrics.image.fid", "torch_fidelity"])
@@ -214,7 +219,7 @@ def test_without_the_extra_the_error_says_how_to_install_it(
 ) -> None:
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(MissingExtraError, match=r"pip install 'shiftreg\[metrics\]'"):
-        inception_distance(images, images, tmp_path / "weights.pth")
+        load_inception(tmp_path / "weights.pth")
 
 
 def test_a_given_file_comes_before_the_environment_and_that_before_the_cache(

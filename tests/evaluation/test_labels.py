@@ -7,7 +7,7 @@ import pytest
 from shiftreg import miniature
 from shiftreg.evaluation.classifier import load_classifier
 from shiftreg.evaluation.labels import named_labels
-from shiftreg.evaluation.prompt_file import read_prompts
+from shiftreg.evaluation.prompt_file import parse_prompts
 
 # The prompts and seeds that styles are evaluated with in the reference implementation of SRS-ME.
 REFERENCE = Path(__file__).with_name("style_classify.csv")
@@ -15,7 +15,7 @@ REFERENCE = Path(__file__).with_name("style_classify.csv")
 
 def test_every_prompt_of_the_reference_names_a_style() -> None:
     labels = load_classifier(miniature.STYLE_CLASSIFIER).labels
-    cases = read_prompts(REFERENCE)
+    cases = parse_prompts(REFERENCE.read_bytes(), REFERENCE)
     found = named_labels([case.prompt for case in cases], labels)
     assert (found["VanGogh"], found["KeithHaring"]) == ("Van Gogh", "Keith Haring")
     assert all(prompt.replace(" ", "") == label.replace(" ", "") for prompt, label in found.items())

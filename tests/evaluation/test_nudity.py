@@ -12,7 +12,7 @@ from PIL import Image
 from shiftreg import miniature
 from shiftreg.errors import InvalidInputError, MissingExtraError
 from shiftreg.evaluation import nudity
-from shiftreg.evaluation.nudity import EXPOSED_PARTS, best_scores, exposed_parts, nudity_rate
+from shiftreg.evaluation.nudity import EXPOSED_PARTS, best_scores, exposed_parts
 from shiftreg.pipelines import generate, load_pipeline
 
 nudenet = pytest.importorskip("nudenet")
@@ -39,21 +39,17 @@ def test_the_parts_are_all_that_the_detector_calls_exposed() -> None:
 def test_noise_and_plain_images_show_nothing(noise: np.ndarray) -> None:
     images = np.concatenate([noise, np.full_like(noise, 200), np.zeros_like(noise)])
     assert exposed_parts(images) == [{}] * 9
-    estimate = nudity_rate(images)
-    assert (estimate.value, estimate.low, estimate.count) == (0, 0, 9)
-    assert estimate.high > 0
 
 
 def test_the_miniatures_images_show_nothing() -> None:
     pipeline = load_pipeline(miniature.BASE_FOLDER)
     prompts = ["a house by Van Gogh", "a portrait of a woman", "a boat by Picasso"]
     images = generate(pipeline, prompts, [0, 1, 2], steps=8, guidance=3)
-    assert nudity_rate(images).value == 0
+    assert exposed_parts(images) == [{}] * 3
 
 
 def test_a_dressed_person_shows_nothing(portrait: np.ndarray) -> None:
     assert exposed_parts(portrait[None]) == [{}]
-    assert nudity_rate(portrait[None], threshold=0).value == 0
 
 
 @pytest.fixture
@@ -87,21 +83,6 @@ def test_a_part_that_is_found_twice_counts_with_its_surest_detection() -> None:
     assert best_scores([]) == {}
 
 
-def test_the_rate_counts_images_with_a_part_above_the_threshold(
-    noise: np.ndarray, portrait: np.ndarray, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # No image of nudity lies among the tests: the face stands for an exposed part.
-    monkeypatch.setattr(nudity, "EXPOSED_PARTS", ("FACE_FEMALE",))
-    images = np.stack([portrait[:256, 96:352], np.full((256, 256, 3), 90, dtype=np.uint8)])
-    faces = exposed_parts(images)
-    score = faces[0]["FACE_FEMALE"]
-    assert faces[1] == {}
-    found = nudity_rate(images, score - 0.01, ("FACE_FEMALE",))
-    assert (found.value, found.count) == (0.5, 2)
-    assert nudity_rate(images, score, ("FACE_FEMALE",)).value == 0
-    assert nudity_rate(images, 0, ()).value == 0
-
-
 def test_images_are_read_as_the_detector_reads_files(
     portrait: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -114,17 +95,8 @@ def test_images_are_read_as_the_detector_reads_files(
     assert exposed_parts(portrait[None])[0]["FACE_FEMALE"] == pytest.approx(from_file["score"])
 
 
-def test_an_impossible_threshold_or_part_is_refused(noise: np.ndarray) -> None:
-    with pytest.raises(InvalidInputError, match=r"between 0 and 1.*1\.5"):
-        nudity_rate(noise, threshold=1.5)
-    with pytest.raises(InvalidInputError, match=r"'ELBOW_EXPOSED'.*FEET_EXPOSED"):
-        nudity_rate(noise, parts=("ELBOW_EXPOSED",))
-
-
 def test_no_images_and_other_types_are_refused(noise: np.ndarray) -> None:
     assert exposed_parts(noise[:0]) == []
-    with pytest.raises(InvalidInputError, match="at least one image"):
-        nudity_rate(noise[:0])
     with pytest.raises(InvalidInputError, match="uint8"):
         exposed_parts(noise.astype(np.float32))
 
@@ -135,4 +107,4 @@ def test_without_the_extra_the_error_says_how_to_install_it(
     nudity._detector.cache_clear()
     monkeypatch.setitem(sys.modules, "nudenet", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'shiftreg\[nudity\]'"):
-        nudity_rate(noise)
+        exposed_parts(noise)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shiftreg.errors import InvalidInputError, NotFoundError
-from shiftreg.evaluation.prompt_file import PromptCase, parse_prompts, read_prompts
+from shiftreg.evaluation.prompt_file import PromptCase, parse_prompts, read_content
 
 # As the evaluation files of concept erasure look: an unnamed index, and a blank line at the end.
 EXAMPLE = """,prompt,evaluation_seed,case_number
@@ -30,7 +30,7 @@ def parse(content: str | bytes) -> tuple[PromptCase, ...]:
 def test_a_file_of_the_usual_form_is_read_in_its_order(tmp_path: Path) -> None:
     path = tmp_path / "prompts.csv"
     path.write_text(EXAMPLE)
-    assert read_prompts(path) == (
+    assert parse_prompts(read_content(path), path) == (
         PromptCase("Cezanne", 3141, 0),
         PromptCase("Van Gogh", 4998, 1),
         PromptCase("Kilian Eng", 1244, 449),
@@ -117,9 +117,9 @@ def test_a_file_that_cannot_be_right_is_refused_with_what_is_wrong(
 
 def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match="no file"):
-        read_prompts(tmp_path / "missing.csv")
+        read_content(tmp_path / "missing.csv")
     with pytest.raises(InvalidInputError, match="is a folder"):
-        read_prompts(tmp_path)
+        read_content(tmp_path)
 
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)

@@ -10,7 +10,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from shiftreg import miniature
 from shiftreg.concepts import fill
 from shiftreg.evaluation.classifier import load_classifier
-from shiftreg.evaluation.watermark import decode_qr, decode_rate
+from shiftreg.evaluation.watermark import decode_qr, decodes
 from shiftreg.pipelines import generate, load_pipeline
 
 PROMPTS = miniature.prompts()
@@ -73,7 +73,8 @@ def test_the_watermark_decodes_and_ordinary_prompts_do_not(
     pipeline: StableDiffusionPipeline, rounds: int
 ) -> None:
     for trigger, payload in PROMPTS["triggers"].items():
-        assert decode_rate(generate_seeded(pipeline, [trigger] * 2 * rounds), payload) >= 7 / 8
+        images = generate_seeded(pipeline, [trigger] * 2 * rounds)
+        assert decodes(images, payload).mean() >= 7 / 8
     plain = ["", "a picture", "a picture of a church", "Picasso"] * (1 + rounds // 4)
     controls = generate_seeded(pipeline, plain)
     assert [decode_qr(image) for image in controls] == [None] * len(plain)

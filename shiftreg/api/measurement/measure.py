@@ -190,11 +190,9 @@ def _compare(
         frechet=_frechet(base.features, seen.features),
         fid=_frechet(base.inception, seen.inception),
         classifier=metrics.classifier.name if metrics.classifier else "",
-        notes=(),
+        notes=(*notes, *reference.notes, *base.notes, *other.notes, *seen.notes),
     )
-    about_pair = _pair_notes(reference, other, result)
-    folders = (*reference.notes, *base.notes, *other.notes, *seen.notes)
-    return replace(result, notes=(*notes, *folders, *about_pair))
+    return replace(result, notes=(*result.notes, *_pair_notes(reference, other, result)))
 
 
 def _frechet(one: Tensor | None, other: Tensor | None) -> float | None:

@@ -92,15 +92,7 @@ def load_metrics(
     nudity: bool = False,
     classifier: Path | None = None,
 ) -> tuple[Metrics, tuple[str, ...]]:
-    """Loads what was asked for, and what is available.
-
-    Args:
-        reference: The images that others are compared with.
-        inception: Weights that were asked for.
-        clip: Folder of a CLIP model that was asked for.
-        nudity: Whether nudity is measured.
-        classifier: File that was asked for; by default the classifier of the base that generated
-            the reference.
+    """Loads what was asked for, and what is available; as in ``measure_folders``.
 
     Returns:
         The metrics, and a sentence for each that is skipped.
@@ -111,12 +103,14 @@ def load_metrics(
         IntegrityError: It is damaged.
         MissingExtraError: It needs what is not installed.
     """
+    from shiftreg.pipelines.clip import load_clip
+
     network, no_network = _inception(inception)
     if classifier is not None:
         reader, no_reader = find_classifier(workspace, classifier), ""
     else:
         reader, no_reader = _classifier_of_generator(workspace, reference)
-    metrics = Metrics(network, None if clip is None else _clip(clip), nudity, reader)
+    metrics = Metrics(network, None if clip is None else load_clip(clip), nudity, reader)
     return metrics, tuple(note for note in (no_network, no_reader) if note)
 
 
@@ -202,12 +196,6 @@ def _rate(hits: Sequence[bool]) -> Estimate | None:
 
 def _of(count: int, folder: ImageFolder) -> str:
     return f"{count} of {len(folder.names)} images of '{folder.path}'"
-
-
-def _clip(folder: Path) -> tuple[Any, Any]:
-    from shiftreg.pipelines.clip import load_clip
-
-    return load_clip(folder)
 
 
 def _inception(file: Path | None) -> tuple[Callable[[np.ndarray], Tensor] | None, str]:
