@@ -179,18 +179,13 @@ def build_eraser(name: str, options: Mapping[str, Any] | None = None) -> Eraser:
         InvalidInputError: Unknown option, or a value that it cannot take.
     """
     eraser = find_eraser(name)
-    return eraser(**_values(f"Method '{name}'", name, _defaults(eraser), options))
+    return eraser(**_values(f"Method '{name}'", eraser, options))
 
 
 def build_attack(name: str, options: Mapping[str, Any] | None = None) -> Attack:
-    """Builds an attack with a budget, also given as text.
-
-    Raises:
-        NotFoundError: Unknown attack.
-        InvalidInputError: Unknown option, or a value that it cannot take.
-    """
+    """Builds an attack with a budget, as :func:`build_eraser` a method."""
     attack = find_attack(name)
-    return attack(**_values(f"Attack '{name}'", name, _defaults(attack), options))
+    return attack(**_values(f"Attack '{name}'", attack, options))
 
 
 def build_attacks(
@@ -271,10 +266,10 @@ def _defaults(method: type[Eraser] | type[Attack]) -> dict[str, Any]:
 
 
 def _values(
-    described: str, name: str, defaults: Mapping[str, Any], options: Mapping[str, Any] | None
+    described: str, method: type[Eraser] | type[Attack], options: Mapping[str, Any] | None
 ) -> dict[str, Any]:
     """The options as values of the types of their defaults."""
-    values = {}
+    values, defaults = {}, _defaults(method)
     for option, value in (options or {}).items():
         if option not in defaults:
             raise InvalidInputError(
@@ -285,7 +280,8 @@ def _values(
             values[option] = kind(value)
         except (TypeError, ValueError) as error:
             raise InvalidInputError(
-                f"Option '{option}' of '{name}' must be of type {kind.__name__}, not '{value}'."
+                f"Option '{option}' of '{method.name}' must be of type {kind.__name__}, "
+                f"not '{value}'."
             ) from error
     return values
 
@@ -306,14 +302,14 @@ def _options(method: type[Eraser] | type[Attack]) -> dict[str, MethodOption]:
 
 
 def _load(entry: EntryPoint) -> type[Eraser] | BrokenEraser:
+    eraser: Any = None
     try:
-        eraser: Any = entry.load()
+        eraser = entry.load()
     except (Exception, SystemExit) as error:  # noqa: BLE001 - an import may raise anything
-        problem = f"importing it failed with {type(error).__name__}: {error}"
-        return BrokenEraser(entry.name, _origin(entry), problem)
-    if (unfit := _problem(eraser, entry.name)) is not None:
-        return BrokenEraser(entry.name, _origin(entry), unfit)
-    return eraser
+        problem: str | None = f"importing it failed with {type(error).__name__}: {error}"
+    else:
+        problem = _problem(eraser, entry.name)
+    return BrokenEraser(entry.name, _origin(entry), problem) if problem else eraser
 
 
 def _problem(eraser: Any, name: str) -> str | None:

@@ -1,6 +1,6 @@
 """Attacks: can an erased concept be made to appear again? One method a file.
 
-What they find is generated and classified by ``api.attacking``.
+What they find is generated and classified by ``api.attacks``.
 """
 
 from shiftreg.attacks.base import Attack, AttackResult, Start, Surface

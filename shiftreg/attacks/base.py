@@ -86,5 +86,9 @@ class Attack(Protocol):
     source: ClassVar[str]
 
     def run(self, surface: Surface, seed: int) -> AttackResult:
-        """Attacks; the same seed gives the same result."""
-        ...
+        """Attacks; the same seed gives the same result.
+
+        Raises:
+            InvalidInputError: No images of the concept for an attack that needs some, or prompts
+                that would be too long.
+        """

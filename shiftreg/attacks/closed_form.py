@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from shiftreg.attacks.base import AttackResult, Surface
-from shiftreg.erasers.base import require_positive
+from shiftreg.erasers.base import Checked
 
 
 @dataclass(frozen=True)
-class ClosedFormEmbedding:
+class ClosedFormEmbedding(Checked):
     """Solves for rows ``c'`` that give the target the keys and values that ``c`` gave the base.
 
     For each row ``c`` of a prompt that names the concept, from where it differs from its anchor::
@@ -37,10 +37,6 @@ class ClosedFormEmbedding:
 
     ridge: float = 1e-3
     prompts: int = 8
-
-    def __post_init__(self) -> None:
-        """Checks the budget."""
-        require_positive(ridge=self.ridge, prompts=self.prompts)
 
     def run(self, surface: Surface, seed: int) -> AttackResult:
         """Solves; nothing is drawn.

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from shiftreg.attacks.base import AttackResult, Surface
 from shiftreg.attacks.noised_images import NoisedImages
-from shiftreg.erasers.base import require_positive
+from shiftreg.erasers.base import Checked
 from shiftreg.erasers.model import PromptModel, Step
 from shiftreg.errors import InvalidInputError
 
@@ -36,7 +36,7 @@ class Learned:
 
 
 @dataclass(frozen=True)
-class ConceptInversion:
+class ConceptInversion(Checked):
     """Learns token vectors by textual inversion: the target's weights stay as they are.
 
     The loss is the plain one of diffusion models on images of the concept, for the prompts that
@@ -65,16 +65,6 @@ class ConceptInversion:
     batch_size: int = 8
     pool_size: int = 64
 
-    def __post_init__(self) -> None:
-        """Checks the budget."""
-        require_positive(
-            tokens=self.tokens,
-            iterations=self.iterations,
-            learning_rate=self.learning_rate,
-            batch_size=self.batch_size,
-            pool_size=self.pool_size,
-        )
-
     def run(self, surface: Surface, seed: int) -> AttackResult:
         """Learns a word, and puts it into the prompts of the concept; see :meth:`learn`."""
         learned = self.learn(surface, seed)
@@ -82,10 +72,6 @@ class ConceptInversion:
 
     def learn(self, surface: Surface, seed: int) -> Learned:
         """Learns the vectors; those that explained a fixed set of noised images best are kept.
-
-        Args:
-            surface: What the attacker has.
-            seed: Of the noised images and the batches.
 
         Raises:
             InvalidInputError: No images of the concept, or a start without a token.

@@ -43,7 +43,6 @@ class NoisedImages:
         """Noises images at timesteps spread over the whole schedule.
 
         Args:
-            surface: The model and the images.
             size: Noised latents to draw.
             generator: Of images, timesteps and noise.
             prompt: Take only images that were generated for this prompt, if there are any.

@@ -40,11 +40,7 @@ class NoiseProbe:
             )
 
     def run(self, surface: Surface, seed: int) -> AttackResult:
-        """Hands the images over; there is nothing to search for.
-
-        Raises:
-            InvalidInputError: No images of the concept.
-        """
+        """Hands the images over; there is nothing to search for."""
         return AttackResult(
             surface.words.encode([surface.concept]),
             text=f'"{surface.concept}", from its images under {self.strength:.0%} noise',
@@ -81,11 +77,7 @@ class CompletionProbe:
             )
 
     def run(self, surface: Surface, seed: int) -> AttackResult:
-        """Hands the images over; there is nothing to search for.
-
-        Raises:
-            InvalidInputError: No images of the concept.
-        """
+        """Hands the images over; there is nothing to search for."""
         latents = _images(surface)
         height, width = latents.shape[-2:]
         keep = torch.arange(width).expand(height, width) < round(self.kept * width)

@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 
 from shiftreg.attacks.base import AttackResult, Surface
-from shiftreg.erasers.base import require_positive
+from shiftreg.erasers.base import Checked
 from shiftreg.erasers.model import TrainingData
 from shiftreg.erasers.training import TIMESTEPS, train_in_place
 from shiftreg.errors import InvalidInputError
 
 
 @dataclass(frozen=True)
-class Relearning:
+class Relearning(Checked):
     """Trains the key and value projections on few images of the concept, under its name.
 
     The loss is the plain one of diffusion models, ``|eps(x_t, c) - noise|^2``. It starts from the
@@ -41,25 +41,8 @@ class Relearning:
     learning_rate: float = 5e-4
     batch_size: int = 8
 
-    def __post_init__(self) -> None:
-        """Checks the budget."""
-        require_positive(
-            images=self.images,
-            iterations=self.iterations,
-            learning_rate=self.learning_rate,
-            batch_size=self.batch_size,
-        )
-
     def run(self, surface: Surface, seed: int) -> AttackResult:
-        """Trains, and puts the weights under attack back.
-
-        Args:
-            surface: What the attacker has.
-            seed: Of the images of each step, the timesteps and the noise.
-
-        Raises:
-            InvalidInputError: No images of the concept.
-        """
+        """Trains, and puts the weights under attack back."""
         latents = surface.latents[: self.images]
         if len(latents) == 0:
             raise InvalidInputError(

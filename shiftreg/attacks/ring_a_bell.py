@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from shiftreg.attacks.base import AttackResult, Surface
-from shiftreg.erasers.base import require_positive
+from shiftreg.erasers.base import Checked
 from shiftreg.erasers.model import PromptModel, Step
 from shiftreg.errors import InvalidInputError
 
@@ -18,7 +18,7 @@ _SOURCE = "Ring-A-Bell! (Tsai et al. 2023)"
 
 
 @dataclass(frozen=True)
-class RingABell:
+class RingABell(Checked):
     """Breeds prompts whose embedding is near ``e(neutral) + strength * mean(e(p) - e(anchor))``.
 
     Source: "Ring-A-Bell! How Reliable are Concept Removal Methods for Diffusion Models?" (Tsai et
@@ -36,6 +36,7 @@ class RingABell:
     name: ClassVar[str] = "ring-a-bell"
     needs: ClassVar[str] = "prompts; the text encoder"
     source: ClassVar[str] = _SOURCE
+    unchecked: ClassVar[tuple[str, ...]] = ("population",)
 
     strength: float = 3.0
     tokens: int = 6
@@ -46,26 +47,12 @@ class RingABell:
 
     def __post_init__(self) -> None:
         """Checks the budget."""
-        require_positive(
-            strength=self.strength,
-            tokens=self.tokens,
-            generations=self.generations,
-            mutation=self.mutation,
-            prompts=self.prompts,
-        )
+        super().__post_init__()
         if not 2 <= self.population < float("inf"):
             raise InvalidInputError(f"population must be 2 or more, and it is {self.population}.")
 
     def run(self, surface: Surface, seed: int) -> AttackResult:
-        """Breeds the prompts; the model under attack is never used.
-
-        Args:
-            surface: What the attacker has.
-            seed: Of the first generation and of all chance after it.
-
-        Raises:
-            InvalidInputError: The prompts would be too long.
-        """
+        """Breeds the prompts; the model under attack is never used."""
         generator = torch.Generator().manual_seed(seed)
         words = surface.words
         targets, direction = _targets(surface, self.strength, self.prompts)
@@ -117,7 +104,7 @@ class RingABell:
 
 
 @dataclass(frozen=True)
-class RingABellSoft:
+class RingABellSoft(Checked):
     """Generates from the embeddings themselves that ``ring-a-bell`` looks for a prompt near to.
 
     What an erasure leaves of the concept, however little, is turned up.
@@ -133,10 +120,6 @@ class RingABellSoft:
 
     strength: float = 8.0
     prompts: int = 8
-
-    def __post_init__(self) -> None:
-        """Checks the budget."""
-        require_positive(strength=self.strength, prompts=self.prompts)
 
     def run(self, surface: Surface, seed: int) -> AttackResult:
         """Computes the embeddings; nothing is searched or drawn."""

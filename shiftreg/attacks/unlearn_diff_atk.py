@@ -11,12 +11,12 @@ from torch import Tensor
 
 from shiftreg.attacks.base import AttackResult, Surface
 from shiftreg.attacks.noised_images import NoisedImages
-from shiftreg.erasers.base import require_positive
+from shiftreg.erasers.base import Checked
 from shiftreg.erasers.model import Step
 
 
 @dataclass(frozen=True)
-class UnlearnDiffAtk:
+class UnlearnDiffAtk(Checked):
     """Searches real tokens to put before the concept's name.
 
     The target is its own classifier: a prompt is good if it explains images of the concept, that
@@ -43,25 +43,8 @@ class UnlearnDiffAtk:
     learning_rate: float = 0.03
     batch_size: int = 12
 
-    def __post_init__(self) -> None:
-        """Checks the budget."""
-        require_positive(
-            tokens=self.tokens,
-            iterations=self.iterations,
-            learning_rate=self.learning_rate,
-            batch_size=self.batch_size,
-        )
-
     def run(self, surface: Surface, seed: int) -> AttackResult:
-        """Searches; of all prompts that were tried, the best that can be typed is kept.
-
-        Args:
-            surface: What the attacker has.
-            seed: Of the noised images and the tokens that are drawn.
-
-        Raises:
-            InvalidInputError: No images of the concept, or the prompt would be too long.
-        """
+        """Searches; of all prompts that were tried, the best that can be typed is kept."""
         generator = torch.Generator().manual_seed(seed)
         words, vocabulary = surface.words, surface.words.vocabulary
         pool = NoisedImages.draw(surface, self.batch_size, generator, prompt=0)
@@ -85,15 +68,9 @@ class UnlearnDiffAtk:
 
 
 def project_to_simplex(rows: Tensor) -> Tensor:
-    """The nearest distribution to each row.
+    """The nearest distribution to each row: ``(k, V)``, at least 0, each row of sum 1.
 
     Source: "Efficient Projections onto the l1-Ball" (Duchi et al. 2008).
-
-    Args:
-        rows: ``(k, V)``.
-
-    Returns:
-        ``(k, V)``, at least 0, each row of sum 1.
     """
     ordered = rows.sort(dim=1, descending=True).values
     excess = (ordered.cumsum(dim=1) - 1) / torch.arange(1, rows.shape[1] + 1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import ClassVar, Protocol
 
 import torch
@@ -79,8 +79,17 @@ class Eraser(Protocol):
         data: TrainingData | None,
         seed: int,
     ) -> Erasure:
-        """Finds the change; ``data`` is given to methods that train."""
-        ...
+        """Finds the change.
+
+        Args:
+            problem: Prompts, anchors and constraints.
+            weights: Layer name -> ``W_l (d_out, d_in)``: the layers that shifts change.
+            data: The base and latents of the concept, for methods that train.
+            seed: Of all that is drawn.
+
+        Raises:
+            InvalidInputError: No data for a method that trains, or no direction to change.
+        """
 
 
 class JointEraser(Eraser, Protocol):
@@ -94,15 +103,50 @@ class JointEraser(Eraser, Protocol):
         seed: int,
     ) -> list[Erasure]:
         """Finds one change a problem."""
-        ...
 
 
-def require_positive(**values: float) -> None:
-    """Refuses hyper-parameters that are not positive and finite.
+@dataclass(frozen=True)
+class Checked:
+    """Hyper-parameters of which each number is positive and finite."""
 
-    Raises:
-        InvalidInputError: Naming the first that is not.
-    """
-    for name, value in values.items():
-        if not 0 < value < float("inf"):
-            raise InvalidInputError(f"{name} must be a positive number, and it is {value}.")
+    unchecked: ClassVar[tuple[str, ...]] = ()
+    """Those that may be something else."""
+
+    def __post_init__(self) -> None:
+        """Checks them.
+
+        Raises:
+            InvalidInputError: Naming the first that is not.
+        """
+        for one in fields(self):
+            value = getattr(self, one.name)
+            if isinstance(value, str) or one.name in self.unchecked:
+                continue
+            if not 0 < value < float("inf"):
+                raise InvalidInputError(f"{one.name} must be a positive number, and it is {value}.")
+
+
+@dataclass(frozen=True)
+class SolvedEraser(Checked):
+    """A method that solves for one map of embeddings for all layers, and trains nothing."""
+
+    trains: ClassVar[bool] = False
+    separable: ClassVar[bool] = False
+    recoverable: ClassVar[bool] = True
+    cost: ClassVar[str] = "one solve"
+    projections: ClassVar[tuple[str, ...]] = ("to_k", "to_v")
+
+    def embedding_map(self, problem: ErasureProblem) -> Tensor:
+        """``(d_in, d_in)`` float64: ``delta_l`` is ``W_l`` times it."""
+        raise NotImplementedError
+
+    def erase(
+        self,
+        problem: ErasureProblem,
+        weights: Mapping[str, Tensor],
+        data: TrainingData | None = None,
+        seed: int = 0,
+    ) -> Erasure:
+        """Solves the edit; see ``Eraser``."""
+        changed = {name: w for name, w in weights.items() if name.endswith(self.projections)}
+        return Erasure.of_map(self.embedding_map(problem), changed)

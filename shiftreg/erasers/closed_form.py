@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from shiftreg.erasers.base import Erasure, require_positive
+from shiftreg.erasers.base import Erasure, SolvedEraser
 from shiftreg.erasers.model import TrainingData
 from shiftreg.erasers.problem import ErasureProblem
 from shiftreg.errors import InvalidInputError
@@ -17,7 +17,7 @@ from shiftreg.subspace import Capacity, relative_change, row_space_basis, tight_
 
 
 @dataclass(frozen=True)
-class ClosedForm:
+class ClosedForm(SolvedEraser):
     """Moves the concept's keys and values onto its anchor's, without training.
 
     In coordinates of the null space ``S`` (``c = C S'``, ``r = R S'``), with means over rows and
@@ -37,12 +37,10 @@ class ClosedForm:
     """
 
     name: ClassVar[str] = "closed-form"
-    trains: ClassVar[bool] = False
     separable: ClassVar[bool] = True
-    recoverable: ClassVar[bool] = True
     changes: ClassVar[str] = "attn2.to_k and to_v, in the null space"
-    cost: ClassVar[str] = "one solve"
     source: ClassVar[str] = "shiftreg; least squares as in UCE, constrained as in SRS-ME"
+    unchecked: ClassVar[tuple[str, ...]] = ("naming",)
 
     preservation: float = 200.0
     ridge: float = 0.1
@@ -50,7 +48,7 @@ class ClosedForm:
 
     def __post_init__(self) -> None:
         """Checks the hyper-parameters."""
-        require_positive(preservation=self.preservation, ridge=self.ridge)
+        super().__post_init__()
         if not 0 <= self.naming < float("inf"):
             raise InvalidInputError(f"naming must be 0 or more, and it is {self.naming}.")
 
@@ -61,21 +59,11 @@ class ClosedForm:
         data: TrainingData | None = None,
         seed: int = 0,
     ) -> Erasure:
-        """Solves the erasure.
-
-        Args:
-            problem: Prompts, anchors and constraints.
-            weights: Layer name -> ``W_l (d_out, d_in)``.
-            data: Not used: nothing is trained.
-            seed: Not used: nothing is drawn.
-
-        Returns:
-            The change, its support narrowed to the directions that it uses.
-        """
+        """Solves the erasure, its support narrowed to the directions used; see ``Eraser``."""
         return Erasure.of_map(self._coordinates(problem), weights, problem.null_basis)
 
     def embedding_map(self, problem: ErasureProblem) -> Tensor:
-        """``(A - C)' c M^-1 S``, ``(d_in, d_in)`` float64: ``delta_l`` is ``W_l`` times it."""
+        """``(A - C)' c M^-1 S``; see ``SolvedEraser``."""
         return self._coordinates(problem) @ problem.null_basis
 
     def _coordinates(self, problem: ErasureProblem) -> Tensor:
@@ -93,23 +81,19 @@ class ClosedForm:
         return torch.linalg.solve(system, target.T).T
 
 
-def imitate(
-    problem: ErasureProblem, deltas: Mapping[str, Tensor], eraser: ClosedForm | None = None
-) -> dict[str, Tensor]:
+def imitate(problem: ErasureProblem, deltas: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Does within the null space what other changes do to the concept's own prompts.
 
     The closed form with ``T = C delta'`` as its target: right-projection takes from a change what
     reaches protected prompts; this makes up for it in the directions that are free.
 
     Args:
-        problem: Prompts and constraints.
         deltas: Layer name -> ``(d_out, d_in)``.
-        eraser: Whose weights of preservation and ridge hold.
 
     Returns:
         Layer name -> ``w S (d_out, d_in)`` float64.
     """
-    eraser = eraser or ClosedForm()
+    eraser = ClosedForm()
     concept, _ = problem.suffix_rows()
     c = concept @ problem.null_basis.T  # (n, m)
     solved = torch.linalg.solve(problem.metric(eraser.preservation, eraser.ridge), c.T / len(c))
@@ -126,7 +110,6 @@ def predict_capacity(
     """Predicts, before anything is trained, what a shift within the null space can reach.
 
     Args:
-        problem: Prompts, anchors and constraints.
         weights: Layer name -> ``W_l (d_out, d_in)``.
         names: Positions of the prompts that are the bare names; they must be erasable.
         eraser: Whose weights of preservation and ridge hold for the predicted change.

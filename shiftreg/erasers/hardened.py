@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor
 
-from shiftreg.erasers.base import Erasure, require_positive
+from shiftreg.erasers.base import Checked, Erasure
 from shiftreg.erasers.closed_form import ClosedForm
 from shiftreg.erasers.model import Step, TrainingData, Words
 from shiftreg.erasers.problem import ErasureProblem
@@ -23,7 +23,7 @@ PROMPTS = 8
 
 
 @dataclass(frozen=True)
-class ClosedFormHardened:
+class ClosedFormHardened(Checked):
     """Solves, lets an attacker learn words that bring the concept back, and solves with those, too.
 
     Each round attacks the erasure of the round before by concept inversion: once from the concept's
@@ -53,6 +53,8 @@ class ClosedFormHardened:
     changes: ClassVar[str] = "attn2.to_k and to_v, in the null space"
     cost: ClassVar[str] = "a solve and some attacks a round"
     source: ClassVar[str] = "shiftreg; closed form, with RECE's rounds of attack"
+    # The solver checks them.
+    unchecked: ClassVar[tuple[str, ...]] = ("preservation", "ridge", "naming")
 
     rounds: int = 3
     inversions: int = 2
@@ -65,13 +67,7 @@ class ClosedFormHardened:
 
     def __post_init__(self) -> None:
         """Checks the hyper-parameters."""
-        require_positive(
-            rounds=self.rounds,
-            inversions=self.inversions,
-            iterations=self.iterations,
-            learning_rate=self.learning_rate,
-            batch_size=self.batch_size,
-        )
+        super().__post_init__()
         self.solver()
 
     def solver(self) -> ClosedForm:
@@ -85,17 +81,7 @@ class ClosedFormHardened:
         data: TrainingData | None,
         seed: int = 0,
     ) -> Erasure:
-        """Solves, attacks and solves again.
-
-        Args:
-            problem: Prompts, anchors and constraints.
-            weights: Layer name -> ``W_l (d_out, d_in)``.
-            data: The base, its text encoder, and latents of the concept.
-            seed: Of the attacks.
-
-        Raises:
-            InvalidInputError: No training data, or no text encoder in it.
-        """
+        """Solves, attacks through the text encoder, and solves again; see ``Eraser``."""
         if data is None or data.words is None:
             raise InvalidInputError("This method attacks through the text encoder, and got none.")
         words, solver = data.words, self.solver()

@@ -19,17 +19,25 @@ class Step:
     values: Mapping[str, float]
 
 
-class Trainable(Protocol):
-    """Parameters of the base that are being trained."""
+@dataclass(frozen=True)
+class Trained:
+    """Parameters that are being trained in place.
 
-    @property
-    def parameters(self) -> Mapping[str, Tensor]:
-        """Name -> the parameter."""
-        ...
+    Attributes:
+        parameters: Name -> the parameter.
+        base: Name -> the base's value.
+    """
+
+    parameters: Mapping[str, Tensor]
+    base: Mapping[str, Tensor]
 
     def deltas(self) -> dict[str, Tensor]:
-        """Name -> how far it has moved from the base, float32; only those that have."""
-        ...
+        """How far each parameter has moved, float32; only those that have."""
+        moved = {
+            name: (parameter.detach().double() - self.base[name].double()).float()
+            for name, parameter in self.parameters.items()
+        }
+        return {name: delta for name, delta in moved.items() if delta.any()}
 
 
 class Checkpoints(Protocol):
@@ -37,11 +45,9 @@ class Checkpoints(Protocol):
 
     def load(self) -> Mapping[str, Any] | None:
         """The state that was last kept; None if there is none."""
-        ...
 
     def save(self, state: Callable[[], Mapping[str, Any]]) -> None:
         """Called between any two steps; keeps the state now and then."""
-        ...
 
 
 class NoCheckpoints:
@@ -60,39 +66,31 @@ class NoiseModel(Protocol):
     @property
     def weights(self) -> Mapping[str, Tensor]:
         """Layer name -> ``W_l (d_out, d_in)``."""
-        ...
 
     def predict(self, latents: Tensor, timesteps: Tensor, prompt_embeds: Tensor) -> Tensor:
         """Noise ``(B, C, h, w)`` for ``x_t``, ``t (B,)`` and ``e(p) (B, L, d_in)``."""
-        ...
 
     def noised(self, latents: Tensor, timesteps: Tensor, noise: Tensor) -> Tensor:
         """``x_t`` from ``x_0`` and noise."""
-        ...
 
     @property
     def cross_attention(self) -> Sequence[str]:
         """Names of all parameters of the cross-attentions."""
-        ...
 
     @property
     def others(self) -> Sequence[str]:
         """Names of all other parameters, but those of the time embedding and the output."""
-        ...
 
-    def trainable(self, names: Iterable[str]) -> AbstractContextManager[Trainable]:
+    def trainable(self, names: Iterable[str]) -> AbstractContextManager[Trained]:
         """Context in which parameters are trained in place; the base's values return."""
-        ...
 
     def attention(
         self, latents: Tensor, timesteps: Tensor, prompt_embeds: Tensor
     ) -> Sequence[Tensor]:
         """Attention maps ``(B, heads, pixels, L)`` of all cross-attentions, differentiably."""
-        ...
 
     def shifted(self, support: Tensor, factors: Mapping[str, Tensor]) -> Any:
         """Context in which the layers carry ``A_l @ Q``, differentiably in ``A_l``."""
-        ...
 
 
 class PromptModel(Protocol):
@@ -101,40 +99,25 @@ class PromptModel(Protocol):
     @property
     def vocabulary(self) -> Tensor:
         """``(V, d_token)``, the vector of each token that a prompt may hold."""
-        ...
 
     @property
     def vocabulary_ids(self) -> Sequence[int]:
         """Which token each of ``vocabulary`` is."""
-        ...
 
     def vectors(self, token_ids: Sequence[int]) -> Tensor:
         """The vectors of some tokens, ``(k, d_token)``."""
-        ...
 
     def embed(self, vectors: Tensor, template: str = "{}") -> Tensor:
-        """Encodes a prompt with some token vectors of its own, differentiably.
-
-        Args:
-            vectors: ``(k, d_token)``.
-            template: ``{}`` is where they stand.
-
-        Returns:
-            ``e(p) (L, d_in)``.
-        """
-        ...
+        """Encodes a prompt with vectors ``(k, d_token)`` in its ``{}``, ``(L, d_in)``."""
 
     def encode(self, prompts: Sequence[str]) -> Tensor:
         """Encodes prompts, ``(n, L, d_in)``."""
-        ...
 
     def token_ids(self, text: str) -> list[int]:
         """The tokens of a text, without beginning and end."""
-        ...
 
     def text(self, token_ids: Sequence[int]) -> str:
         """The text of some tokens."""
-        ...
 
 
 @dataclass(frozen=True)

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from shiftreg.erasers.base import Erasure, require_positive
-from shiftreg.erasers.model import TrainingData
+from shiftreg.erasers.base import SolvedEraser
 from shiftreg.erasers.problem import ErasureProblem
 from shiftreg.errors import InvalidInputError
 from shiftreg.subspace import null_space_basis
 
 
 @dataclass(frozen=True)
-class SpeedLike:
+class SpeedLike(SolvedEraser):
     """Moves the last row of a name onto its anchor's within the null space of retained rows.
 
     Source: "SPEED: Scalable, Precise, and Efficient Concept Erasure", null-space constrained edit
@@ -37,37 +35,16 @@ class SpeedLike:
     """
 
     name: ClassVar[str] = "speed-like"
-    trains: ClassVar[bool] = False
-    separable: ClassVar[bool] = False
-    recoverable: ClassVar[bool] = True
     changes: ClassVar[str] = "attn2.to_v, by the last row of a name"
-    cost: ClassVar[str] = "one solve"
     source: ClassVar[str] = "after SPEED (Li et al. 2025)"
+    projections: ClassVar[tuple[str, ...]] = ("to_v",)
 
     threshold: float = 0.1
     empty_directions: int = 4
     ridge: float = 4e-6
 
-    def __post_init__(self) -> None:
-        """Checks the hyper-parameters."""
-        require_positive(
-            threshold=self.threshold, empty_directions=self.empty_directions, ridge=self.ridge
-        )
-
-    def erase(
-        self,
-        problem: ErasureProblem,
-        weights: Mapping[str, Tensor],
-        data: TrainingData | None = None,
-        seed: int = 0,
-    ) -> Erasure:
-        """Solves the edit.
-
-        Args:
-            problem: Names, anchors, the empty prompt, and the rows to retain.
-            weights: Layer name -> ``W_l (d_out, d_in)``; only ``to_v`` changes.
-            data: Not used: nothing is trained.
-            seed: Not used: nothing is drawn.
+    def embedding_map(self, problem: ErasureProblem) -> Tensor:
+        """See ``SolvedEraser``.
 
         Raises:
             InvalidInputError: What is kept leaves no direction free.
@@ -85,6 +62,4 @@ class SpeedLike:
         z = name @ free.T  # (n, m)
         energy = name.square().sum(dim=1).mean()
         system = z.T @ z + self.ridge * energy * torch.eye(len(free), dtype=torch.float64)
-        change = torch.linalg.solve(system, z.T @ (anchor - name)).T @ free  # (d_in, d_in)
-        values = {layer: w for layer, w in weights.items() if layer.endswith("to_v")}
-        return Erasure.of_map(change, values)
+        return torch.linalg.solve(system, z.T @ (anchor - name)).T @ free  # (d_in, d_in)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from shiftreg.erasers.base import Erasure, require_positive
+from shiftreg.erasers.base import Checked, Erasure
 from shiftreg.erasers.model import TrainingData
 from shiftreg.erasers.problem import ErasureProblem
 from shiftreg.erasers.training import MomentumStop, NoisePool, train
@@ -17,7 +17,7 @@ from shiftreg.errors import InvalidInputError
 
 
 @dataclass(frozen=True)
-class SrsMe:
+class SrsMe(Checked):
     """Makes the concept's noise predictions uncorrelated with what they were.
 
     Source: "Forget All That Should Be Forgotten" (SRS-ME), concept correlation loss with momentum
@@ -51,6 +51,9 @@ class SrsMe:
     changes: ClassVar[str] = "attn2.to_k and to_v, in the null space"
     cost: ClassVar[str] = "1 gradient pass a step, stops by itself"
     source: ClassVar[str] = "SRS-ME, Forget All That Should Be Forgotten"
+    shown: ClassVar[str] = "correlation"
+    """What the correlation of each concept is called in the progress."""
+    unchecked: ClassVar[tuple[str, ...]] = ("warmup", "momentum", "weight_penalty", "anchoring")
 
     learning_rate: float = 0.02
     iterations: int = 1000
@@ -66,15 +69,7 @@ class SrsMe:
 
     def __post_init__(self) -> None:
         """Checks the hyper-parameters."""
-        require_positive(
-            learning_rate=self.learning_rate,
-            iterations=self.iterations,
-            batch_size=self.batch_size,
-            pool_size=self.pool_size,
-            tau=self.tau,
-            preservation=self.preservation,
-            ridge=self.ridge,
-        )
+        super().__post_init__()
         if not 0 <= self.momentum < 1:
             raise InvalidInputError(f"momentum lies in [0, 1), and it is {self.momentum}.")
 
@@ -85,52 +80,74 @@ class SrsMe:
         data: TrainingData | None,
         seed: int = 0,
     ) -> Erasure:
-        """Trains the factors ``A_l``; everything else is frozen.
+        """Trains the factors ``A_l``; everything else is frozen. See ``Eraser``."""
+        return self._unlearn([problem], weights, [data], seed)[0]
 
-        Args:
-            problem: Prompts, anchors and constraints.
-            weights: Layer name -> ``W_l (d_out, d_in)``.
-            data: The base and latents of the concept.
-            seed: Of the noise, the timesteps and the batches.
+    def _unlearn(
+        self,
+        problems: Sequence[ErasureProblem],
+        weights: Mapping[str, Tensor],
+        data: Sequence[TrainingData | None],
+        seed: int,
+    ) -> list[Erasure]:
+        """Trains the factors of some concepts together, with all of their shifts applied.
 
-        Raises:
-            InvalidInputError: No training data.
+        The loss of each counts as much as the largest, so that none runs ahead of the others.
         """
         generator = torch.Generator().manual_seed(seed)
-        unlearning = ConceptUnlearning.begin(problem, weights, data, generator, self)
-        assert data is not None  # the pool refuses it
-        model, stop = data.model, MomentumStop(self.momentum, self.tau, self.warmup)
+        concepts = [
+            ConceptUnlearning.begin(problem, weights, own, generator, self)
+            for problem, own in zip(problems, data, strict=True)
+        ]
+        shared = data[0]
+        assert shared is not None  # the pool refuses it
+        stops = [MomentumStop(self.momentum, self.tau, self.warmup) for _ in concepts]
+        directions = torch.cat([concept.directions for concept in concepts])
 
         def loss() -> tuple[Tensor, dict[str, float]]:
-            rows = unlearning.pool.sample(self.batch_size, generator)
-            with model.shifted(unlearning.directions, unlearning.factors):
-                predicted = model.predict(*unlearning.batch(rows))
-            correlation = unlearning.correlation(predicted, rows)
-            value = (
-                correlation
-                + self.anchoring * unlearning.distance(predicted, rows)
-                + unlearning.penalty()
-            )
-            stop.update(correlation.item())
+            rows = [concept.pool.sample(self.batch_size, generator) for concept in concepts]
+            batches = [c.batch(own) for c, own in zip(concepts, rows, strict=True)]
+            noisy, timesteps, embeds = map(torch.cat, zip(*batches, strict=True))
+            # Side by side, the factors of all concepts are those of one shift of their joint rank.
+            factors = {
+                name: torch.cat([concept.factors[name] for concept in concepts], dim=1)
+                for name in weights
+            }
+            with shared.model.shifted(directions, factors):
+                predicted = shared.model.predict(noisy, timesteps, embeds)
+            parts = predicted.split([len(own) for own in rows])
+            losses, correlations = [], {}
+            for i, (concept, part, own) in enumerate(zip(concepts, parts, rows, strict=True)):
+                correlation = concept.correlation(part, own)
+                stops[i].update(correlation.item())
+                losses.append(correlation + self.anchoring * concept.distance(part, own))
+                correlations[self.shown.format(i)] = correlation.item()
+            stacked = torch.stack(losses)
+            balance = (stacked.max() / stacked).detach()
+            value = (balance * stacked).mean() + torch.stack([c.penalty() for c in concepts]).mean()
+            furthest = max(stops, key=lambda stop: stop.average / max(stop.first, 1e-30))
             return value, {
                 "loss": value.item(),
-                "correlation": correlation.item(),
-                "momentum_average": stop.average,
-                "tau": self.tau * stop.first,
+                **correlations,
+                "momentum_average": furthest.average,
+                "tau": self.tau * furthest.first,
             }
 
         steps = train(
-            list(unlearning.factors.values()),
+            [factor for concept in concepts for factor in concept.factors.values()],
             loss,
             learning_rate=self.learning_rate,
             iterations=self.iterations,
             generator=generator,
-            data=data,
-            stops=[stop],
+            data=shared,
+            stops=stops,
         )
-        return unlearning.erasure(
-            {"iterations": float(steps), "first_loss": stop.first, "last_average": stop.average}
-        )
+        return [
+            concept.erasure(
+                {"iterations": float(steps), "first_loss": s.first, "last_average": s.average}
+            )
+            for concept, s in zip(concepts, stops, strict=True)
+        ]
 
 
 @dataclass(frozen=True)

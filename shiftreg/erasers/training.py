@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from shiftreg.erasers.base import Erasure, require_positive
+from shiftreg.erasers.base import Checked, Erasure
 from shiftreg.erasers.model import NoiseModel, Step, TrainingData
 from shiftreg.erasers.problem import ErasureProblem
 from shiftreg.errors import InvalidInputError
@@ -50,7 +50,6 @@ class NoisePool:
         """Noises images at random timesteps.
 
         Args:
-            data: The base and latents of the concept.
             size: Noised latents to draw.
             generator: Of images, timesteps and noise.
             references: Each ``(prompts, L, d_in)``: what to predict the noise for, by prompt.
@@ -119,7 +118,7 @@ class MomentumStop:
 
 
 @dataclass(frozen=True)
-class InPlaceEraser:
+class InPlaceEraser(Checked):
     """A method that trains the base's own parameters, bound to no null space.
 
     A subclass says what the frozen base is to predict (:meth:`references`), what is trained
@@ -140,11 +139,6 @@ class InPlaceEraser:
     iterations: int = 1000
     batch_size: int = 4
     pool_size: int = 128
-
-    def __post_init__(self) -> None:
-        """Checks the hyper-parameters: every number is positive."""
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
-        require_positive(**{n: v for n, v in values.items() if not isinstance(v, str)})
 
     def references(self, problem: ErasureProblem) -> tuple[Tensor, ...]:
         """Embeddings ``(prompts, L, d_in)`` that the frozen base predicts the noise for."""
@@ -167,17 +161,7 @@ class InPlaceEraser:
         data: TrainingData | None,
         seed: int = 0,
     ) -> Erasure:
-        """Trains; see ``Eraser``.
-
-        Args:
-            problem: Prompts of the concept, their anchors, and the empty one.
-            weights: Layer name -> ``W_l (d_out, d_in)``; see :meth:`trained`.
-            data: The base and latents of the concept.
-            seed: Of the noise, the timesteps and the batches.
-
-        Raises:
-            InvalidInputError: No training data.
-        """
+        """Trains; see ``Eraser``."""
         generator = torch.Generator().manual_seed(seed)
         pool = NoisePool.draw(data, self.pool_size, generator, self.references(problem))
         assert data is not None  # the pool refuses it
@@ -201,18 +185,10 @@ def train_in_place(
     generator: torch.Generator,
     data: TrainingData,
 ) -> Erasure:
-    """Trains parameters of the base itself, for methods that bind them to nothing.
-
-    Args:
-        names: Of the parameters.
-        loss: As for :func:`train`.
-        learning_rate: Of Adam.
-        iterations: Steps.
-        generator: As for :func:`train`.
-        data: As for :func:`train`; its model has the parameters, and keeps its own values.
+    """Trains named parameters of the base itself; see :func:`train`.
 
     Returns:
-        How far they moved, as dense deltas.
+        How far they moved, as dense deltas; the model keeps its own values.
     """
     with data.model.trainable(names) as trained:
         steps = train(
@@ -245,7 +221,6 @@ def train(
         parameters: To train, in place.
         loss: Draws a batch with ``generator`` and gives its loss, and values to show; it updates
             the ``stops``.
-        learning_rate: Of Adam.
         iterations: Limit of steps.
         generator: Its state is part of what is continued.
         data: Notified of each step; keeps what an interrupted training continues from.

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from shiftreg.erasers.base import Erasure, require_positive
-from shiftreg.erasers.model import TrainingData
+from shiftreg.erasers.base import SolvedEraser
 from shiftreg.erasers.problem import ErasureProblem
 
 
 @dataclass(frozen=True)
-class Uce:
+class Uce(SolvedEraser):
     """Moves the last row of a name onto its anchor's; others are kept by least squares.
 
     Source: "Unified Concept Editing in Diffusion Models" (UCE), equation 7. With rows ``t`` of the
@@ -32,38 +30,15 @@ class Uce:
     """
 
     name: ClassVar[str] = "uce"
-    trains: ClassVar[bool] = False
-    separable: ClassVar[bool] = False
-    recoverable: ClassVar[bool] = True
     changes: ClassVar[str] = "attn2.to_k and to_v, by the last row of a name"
-    cost: ClassVar[str] = "one solve"
     source: ClassVar[str] = "Unified Concept Editing in Diffusion Models (Gandikota et al. 2024)"
 
     identity: float = 1 / 1600
     erasing: float = 1.0
     preservation: float = 1.0
 
-    def __post_init__(self) -> None:
-        """Checks the hyper-parameters."""
-        require_positive(
-            identity=self.identity, erasing=self.erasing, preservation=self.preservation
-        )
-
-    def erase(
-        self,
-        problem: ErasureProblem,
-        weights: Mapping[str, Tensor],
-        data: TrainingData | None = None,
-        seed: int = 0,
-    ) -> Erasure:
-        """Solves the edit.
-
-        Args:
-            problem: Names, anchors, and the rows to retain.
-            weights: Layer name -> ``W_l (d_out, d_in)``.
-            data: Not used: nothing is trained.
-            seed: Not used: nothing is drawn.
-        """
+    def embedding_map(self, problem: ErasureProblem) -> Tensor:
+        """See ``SolvedEraser``."""
         name, anchor = problem.name_rows()  # (n, d_in)
         kept = problem.retained_rows.double()  # (k, d_in)
         common = (
@@ -75,4 +50,4 @@ class Uce:
         # W' - W = W eta (a - t)' t (...)^-1: the common part of both brackets cancels.
         change = self.erasing * (anchor - name).T @ name
         system = common + self.erasing * name.T @ name
-        return Erasure.of_map(torch.linalg.solve(system, change.T).T, weights)
+        return torch.linalg.solve(system, change.T).T

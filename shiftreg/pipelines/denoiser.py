@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
+from shiftreg.erasers.model import Trained
 from shiftreg.errors import IncompatibleError
 from shiftreg.pipelines.families import family_of, network_of
 from shiftreg.pipelines.images import starting_noise
@@ -40,27 +41,6 @@ def applied_weights(network: nn.Module, weights: Mapping[str, Tensor]) -> Iterat
     finally:
         for name, weight in kept.items():
             own[name].data = weight
-
-
-@dataclass(frozen=True)
-class Trained:
-    """Parameters that are being trained in place.
-
-    Attributes:
-        parameters: Name -> the parameter.
-        base: Name -> the base's value.
-    """
-
-    parameters: Mapping[str, nn.Parameter]
-    base: Mapping[str, Tensor]
-
-    def deltas(self) -> dict[str, Tensor]:
-        """How far each parameter has moved, float32; only those that have."""
-        moved = {
-            name: (parameter.detach().double() - self.base[name].double()).float()
-            for name, parameter in self.parameters.items()
-        }
-        return {name: delta for name, delta in moved.items() if delta.any()}
 
 
 class Denoiser:
@@ -109,13 +89,7 @@ class Denoiser:
         return (latents - kept * predicted) / noised  # it predicts x_0
 
     def output(self, latents: Tensor, timesteps: Tensor, prompt_embeds: Tensor) -> Tensor:
-        """What the base itself predicts, ``(B, C, h, w)``: the noise, or ``v``, or ``x_0``.
-
-        Args:
-            latents: ``x_t (B, C, h, w)``.
-            timesteps: ``t (B,)`` int64.
-            prompt_embeds: ``e(p) (B, L, d_in)``.
-        """
+        """What the base itself predicts: the noise, or ``v``, or ``x_0``; see :meth:`predict`."""
         return self._family.run(latents, timesteps, self._family.inputs(prompt_embeds))
 
     @contextmanager
@@ -127,29 +101,18 @@ class Denoiser:
             factors: Layer name -> ``A_l (d_out, q)``.
         """
 
-        def hook(factor: Tensor) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]:
-            def add(_module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-                return output + (inputs[0] @ support.T) @ factor.T
+        def add(factor: Tensor, _module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
+            return output + (inputs[0] @ support.T) @ factor.T
 
-            return add
-
-        handles = [
-            self._layers[name].register_forward_hook(hook(factor))
-            for name, factor in factors.items()
-        ]
-        try:
+        with ExitStack() as hooks:
+            for name, factor in factors.items():
+                hook = self._layers[name].register_forward_hook(partial(add, factor))
+                hooks.enter_context(hook)
             yield
-        finally:
-            for handle in handles:
-                handle.remove()
 
     @contextmanager
     def trainable(self, names: Iterable[str]) -> Iterator[Trained]:
-        """Lets parameters be trained in place for a block; the base's values return bit for bit.
-
-        Yields:
-            The parameters, which start as copies of the base's.
-        """
+        """Lets copies of parameters be trained for a block; the base's return bit for bit."""
         own = parameters(self._network)
         picked = {name: own[name] for name in names}
         kept = {name: parameter.data for name, parameter in picked.items()}
@@ -167,12 +130,7 @@ class Denoiser:
     def attention(
         self, latents: Tensor, timesteps: Tensor, prompt_embeds: Tensor
     ) -> tuple[Tensor, ...]:
-        """The attention maps of all cross-attentions, differentiably.
-
-        Args:
-            latents: ``x_t (B, C, h, w)``.
-            timesteps: ``t (B,)`` int64.
-            prompt_embeds: ``e(p) (B, L, d_in)``.
+        """The attention maps of all cross-attentions, differentiably; see :meth:`predict`.
 
         Returns:
             One ``(B, heads, pixels, L)`` a cross-attention; each sums to 1 over the tokens.
@@ -180,37 +138,27 @@ class Denoiser:
         mask = self._family.attended(prompt_embeds)
         unseen = None if mask is None else ~mask[:, None, None, :]
         maps: list[Tensor] = []
-        queries: dict[str, Tensor] = {}
+        queries: dict[nn.Module, Tensor] = {}
 
-        def keep_query(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
-            def keep(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
-                queries[name] = output
+        def keep_query(attention: Any, _module: nn.Module, _inputs: Any, query: Tensor) -> None:
+            queries[attention] = query
 
-            return keep
+        def add_map(attention: Any, _module: nn.Module, _inputs: Any, key: Tensor) -> None:
+            q, k = (
+                t.unflatten(-1, (attention.heads, -1)).transpose(1, 2)
+                for t in (queries[attention], key)
+            )
+            scores = q @ k.transpose(-1, -2) * attention.scale
+            if unseen is not None:
+                scores = scores.masked_fill(unseen, -torch.inf)
+            maps.append(scores.softmax(dim=-1))
 
-        def add_map(
-            name: str, heads: int, scale: float
-        ) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
-            def add(_module: nn.Module, _inputs: tuple[Tensor, ...], key: Tensor) -> None:
-                q, k = (t.unflatten(-1, (heads, -1)).transpose(1, 2) for t in (queries[name], key))
-                scores = q @ k.transpose(-1, -2) * scale
-                if unseen is not None:
-                    scores = scores.masked_fill(unseen, -torch.inf)
-                maps.append(scores.softmax(dim=-1))
-
-            return add
-
-        handles = []
-        for name, module in self._network.named_modules():
-            if getattr(module, "is_cross_attention", False):
-                handles.append(module.to_q.register_forward_hook(keep_query(name)))
-                add = add_map(name, module.heads, module.scale)
-                handles.append(module.to_k.register_forward_hook(add))
-        try:
+        with ExitStack() as hooks:
+            for module in self._network.modules():
+                if getattr(module, "is_cross_attention", False):
+                    for layer, hook in ((module.to_q, keep_query), (module.to_k, add_map)):
+                        hooks.enter_context(layer.register_forward_hook(partial(hook, module)))
             self.predict(latents, timesteps, prompt_embeds)
-        finally:
-            for handle in handles:
-                handle.remove()
         return tuple(maps)
 
     def noised(self, latents: Tensor, timesteps: Tensor, noise: Tensor) -> Tensor:
@@ -225,11 +173,7 @@ class Denoiser:
 
 
 def _noise_schedule(pipeline: DiffusionPipeline) -> Tensor:
-    """``(T,)``, the cumulative products of the noise schedule.
-
-    Raises:
-        IncompatibleError: It is not one of diffusion, but of flow matching or another kind.
-    """
+    """``(T,)``; refuses schedules that are not of diffusion, such as of flow matching."""
     alphas = getattr(pipeline.scheduler, "alphas_cumprod", None)
     if alphas is None:
         raise IncompatibleError(
@@ -240,28 +184,27 @@ def _noise_schedule(pipeline: DiffusionPipeline) -> Tensor:
     return alphas
 
 
+_COMPARED = (900, 500, 100)  # timesteps
+
+
 @torch.no_grad()
 def noise_difference(
     pipeline: DiffusionPipeline,
     weights: Mapping[str, Tensor],
     prompt_embeds: Tensor,
-    seed: int = 0,
-    timesteps: tuple[int, ...] = (900, 500, 100),
 ) -> Tensor:
     """How far changed weights move the noise predictions of prompts.
 
     A prompt is what cross-attention receives of it, as in :class:`Denoiser`.
 
     Args:
-        weights: The changed weights.
         prompt_embeds: ``(n, L, d_in)``.
-        seed: Of the latents, the same for all prompts.
-        timesteps: At which predictions are compared.
 
     Returns:
-        ``(n,)``: the largest ``|changed - base| / |base|`` over the timesteps.
+        ``(n,)``: the largest ``|changed - base| / |base|`` over some timesteps, from latents that
+        are the same for all prompts.
     """
-    latents = starting_noise(pipeline, seed).expand(len(prompt_embeds), -1, -1, -1)
+    latents = starting_noise(pipeline, 0).expand(len(prompt_embeds), -1, -1, -1)
     denoiser = Denoiser(pipeline)
 
     def predict(step: int) -> Tensor:
@@ -270,7 +213,7 @@ def noise_difference(
         return torch.cat([denoiser.output(*chunk) for chunk in chunks]).flatten(1)
 
     worst = torch.zeros(len(prompt_embeds))
-    for step in timesteps:
+    for step in _COMPARED:
         before = predict(step)
         with applied_weights(network_of(pipeline), weights):
             after = predict(step)
