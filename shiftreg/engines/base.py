@@ -21,19 +21,15 @@ class Listener(Protocol):
 
     def started(self, number: int) -> None:
         """Work on a task begins; a second time if its worker died."""
-        ...
 
     def reported(self, number: int, report: Any) -> None:
         """A task reports."""
-        ...
 
     def finished(self, number: int, result: Any) -> None:
         """A task is done."""
-        ...
 
     def failed(self, number: int, error: Exception) -> None:
         """A task raised, or its workers died too often; the others go on."""
-        ...
 
 
 class Engine(ABC):
@@ -46,7 +42,6 @@ class Engine(ABC):
         Args:
             tasks: In the order in which they are begun.
             work: A function of a module, so that other processes find it by its name.
-            listener: Hears of everything.
         """
 
     def close(self) -> None:  # noqa: B027 - an engine may have nothing to close
@@ -77,7 +72,7 @@ class InProcess(Engine):
 class WorkerDiedError(RuntimeError):
     """The process that did a task ended without a word: killed, or out of memory."""
 
-    def __init__(self, attempts: int = ATTEMPTS) -> None:
+    def __init__(self) -> None:
         super().__init__(
-            f"Its worker died {attempts} times, perhaps for want of memory: try fewer --workers."
+            f"Its worker died {ATTEMPTS} times, perhaps for want of memory: try fewer --workers."
         )

@@ -130,13 +130,17 @@ def _begin(threads: int | None) -> _Worker:
     return _Worker(process, ours)
 
 
+def thread_settings(threads: int | None) -> dict[str, str]:
+    """Variables for a worker of so many threads; None leaves that to the libraries."""
+    # Threads that wait without spinning leave the processor to the other workers.
+    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS") if threads else ()
+    return dict.fromkeys(names, str(threads)) | {"OMP_WAIT_POLICY": "PASSIVE"}
+
+
 @contextmanager
 def _environment(threads: int | None) -> Iterator[None]:
     """What a new process finds: libraries read it when they are loaded, and not later."""
-    # Threads that wait without spinning leave the processor to the other workers.
-    wanted = {"OMP_WAIT_POLICY": "PASSIVE"}
-    if threads:
-        wanted |= {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+    wanted = thread_settings(threads)
     before = {name: os.environ.get(name) for name in wanted}
     os.environ.update(wanted)
     try:

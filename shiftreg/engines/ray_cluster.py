@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import Any
 
 from shiftreg.engines.base import ATTEMPTS, Engine, Listener, Work, WorkerDiedError
-from shiftreg.engines.process_pool import portable
+from shiftreg.engines.process_pool import portable, thread_settings
 from shiftreg.errors import MissingExtraError, StorageError
 
 POLL_SECONDS = 0.1
@@ -59,9 +59,7 @@ class RayCluster(Engine):
         mailbox = Queue(actor_options={"num_cpus": 0})
         options: dict[str, Any] = {"num_cpus": 1, "max_retries": 0}
         if self._threads:
-            names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
-            variables = dict.fromkeys(names, str(self._threads)) | {"OMP_WAIT_POLICY": "PASSIVE"}
-            options["runtime_env"] = {"env_vars": variables}
+            options["runtime_env"] = {"env_vars": thread_settings(self._threads)}
         remote = ray.remote(**options)(_do)
         at_once = self._workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
         waiting = deque(range(len(tasks)))

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from shiftreg.pipelines.families import network_of as network_of
     from shiftreg.pipelines.image_to_image import continue_images as continue_images
     from shiftreg.pipelines.images import generate as generate
+    from shiftreg.pipelines.images import generate_latents as generate_latents
     from shiftreg.pipelines.images import image_size as image_size
     from shiftreg.pipelines.images import starting_noise as starting_noise
     from shiftreg.pipelines.layers import check_image_independence as check_image_independence

@@ -44,7 +44,7 @@ def continue_images(
         pipeline: The base, with whatever weights are applied.
         prompt_embeds: ``(n, L, d_in)``.
         seeds: One an image; its noise is that of :func:`~shiftreg.pipelines.generate.generate`.
-        start_latents: ``x_0 (n, C, h, w)``, as ``generate(latents=True)`` returns it.
+        start_latents: ``x_0 (n, C, h, w)``, as ``generate_latents`` returns it.
         strength: Share of the denoising steps that are generated again, above 0 and at most 1.
         keep: ``(h, w)`` bool. Where it is set, every step is held to the noised start, and the
             result to the start itself; the decoder still sees both parts together.
@@ -70,16 +70,8 @@ def continue_images(
     batches = []
     for first in range(0, len(seeds), _BATCH):
         chunk = slice(first, first + _BATCH)
-        latents = _denoise(
-            pipeline,
-            prompt_embeds[chunk],
-            seeds[chunk],
-            start_latents[chunk],
-            strength,
-            keep,
-            steps,
-            guidance,
-        )
+        embeds, start = prompt_embeds[chunk], start_latents[chunk]
+        latents = _denoise(pipeline, embeds, start, seeds[chunk], strength, keep, steps, guidance)
         decoded = pipeline.vae.decode(_unscaled(pipeline, latents), return_dict=False)[0]
         batches.append(pipeline.image_processor.postprocess(decoded, output_type="np"))
         if observe:
@@ -90,8 +82,8 @@ def continue_images(
 def _denoise(
     pipeline: DiffusionPipeline,
     prompt_embeds: Tensor,
-    seeds: Sequence[int],
     start: Tensor,
+    seeds: Sequence[int],
     strength: float,
     keep: Tensor | None,
     steps: int,

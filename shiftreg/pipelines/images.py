@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Literal, overload
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Literal, NotRequired, TypedDict, Unpack
 
 import numpy as np
 import torch
@@ -18,46 +18,26 @@ if TYPE_CHECKING:
 _BATCH = 25
 
 
-@overload
+class Sampling(TypedDict):
+    """How images are generated.
+
+    Attributes:
+        noise: ``(n, C, h, w)``, to begin with in place of the seeds' own.
+        observe: Called with the number of images done, after every batch.
+    """
+
+    steps: int
+    guidance: float
+    noise: NotRequired[Tensor | None]
+    observe: NotRequired[Callable[[int], None] | None]
+
+
 def generate(
     pipeline: DiffusionPipeline,
     prompts: Sequence[str] | Tensor,
     seeds: Sequence[int],
-    *,
-    steps: int,
-    guidance: float,
-    latents: Literal[False] = False,
-    noise: Tensor | None = None,
-    observe: Callable[[int], None] | None = None,
-) -> np.ndarray: ...
-
-
-@overload
-def generate(
-    pipeline: DiffusionPipeline,
-    prompts: Sequence[str] | Tensor,
-    seeds: Sequence[int],
-    *,
-    steps: int,
-    guidance: float,
-    latents: Literal[True],
-    noise: Tensor | None = None,
-    observe: Callable[[int], None] | None = None,
-) -> Tensor: ...
-
-
-@torch.no_grad()
-def generate(
-    pipeline: DiffusionPipeline,
-    prompts: Sequence[str] | Tensor,
-    seeds: Sequence[int],
-    *,
-    steps: int,
-    guidance: float,
-    latents: bool = False,
-    noise: Tensor | None = None,
-    observe: Callable[[int], None] | None = None,
-) -> np.ndarray | Tensor:
+    **sampling: Unpack[Sampling],
+) -> np.ndarray:
     """Generates one image for each pair of prompt and seed.
 
     The noise of a seed is the same whatever the prompt, the batch or the weights, so that images
@@ -68,37 +48,56 @@ def generate(
         prompts: One an image; or their embeddings ``(n, L, d_in)``, and what else a pipeline takes
             from a prompt (SDXL's pooled embedding) is then that of the empty one.
         seeds: One an image.
-        latents: Return latents instead of decoded images.
-        noise: ``(n, C, h, w)``, to begin with in place of the seeds' own.
-        observe: Called with the number of images done, after every batch.
+        **sampling: See :class:`Sampling`.
 
     Returns:
-        uint8 array ``(n, H, W, 3)``, or float latents ``(n, C, h, w)``.
+        uint8 array ``(n, H, W, 3)``.
 
     Raises:
         InvalidInputError: A prompt is too long.
     """
+    batches = list(_generate(pipeline, prompts, seeds, "np", **sampling))
+    return np.round(np.concatenate(batches) * 255).astype(np.uint8)
+
+
+def generate_latents(
+    pipeline: DiffusionPipeline,
+    prompts: Sequence[str] | Tensor,
+    seeds: Sequence[int],
+    **sampling: Unpack[Sampling],
+) -> Tensor:
+    """As :func:`generate`, but for the decoder: float latents ``(n, C, h, w)``."""
+    return torch.cat(list(_generate(pipeline, prompts, seeds, "latent", **sampling)))
+
+
+@torch.no_grad()
+def _generate(
+    pipeline: DiffusionPipeline,
+    prompts: Sequence[str] | Tensor,
+    seeds: Sequence[int],
+    form: Literal["np", "latent"],
+    *,
+    steps: int,
+    guidance: float,
+    noise: Tensor | None = None,
+    observe: Callable[[int], None] | None = None,
+) -> Iterator[Any]:
     if not isinstance(prompts, Tensor):
         token_ids(pipeline, prompts)
     family = family_of(pipeline)
-    batches = []
     for start in range(0, len(prompts), _BATCH):
         chunk = slice(start, start + _BATCH)
         with family.call_options(prompts[chunk]) as wanted:
-            output = pipeline(
+            yield pipeline(
                 **wanted,
                 latents=None if noise is None else noise[chunk],
                 generator=[torch.Generator().manual_seed(seed) for seed in seeds[chunk]],
                 num_inference_steps=steps,
                 guidance_scale=guidance,
-                output_type="latent" if latents else "np",
+                output_type=form,
             ).images
-        batches.append(output)
         if observe:
             observe(min(start + _BATCH, len(prompts)))
-    if latents:
-        return torch.cat(batches)
-    return np.round(np.concatenate(batches) * 255).astype(np.uint8)
 
 
 def starting_noise(pipeline: DiffusionPipeline, seed: int, count: int = 1) -> Tensor:

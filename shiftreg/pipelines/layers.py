@@ -5,7 +5,8 @@ They are found by structure, and checked by running the network: what counts is 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -126,20 +127,12 @@ def _inputs(
     conditions = family.inputs(encode_prompts(pipeline, [prompt]))
     seen: dict[str, Tensor] = {}
 
-    def keep(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
-        def hook(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            seen[name] = inputs[0].detach().clone()
+    def keep(name: str, _module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        seen[name] = inputs[0].detach().clone()
 
-        return hook
-
-    handles = [
-        module.register_forward_pre_hook(keep(name))
-        for name, module in family.network.named_modules()
-        if isinstance(module, nn.Linear)
-    ]
-    try:
+    with ExitStack() as hooks:
+        for name, module in family.network.named_modules():
+            if isinstance(module, nn.Linear):
+                hooks.enter_context(module.register_forward_pre_hook(partial(keep, name)))
         family.run(torch.randn(shape, generator=generator), torch.tensor([timestep]), conditions)
-    finally:
-        for handle in handles:
-            handle.remove()
     return seen

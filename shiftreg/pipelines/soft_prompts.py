@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import cached_property
+from collections.abc import Sequence
+from contextlib import ExitStack
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -93,25 +94,16 @@ class SoftPrompts:
             )
         start = len(self._beginning) + len(before)
 
-        def put(own: Tensor) -> Callable[[nn.Module, Any, Tensor], Tensor]:
-            def replace(_module: nn.Module, _inputs: Any, rows: Tensor) -> Tensor:
-                middle = own[None].to(rows)
-                return torch.cat([rows[:, :start], middle, rows[:, start + count :]], dim=1)
-
-            return replace
+        def put(own: Tensor, _module: nn.Module, _inputs: Any, rows: Tensor) -> Tensor:
+            middle = own[None].to(rows)
+            return torch.cat([rows[:, :start], middle, rows[:, start + count :]], dim=1)
 
         parts = vectors.split([table.weight.shape[1] for table in self._tables], dim=1)
-        hooks = [
-            table.register_forward_hook(put(part))
-            for table, part in zip(self._tables, parts, strict=True)
-        ]
-        try:
+        with ExitStack() as hooks:
+            for table, part in zip(self._tables, parts, strict=True):
+                hooks.enter_context(table.register_forward_hook(partial(put, part)))
             padded = [one.padded([ids], length) for one in self._family.text_encoders]
-            embeds = self._family.encode(padded)[0]
-        finally:
-            for hook in hooks:
-                hook.remove()
-        return embeds.float().cpu()
+            return self._family.encode(padded)[0].float().cpu()
 
     def encode(self, prompts: Sequence[str]) -> Tensor:
         """Encodes prompts, ``(n, L, d_in)`` float32.

@@ -12,7 +12,7 @@ from diffusers import StableDiffusionPipeline
 from torch import Tensor
 
 from shiftreg.errors import InvalidInputError
-from shiftreg.pipelines import encode_prompts, generate, load_pipeline
+from shiftreg.pipelines import encode_prompts, generate, generate_latents, load_pipeline
 from shiftreg.pipelines.image_to_image import continue_images
 
 PROMPTS = ["a tree", "a house", "a cat"]
@@ -33,7 +33,7 @@ def embeds(pipeline: StableDiffusionPipeline) -> Tensor:
 def start(pipeline: StableDiffusionPipeline) -> Tensor:
     """Images of the base."""
     options = {"steps": 4, "guidance": 2.0}
-    return generate(pipeline, ["a dog"] * 3, [1, 2, 3], latents=True, **options)
+    return generate_latents(pipeline, ["a dog"] * 3, [1, 2, 3], **options)
 
 
 def images_of(

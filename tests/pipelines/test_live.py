@@ -14,7 +14,7 @@ from diffusers import StableDiffusionPipeline
 from torch import Tensor, nn
 
 from shiftreg.errors import IncompatibleError, InvalidInputError
-from shiftreg.pipelines import generate, layer_weights, load_pipeline, parameters
+from shiftreg.pipelines import generate_latents, layer_weights, load_pipeline, parameters
 from shiftreg.pipelines.live import LiveComposer
 
 Weights = dict[str, Tensor]
@@ -209,7 +209,7 @@ def test_models_that_are_offloaded_as_a_whole_are_switched(
     pipeline: StableDiffusionPipeline, base: Path
 ) -> None:
     pytest.importorskip("accelerate")
-    repeat = partial(generate, prompts=["a"], seeds=[0], steps=2, guidance=3.0, latents=True)
+    repeat = partial(generate_latents, prompts=["a"], seeds=[0], steps=2, guidance=3.0)
     weights = changed(pipeline.unet, 1.0)
     before = repeat(pipeline)
     with LiveComposer(pipeline).composed(weights):

@@ -132,16 +132,13 @@ class Campaign:
         def on_step(step: Step) -> None:
             self.observe(Progress(stage, step.number, step.limit, step.values))
 
-        pipeline, evidence = self.workspace.pipeline, self.evidence
+        pipeline = self.workspace.pipeline
         return Surface(
             model=cast("NoiseModel", _Noticing(pipelines.Denoiser(pipeline))),
             words=self.words,
             base_weights=base_weights,
             concept=self.prepared.plan.concept,
-            prompts=evidence.prompts,
-            anchors=evidence.anchors,
-            latents=evidence.latents,
-            latent_prompts=evidence.latent_prompts,
+            **vars(self.evidence),
             observe=on_step,
         )
 
@@ -213,29 +210,13 @@ def kept_search(
 
 
 def _to_plain(search: Search) -> dict[str, Any]:
+    """One flat record, with the start's own values in it: what a file can hold."""
     found = search.result
-    start = found.start and {
-        "latents": found.start.latents,
-        "strength": found.start.strength,
-        "keep": found.start.keep,
-    }
-    return {
-        "prompt_embeds": found.prompt_embeds,
-        "text": found.text,
-        "start": start,
-        "deltas": dict(found.deltas),
-        "metrics": dict(found.metrics),
-        "seconds": search.seconds,
-        "looked": search.looked,
-    }
+    start = found.start and dict(vars(found.start))
+    return {**vars(found), "start": start, "seconds": search.seconds, "looked": search.looked}
 
 
 def _from_plain(kept: Mapping[str, Any]) -> Search:
-    found = AttackResult(
-        kept["prompt_embeds"],
-        kept["text"],
-        kept["start"] and Start(**kept["start"]),
-        kept["deltas"],
-        kept["metrics"],
-    )
-    return Search(found, kept["seconds"], kept["looked"])
+    found = dict(kept)
+    seconds, looked, start = (found.pop(name) for name in ("seconds", "looked", "start"))
+    return Search(AttackResult(**found, start=start and Start(**start)), seconds, looked)

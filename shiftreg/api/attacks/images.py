@@ -50,14 +50,13 @@ def generate_evidence(
     picks = [0 if i % 2 == 0 else draw.randrange(len(pairs)) for i in range(LATENTS)]
     latents = unfinished.latents(
         "images",
-        lambda: pipelines.generate(
+        lambda: pipelines.generate_latents(
             pipeline,
             [pairs[i].prompt for i in picks],
             # Other seeds than those of the measured images: a probe would generate its start again.
             [draw.randrange(2**31) for _ in picks],
             steps=base.steps,
             guidance=base.guidance,
-            latents=True,
             observe=_counting(f"generating {concept.name}", LATENTS, observe),
         ),
     )

@@ -153,13 +153,12 @@ def _training_data(
     record = base.base
     latents = unfinished.latents(
         label(prepared.concept.name),
-        lambda: pipelines.generate(
+        lambda: pipelines.generate_latents(
             base.pipeline,
             [prepared.pairs[i].prompt for i in picks],
             [draw.randrange(2**31) for _ in picks],
             steps=record.steps,
             guidance=record.guidance,
-            latents=True,
             observe=lambda done: observe(
                 Progress(f"generating {prepared.concept.name}", done, TRAINING_LATENTS)
             ),

@@ -128,7 +128,6 @@ class FamilyPipeline(ABC):
         What goes past the cross-attentions (SDXL's pooled embedding) is that of the empty prompt.
 
         Args:
-            prompt_embeds: One an image.
             guided: Put those that guidance leads away from before them: ``2 n`` in all.
         """
 

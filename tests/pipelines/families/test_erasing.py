@@ -93,16 +93,16 @@ def test_a_concept_is_erased_composed_verified_and_exported(
     weights = merged_weights(
         pipelines.parameters(workspace.network), Composition.of(workspace.base.digest, [shift])
     )
-    options: dict[str, Any] = {"steps": 2, "guidance": 3.0, "latents": True}
+    options: dict[str, Any] = {"steps": 2, "guidance": 3.0}
     prompts = ["ann", OTHER, ""]
-    before = pipelines.generate(workspace.pipeline, prompts, [0] * 3, **options)
+    before = pipelines.generate_latents(workspace.pipeline, prompts, [0] * 3, **options)
     with pipelines.applied_weights(workspace.network, weights):
-        composed = pipelines.generate(workspace.pipeline, prompts, [0] * 3, **options)
+        composed = pipelines.generate_latents(workspace.pipeline, prompts, [0] * 3, **options)
     read = DiffusionPipeline.from_pretrained(
         tmp_path / "erased", low_cpu_mem_usage=False, local_files_only=True
     )
     read.set_progress_bar_config(disable=True)
-    again = pipelines.generate(read, prompts, [0] * 3, **options)
+    again = pipelines.generate_latents(read, prompts, [0] * 3, **options)
     assert (again - composed).norm() <= 1e-5 * composed.norm()
     moved = (composed - before).flatten(1).norm(dim=1)
     assert moved[0] > 10 * moved[1:].max()

@@ -61,9 +61,7 @@ def received(pipeline: DiffusionPipeline, prompts: list[str]) -> Tensor:
     seen: list[Tensor] = []
     handle = layer.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0]))
     try:
-        pipelines.generate(
-            pipeline, prompts, [0] * len(prompts), steps=2, guidance=1.0, latents=True
-        )
+        pipelines.generate_latents(pipeline, prompts, [0] * len(prompts), steps=2, guidance=1.0)
     finally:
         handle.remove()
     return seen[0]
@@ -135,8 +133,8 @@ def told(pipeline: DiffusionPipeline, prompts: Any, guidance: float) -> dict[str
     network = pipelines.network_of(pipeline)
     handle = network.register_forward_pre_hook(look, with_kwargs=True)
     try:
-        pipelines.generate(
-            pipeline, prompts, [0] * len(prompts), steps=2, guidance=guidance, latents=True
+        pipelines.generate_latents(
+            pipeline, prompts, [0] * len(prompts), steps=2, guidance=guidance
         )
     except StoppedError:
         return seen
@@ -182,12 +180,12 @@ def test_pixart_at_its_largest_is_told_its_size(saved: Any) -> None:
 def test_embeddings_generate_what_their_words_generate(
     pipeline: DiffusionPipeline, family: str
 ) -> None:
-    options: dict[str, Any] = {"steps": 2, "guidance": 3.0, "latents": True}
+    options: dict[str, Any] = {"steps": 2, "guidance": 3.0}
     empty = [""] if family == "sdxl" else PROMPTS  # else the pooled embedding differs
-    words = pipelines.generate(pipeline, empty, range(len(empty)), **options)
+    words = pipelines.generate_latents(pipeline, empty, range(len(empty)), **options)
     embeds = pipelines.encode_prompts(pipeline, empty)
     assert torch.allclose(
-        pipelines.generate(pipeline, embeds, range(len(empty)), **options), words, atol=1e-5
+        pipelines.generate_latents(pipeline, embeds, range(len(empty)), **options), words, atol=1e-5
     )
     assert pipelines.network_of(pipeline).training is False
 
@@ -196,10 +194,10 @@ def test_words_bring_the_pooled_embedding_of_sdxl_and_embeddings_that_of_no_word
     saved: Any,
 ) -> None:
     pipeline = pipelines.load_pipeline(saved("sdxl"))
-    options: dict[str, Any] = {"steps": 2, "guidance": 3.0, "latents": True}
-    words = pipelines.generate(pipeline, PROMPTS[:1], [0], **options)
+    options: dict[str, Any] = {"steps": 2, "guidance": 3.0}
+    words = pipelines.generate_latents(pipeline, PROMPTS[:1], [0], **options)
     embeds = pipelines.encode_prompts(pipeline, PROMPTS[:1])
-    assert not torch.allclose(pipelines.generate(pipeline, embeds, [0], **options), words)
+    assert not torch.allclose(pipelines.generate_latents(pipeline, embeds, [0], **options), words)
     pooled = [
         told(pipeline, one, 1.0)["added_cond_kwargs"]["text_embeds"] for one in (embeds, [""])
     ]
@@ -212,7 +210,7 @@ def test_continuing_from_nothing_is_generating(
 ) -> None:
     embeds = pipelines.encode_prompts(pipeline, PROMPTS[:2])
     options: dict[str, Any] = {"steps": 2, "guidance": guidance}
-    start = pipelines.generate(pipeline, embeds, [5, 6], latents=True, **options)
+    start = pipelines.generate_latents(pipeline, embeds, [5, 6], **options)
     generated = pipelines.generate(pipeline, embeds, [0, 1], **options)
     size = pipelines.image_size(pipeline)
     assert generated.shape == (2, *size[::-1], 3)
