@@ -16,7 +16,7 @@ from shiftreg.api.values import Observer, Progress, ignore_progress
 from shiftreg.api.workspace import Workspace
 from shiftreg.canonical import canonical_digest
 from shiftreg.concepts import fill
-from shiftreg.errors import InvalidInputError, StorageError
+from shiftreg.errors import InvalidInputError
 from shiftreg.registry import BaseRecord
 
 DEFAULT_SUBJECTS = (
@@ -236,7 +236,7 @@ def convert_base(
         left_out=found.left_out,
     )
     if not conversion.exists and not dry_run:
-        _make_folder(folder.parent)
+        checkpoints.make_folder(folder.parent)
         checkpoints.write_base(
             found,
             config,
@@ -258,13 +258,3 @@ def check_options(source: str, config: Path | None, ema: bool) -> None:
         raise InvalidInputError(
             f"{option} belongs to a single file (.safetensors, .ckpt), which '{source}' is not."
         )
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StorageError(
-            f"The folder '{folder}' could not be made: {error.strerror or error}. "
-            "Check the disk, or choose another home."
-        ) from error

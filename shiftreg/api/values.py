@@ -7,33 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from shiftreg.checks import Check
-from shiftreg.evaluation.intervals import Estimate, pooled_rate
-from shiftreg.evaluation.results import ConceptScore, Evaluation, ParaphraseScore, StepResult
-
-__all__ = [
-    "Check",
-    "CompositionPlan",
-    "ConceptDetail",
-    "ConceptScore",
-    "ConceptState",
-    "ErasurePlan",
-    "ErasureResult",
-    "Estimate",
-    "Evaluation",
-    "ExportResult",
-    "GridResult",
-    "Observer",
-    "ParaphraseScore",
-    "Progress",
-    "ReleaseFiles",
-    "RoundingResult",
-    "State",
-    "StepResult",
-    "Verification",
-    "ignore_progress",
-    "pooled_rate",
-]
+from shiftreg.checks import Check as Check
+from shiftreg.evaluation.intervals import Estimate as Estimate
+from shiftreg.evaluation.intervals import pooled_rate as pooled_rate
+from shiftreg.evaluation.results import ConceptScore as ConceptScore
+from shiftreg.evaluation.results import Evaluation as Evaluation
+from shiftreg.evaluation.results import ParaphraseScore as ParaphraseScore
+from shiftreg.evaluation.results import StepResult as StepResult
 
 State = Literal["erased", "generates"]
 

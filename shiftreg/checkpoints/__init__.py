@@ -41,7 +41,7 @@ from shiftreg.checkpoints.export import (
     recipe_path_of,
     write_checkpoint,
 )
-from shiftreg.checkpoints.files import file_digest, folder_digest, storage_errors
+from shiftreg.checkpoints.files import file_digest, folder_digest, make_folder, storage_errors
 from shiftreg.checkpoints.foreign import change_of_base, read_foreign
 from shiftreg.checkpoints.foreign_files import ForeignFile, read_foreign_file
 from shiftreg.checkpoints.model_spec import (

@@ -60,6 +60,21 @@ def reading(path: Path) -> Iterator[None]:
         ) from error
 
 
+def make_folder(folder: Path) -> None:
+    """Makes a folder of the home, and those above it.
+
+    Raises:
+        StorageError: The disk refused.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(
+            f"The folder '{folder}' could not be made: {error.strerror or error}. "
+            "Check the disk, or choose another home."
+        ) from error
+
+
 def read_json(path: Path) -> Any:
     """What a JSON file holds.
 

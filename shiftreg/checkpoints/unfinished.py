@@ -15,9 +15,9 @@ from torch import Tensor
 
 from shiftreg.canonical import canonical_digest
 from shiftreg.checkpoints.atomic import atomic_file
-from shiftreg.checkpoints.files import reading
+from shiftreg.checkpoints.files import make_folder, reading
 from shiftreg.checkpoints.torch_file import load_pickle_checkpoint
-from shiftreg.errors import ShiftregError, StorageError
+from shiftreg.errors import ShiftregError
 
 
 class Unfinished:
@@ -107,12 +107,6 @@ class Unfinished:
         return None
 
     def _write(self, name: str, value: Mapping[str, Any]) -> None:
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StorageError(
-                f"The folder '{self.folder}' could not be made: {error.strerror or error}. "
-                "Check the disk, or choose another home."
-            ) from error
+        make_folder(self.folder)
         with atomic_file(self.folder / name, overwrite=True) as partial, partial.open("wb") as file:
             torch.save(dict(value), file)

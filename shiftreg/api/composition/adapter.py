@@ -9,8 +9,8 @@ from typing import cast
 
 from shiftreg import checkpoints
 from shiftreg.api.composition.adapter_content import adapter_content, held_ranks
-from shiftreg.api.composition.compose import DTYPES, plan_composition, plan_shifts
-from shiftreg.api.composition.describe import base_facts, describe_adapter
+from shiftreg.api.composition.compose import named_dtype, plan_composition, plan_shifts
+from shiftreg.api.composition.describe import base_facts, describe
 from shiftreg.api.composition.export import make_recipe
 from shiftreg.api.release.release import Release
 from shiftreg.api.release.values import PLAIN, ReleaseRequest
@@ -88,7 +88,7 @@ def export_adapter(
         workspace,
         plan_shifts(workspace, composed),
         plan.form,
-        DTYPES[plan.dtype],
+        named_dtype(plan.dtype),
         plan.rank,
         observe,
     )
@@ -98,7 +98,7 @@ def export_adapter(
     def write(path: Path) -> checkpoints.Export:
         recipe = make_recipe(workspace, composed, plan.dtype) | {"adapter": how}
         recipe |= release.recipe_entry()
-        said = describe_adapter(workspace, composed, recipe, target, plan.ranks)
+        said = describe(workspace, composed, recipe, target, plan.form, plan.ranks)
         made = checkpoints.write_adapter(path, content.tensors, recipe, said.metadata)
         said.write_card(path, made.digest)
         return made
@@ -185,8 +185,7 @@ def plan_adapter(
         raise InvalidInputError(
             f"There is no form '{form}'. Forms: {', '.join(checkpoints.ADAPTER_FORMS)}."
         )
-    if dtype not in DTYPES:
-        raise InvalidInputError(f"There is no dtype '{dtype}'. Dtypes: {', '.join(DTYPES)}.")
+    item_size = named_dtype(dtype).itemsize
     if rank is not None and (rank < 1 or form == "diff"):
         raise InvalidInputError(
             "A rank is at least 1, and belongs to the forms that have one: diffusers and kohya."
@@ -226,7 +225,7 @@ def plan_adapter(
         rank=rank,
         parameters=len(composition.layers),
         ranks=tuple(sorted(set(ranks.values()))),
-        size=numbers * DTYPES[dtype].itemsize,
+        size=numbers * item_size,
         strength=f"At strength 1: {erased} erased. At strength 0: as without it. Between: in part.",
         # That a concept generates is no release of it: an adapter holds nothing of the base.
         warnings=tuple(w for w in plan.warnings if "cannot be exported" not in w),

@@ -75,8 +75,6 @@ def adapter_content(
     """Makes the tensors of an adapter.
 
     Args:
-        form: "diffusers", "kohya" or "diff".
-        dtype: Of its numbers.
         rank: The most ranks a layer has; all that it needs by default.
 
     Raises:
@@ -158,7 +156,6 @@ def held_ranks(
     In kohya's files all have the same: diffusers reads the scales of such a file right only then.
 
     Args:
-        names: Of the base's parameters.
         form: "diffusers" or "kohya".
         rank: The most ranks a layer has; all that it needs by default.
 
@@ -215,7 +212,6 @@ def adapter_check(
     goes: what error-compensated rounding gives depends on the machine in its last digit.
 
     Args:
-        file: The adapter.
         recipe: The entry "adapter" of its recipe.
         dtype: Of its numbers.
     """

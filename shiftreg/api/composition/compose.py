@@ -26,6 +26,17 @@ from shiftreg.registry.shifts import unprotected
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
+def named_dtype(name: str) -> torch.dtype:
+    """A dtype by its name.
+
+    Raises:
+        InvalidInputError: There is no such one.
+    """
+    if name not in DTYPES:
+        raise InvalidInputError(f"There is no dtype '{name}'. Dtypes: {', '.join(DTYPES)}.")
+    return DTYPES[name]
+
+
 def plan_composition(workspace: Workspace, selection: Selection = ACTIVE) -> CompositionPlan:
     """Decides which shifts apply, and says for every known concept what that means.
 
@@ -140,14 +151,13 @@ def composition_weights(
             that must never return.
         NotFoundError: An unknown concept, or ``only`` names one without a shift.
     """
-    if dtype is not None and dtype not in DTYPES:
-        raise InvalidInputError(f"There is no dtype '{dtype}'. Dtypes: {', '.join(DTYPES)}.")
+    own = checkpoints.unet_dtype(workspace.folder)
+    precision = own if dtype is None else named_dtype(dtype)
     plan = plan_composition(workspace, selection)
     for active in workspace.registry.shifts.active(workspace.base.name):
         if plan.states.get(active.concept) == "generates":
             require_recoverable(active)
     composition = plan_shifts(workspace, plan)
-    precision = DTYPES[dtype] if dtype else checkpoints.unet_dtype(workspace.folder)
     weights: Mapping[str, Tensor] = exact_weights(workspace, composition)
     if is_rounded(workspace, composition, precision):
         how = CompensatedRounding(protected_prompts(workspace, plan.states, composition))

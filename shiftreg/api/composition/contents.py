@@ -120,14 +120,6 @@ def expected_weights(
     )
 
 
-def deployed_weights(
-    workspace: Workspace, recipe: Recipe, weights: Mapping[str, Tensor]
-) -> dict[str, Tensor]:
-    """The same in the precision of the file."""
-    precision = recipe.dtype or checkpoints.unet_dtype(workspace.folder)
-    return {name: weight.to(precision) for name, weight in weights.items()}
-
-
 def _read_recipe(path: Path) -> tuple[dict[str, Any], str]:
     """A recipe that says all that is asked of it, and the SHA-256 of its file.
 
@@ -192,12 +184,6 @@ def rounding_effect(
         return None
     how = CompensatedRounding(protected_prompts(workspace, recipe.plan.states, recipe.composition))
     return RoundedWeights(workspace, weights, recipe.dtype, how).effect_if_cast()
-
-
-def rounding_check(effect: RoundingResult) -> Check:
-    """Rounding does no more to protected prompts than it would plainly."""
-    value = effect.plain if effect.compensated is None else effect.compensated
-    return Check.at_most("rounding", "protected prompts", value, effect.plain, effect.statement)
 
 
 @dataclass(frozen=True)
@@ -267,11 +253,15 @@ def contents_of_file(workspace: Workspace, file: Path, observe: Observer) -> Con
     expected = expected_weights(workspace, recipe, observe)
     check, comparison = file_check(workspace, file, recipe, expected)
     checks = [check]
-    weights = deployed_weights(workspace, recipe, expected)
+    precision = recipe.dtype or checkpoints.unet_dtype(workspace.folder)
+    weights = {name: weight.to(precision) for name, weight in expected.items()}
     # What is deployed is held to the base as it is deployed: in the same precision.
     own = pipelines.parameters(workspace.network)
     if effect := rounding_effect(workspace, recipe, expected):
-        checks.append(rounding_check(effect))
+        # Rounding does no more to protected prompts than it would plainly.
+        value = effect.plain if effect.compensated is None else effect.compensated
+        said = effect.statement
+        checks.append(Check.at_most("rounding", "protected prompts", value, effect.plain, said))
     return Contents(
         plan,
         composition,

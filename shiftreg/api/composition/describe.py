@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -76,48 +77,33 @@ class Description:
             partial.write_text(self.card(digest), encoding="utf-8")
 
 
-def describe_model(
+def describe(
     workspace: Workspace,
     plan: CompositionPlan,
     recipe: Mapping[str, Any],
     target: Path,
-    format_: str,
+    form: str,
+    ranks: tuple[int, ...] = (),
 ) -> Description:
-    """What a whole model says of itself.
+    """What a whole model or an adapter says of itself.
 
     Args:
+        plan: What it is; of an adapter, what it makes of the base.
         recipe: As it is written beside the file.
-        format_: "ckpt", "safetensors" or "folder".
+        form: "ckpt", "safetensors" or "folder"; of an adapter, "diffusers", "kohya" or "diff".
+        ranks: Of an adapter's layers.
     """
     facts = base_facts(workspace)
-    names = checkpoints.DIFFUSERS if format_ == "folder" else checkpoints.COMPVIS
-    metadata = checkpoints.export_metadata(recipe, facts, names)
-    card = _card(workspace, plan, recipe, facts, target, _model_usage(target, format_, facts))
-    return Description(metadata, card)
-
-
-def describe_adapter(
-    workspace: Workspace,
-    plan: CompositionPlan,
-    recipe: Mapping[str, Any],
-    target: Path,
-    ranks: tuple[int, ...],
-) -> Description:
-    """What an adapter says of itself.
-
-    Args:
-        plan: What it makes of the base.
-        recipe: As it is written beside the file.
-        ranks: Of its layers.
-    """
-    facts, form = base_facts(workspace), recipe["adapter"]["form"]
-    family = facts.family
-    compvis = family is not None and family.compvis_adapters and form != "diffusers"
+    compvis, usage = form != "folder", _model_usage(target, form, facts)
+    if is_adapter := "adapter" in recipe:
+        family = facts.family
+        compvis = family is not None and family.compvis_adapters and form != "diffusers"
+        usage = _adapter_usage(target, form)
     names = checkpoints.COMPVIS if compvis else checkpoints.DIFFUSERS
     metadata = checkpoints.export_metadata(recipe, facts, names)
-    metadata |= checkpoints.kohya_metadata(facts, form, ranks)
-    card = _card(workspace, plan, recipe, facts, target, _adapter_usage(target, form))
-    return Description(metadata, card)
+    if is_adapter:
+        metadata |= checkpoints.kohya_metadata(facts, form, ranks)
+    return Description(metadata, partial(_card, workspace, plan, recipe, facts, target, usage))
 
 
 def _card(
@@ -127,64 +113,47 @@ def _card(
     facts: checkpoints.ModelFacts,
     target: Path,
     usage: Usage,
-) -> Callable[[str], str]:
-    """A card that is written when the digest of the file is known."""
-    base = workspace.base
-
-    def write(digest: str) -> str:
-        # A folder is moved and copied under other names, and holds its card itself.
-        file = shlex.quote(target.name) if digest else "FOLDER"
-        origin = [
-            ("base", f"{base.name}, {plan.base_digest}"),
-            ("composition", plan.digest),
-            ("recipe", checkpoints.recipe_digest(recipe)),
-            ("this file, SHA-256", digest),
-            ("architecture", facts.architecture),
-            ("numbers", recipe["dtype"] if recipe["dtype"] != "base" else "as in the base"),
-            ("made by", f"shiftreg {recipe['tools']['shiftreg']}"),
-            ("date of the newest shift", recipe["date"]),
-        ]
-        return render_card(
-            ModelCard(
-                title=checkpoints.export_title(recipe),
-                sentences=[*checkpoints.state_sentences(recipe), *_override(recipe)],
-                shifts=_shifts(workspace, plan),
-                generates=() if "adapter" in recipe else _generating(plan),
-                usage=usage,
-                origin=[(name, value) for name, value in origin if value],
-                verification=_verification(workspace, plan),
-                commands=[f"$ shiftreg verify {file}", f"$ shiftreg inspect {file}"],
-                base_model=checkpoints.hub_name(base.source) or base.name,
-                licence=facts.licence,
-                adapter="adapter" in recipe,
-            )
+    digest: str,
+) -> str:
+    base, is_adapter = workspace.base, "adapter" in recipe
+    # A folder is moved and copied under other names, and holds its card itself.
+    file = shlex.quote(target.name) if digest else "FOLDER"
+    origin = [
+        ("base", f"{base.name}, {plan.base_digest}"),
+        ("composition", plan.digest),
+        ("recipe", checkpoints.recipe_digest(recipe)),
+        ("this file, SHA-256", digest),
+        ("architecture", facts.architecture),
+        ("numbers", recipe["dtype"] if recipe["dtype"] != "base" else "as in the base"),
+        ("made by", f"shiftreg {recipe['tools']['shiftreg']}"),
+        ("date of the newest shift", recipe["date"]),
+    ]
+    generating = [name for name, state in plan.states.items() if state == "generates"]
+    return render_card(
+        ModelCard(
+            title=checkpoints.export_title(recipe),
+            sentences=[*checkpoints.state_sentences(recipe), *_override(recipe)],
+            shifts=_shifts(workspace, plan),
+            generates=() if is_adapter else generating,
+            usage=usage,
+            origin=[(name, value) for name, value in origin if value],
+            verification=_verification(workspace, plan),
+            commands=[f"$ shiftreg verify {file}", f"$ shiftreg inspect {file}"],
+            base_model=checkpoints.hub_name(base.source) or base.name,
+            licence=facts.licence,
+            adapter=is_adapter,
         )
-
-    return write
+    )
 
 
 def _model_usage(target: Path, format_: str, facts: checkpoints.ModelFacts) -> Usage:
     """How to load a whole model."""
-    if format_ == "folder":
-        return [
-            (
-                "python",
-                [
-                    "from diffusers import DiffusionPipeline",
-                    'pipeline = DiffusionPipeline.from_pretrained("FOLDER")',
-                ],
-            )
-        ]
-    kind = facts.family.pipeline if facts.family else "DiffusionPipeline"
-    return [
-        (
-            "python",
-            [
-                f"from diffusers import {kind}",
-                f"pipeline = {kind}.from_single_file({target.name!r})",
-            ],
-        )
-    ]
+    kind = "DiffusionPipeline"
+    loading = 'from_pretrained("FOLDER")'
+    if format_ != "folder":
+        kind = facts.family.pipeline if facts.family else kind
+        loading = f"from_single_file({target.name!r})"
+    return [("python", [f"from diffusers import {kind}", f"pipeline = {kind}.{loading}"])]
 
 
 def _adapter_usage(target: Path, form: str) -> Usage:
@@ -225,10 +194,6 @@ def _override(recipe: Mapping[str, Any]) -> list[str]:
         "This model was released against the policy of its project, which asks for "
         f"{checkpoints.joined(broken)}. Reason: {override['reason']}"
     ]
-
-
-def _generating(plan: CompositionPlan) -> list[str]:
-    return [name for name, state in plan.states.items() if state == "generates"]
 
 
 def _verification(workspace: Workspace, plan: CompositionPlan) -> str:

@@ -13,8 +13,8 @@ from torch import Tensor
 
 import shiftreg
 from shiftreg import checkpoints
-from shiftreg.api.composition.compose import DTYPES, exact_weights, plan_shifts
-from shiftreg.api.composition.describe import describe_model, export_date
+from shiftreg.api.composition.compose import exact_weights, named_dtype, plan_shifts
+from shiftreg.api.composition.describe import describe, export_date
 from shiftreg.api.composition.half_precision import (
     METHODS,
     CompensatedRounding,
@@ -61,8 +61,7 @@ def export_composition(
             return, no key to sign with, or no reason to override.
         MissingExtraError: A library for signatures or bills is not installed.
     """
-    if dtype is not None and dtype not in DTYPES:
-        raise InvalidInputError(f"There is no dtype '{dtype}'. Dtypes: {', '.join(DTYPES)}.")
+    target_dtype = None if dtype is None else named_dtype(dtype)
     if rounding not in METHODS:
         raise InvalidInputError(f"Rounding is {' or '.join(METHODS)}, and not '{rounding}'.")
     for active in workspace.registry.shifts.active(workspace.base.name):
@@ -73,7 +72,6 @@ def export_composition(
     release = Release(workspace, plan, target, request, observe)
     observe(Progress("composing", 0, 2))
     composition = plan_shifts(workspace, plan)
-    target_dtype = DTYPES[dtype] if dtype else None
     weights: Mapping[str, Tensor] = exact_weights(workspace, composition)
     how = rounded = None
     if rounding == "compensated" and is_rounded(workspace, composition, target_dtype):
@@ -83,7 +81,7 @@ def export_composition(
 
     def write(path: Path) -> checkpoints.Export:
         recipe = make_recipe(workspace, plan, dtype, how) | release.recipe_entry()
-        said = describe_model(workspace, plan, recipe, target, form)
+        said = describe(workspace, plan, recipe, target, form)
         made = checkpoints.write_checkpoint(
             workspace.folder,
             weights,

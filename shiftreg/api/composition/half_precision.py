@@ -123,7 +123,6 @@ class RoundedWeights(Mapping[str, Tensor]):
             exact: All weights of the composition, in float64.
             dtype: To round to; the base's by default.
             keep: Keeps what was rounded, rather than round it again when it is asked for again.
-            observe: Notified of each layer.
 
         Raises:
             InvalidInputError: A prompt is too long.

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TypedDict, Unpack
 
 from shiftreg import checkpoints, pipelines
 from shiftreg.api.changes import change, unique_name
@@ -27,29 +28,40 @@ from shiftreg.settings import PROJECT_FILE
 from shiftreg.verification import Check, Gates, separability_checks
 
 
+class VerifyRequest(TypedDict, total=False):
+    """What is verified, and how.
+
+    Attributes:
+        selection: The composition of the registry to check, the active one by default; not with a
+            file.
+        images: Same-seed images a prompt; 4 by default.
+        gates: Limits in place of those of the project file and the defaults; see
+            ``verification.Gates``.
+        classifier: Says whether a concept is still seen; see ``classifiers.find_classifier``.
+        key: Public key that must have signed the file; by default that of the settings, where the
+            file is signed or the project's policy says that it must be.
+    """
+
+    selection: Selection
+    images: int
+    gates: Mapping[str, float] | None
+    classifier: Path | None
+    key: Path | None
+
+
 def verify(
     workspace: Workspace,
     file: Path | None = None,
     *,
-    selection: Selection = ACTIVE,
-    images: int = 4,
-    gates: Mapping[str, float] | None = None,
-    classifier: Path | None = None,
-    key: Path | None = None,
     observe: Observer = ignore_progress,
+    **request: Unpack[VerifyRequest],
 ) -> Verification:
     """Checks that a composition erases what it says and leaves everything else as it was.
 
     Args:
         file: An exported file: its recipe says what it should hold, and its weights are compared
             with that bit by bit. Without it, the composition of the registry is checked.
-        selection: The composition of the registry to check; not with ``file``.
-        images: Same-seed images a prompt.
-        gates: Limits in place of those of the project file and the defaults; see
-            ``verification.Gates``.
-        classifier: Says whether a concept is still seen; see ``classifiers.find_classifier``.
-        key: Public key that must have signed the file; by default that of the settings, where the
-            file is signed or the project's policy says that it must be.
+        **request: See :class:`VerifyRequest`.
 
     Returns:
         All checks; the report is also written to the home's ``reports`` folder.
@@ -62,16 +74,7 @@ def verify(
         InvalidInputError: No image asked for, an unknown gate, or a file together with a choice of
             concepts.
     """
-    return verify_contents(
-        workspace,
-        file,
-        selection=selection,
-        images=images,
-        gates=gates,
-        classifier=classifier,
-        key=key,
-        observe=observe,
-    )[0]
+    return verify_contents(workspace, file, observe=observe, **request)[0]
 
 
 def verify_contents(
@@ -97,27 +100,26 @@ def verify_contents(
         workspace.require_agreement()
         return _signed_contents(workspace, file, key, observe)
 
-    verification, contents = _examine(
-        workspace, read, images, gates=gates, classifier=classifier, observe=observe
-    )
+    verification, contents = _examine(workspace, read, images, observe, gates, classifier)
     return keep_verification(workspace, verification, contents.digest), contents
 
 
 def examine_file(workspace: Workspace, file: Path, images: int, observe: Observer) -> Verification:
     """Checks a file that is not released yet: no signature is asked for, nothing is recorded."""
-    return _examine(
-        workspace, lambda: contents_of_file(workspace, file, observe), images, observe=observe
-    )[0]
+
+    def read() -> Contents:
+        return contents_of_file(workspace, file, observe)
+
+    return _examine(workspace, read, images, observe)[0]
 
 
 def _examine(
     workspace: Workspace,
     read: Callable[[], Contents],
     images: int,
-    *,
+    observe: Observer,
     gates: Mapping[str, float] | None = None,
     classifier: Path | None = None,
-    observe: Observer = ignore_progress,
 ) -> tuple[Verification, Contents]:
     """Checks what ``read`` gives, once all else is known to be right; nothing is recorded."""
     if images < 1:

@@ -13,9 +13,9 @@ from shiftreg.api.evaluation.class_images import class_prompts, generate_classes
 from shiftreg.api.evaluation.classifiers import classifier_path, require_classifier
 from shiftreg.api.values import Observer, Progress, ignore_progress
 from shiftreg.api.workspace import Workspace
-from shiftreg.checkpoints import atomic_file, file_digest
+from shiftreg.checkpoints import atomic_file, file_digest, make_folder
 from shiftreg.concepts import label, normalised
-from shiftreg.errors import InvalidInputError, StorageError
+from shiftreg.errors import InvalidInputError
 from shiftreg.evaluation import classifier_training as training
 from shiftreg.evaluation import pretrained
 from shiftreg.evaluation.classifier import Accuracy, measure_accuracy, save_classifier
@@ -120,7 +120,9 @@ def train_classifier(
     if network == "resnet18":
         # What is wrong with the weights should be said before hours of generating.
         pretrained.pretrained_resnet18(classes=2, weights=weights)
-    path = out or _own_place(workspace)
+    path = out or classifier_path(workspace)
+    if out is None:
+        make_folder(path.parent)
     generated = None
     # Written ahead before the file appears, and recorded after it.
     with ExitStack() as stack, atomic_file(path, overwrite=overwrite) as partial:
@@ -223,15 +225,3 @@ def imagenet_classifier(
         classifier = pretrained.imagenet_classifier(weights)
         save_classifier(classifier, partial)
     return ImagenetClassifier(out, file_digest(out), classifier.labels)
-
-
-def _own_place(workspace: Workspace) -> Path:
-    path = classifier_path(workspace)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StorageError(
-            f"The folder '{path.parent}' could not be made: {error.strerror or error}. "
-            "Check the disk, or choose another home."
-        ) from error
-    return path

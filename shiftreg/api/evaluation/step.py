@@ -75,13 +75,7 @@ class PlayedStep:
 def measure_step(
     subject: Subject, number: int, played: PlayedStep, *, paraphrases: bool, observe: Observer
 ) -> StepResult:
-    """Generates with base and composition, and compares.
-
-    Args:
-        subject: What is measured.
-        number: Of the step, from 1.
-        paraphrases: Measure paraphrases and neighbours, too.
-    """
+    """Generates with base and composition, and compares; if asked, paraphrases and neighbours."""
     plan, step = played.plan, played.step
     workspace = subject.workspace
     roles = {name: _role(plan, name, played.erased_before) for name in subject.concepts}
