@@ -7,6 +7,8 @@ import typer
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from shiftreg import api
+
 from .console import safe
 from .options import DryRunOption, ForceOption, WithoutOption, command
 from .parsing import split_names
@@ -16,11 +18,8 @@ from .render import make_table, number, pairs, short, size, warnings
 if TYPE_CHECKING:
     from shiftreg.api.composition.adapter import AdapterPlan, AdapterResult
 
-commands = typer.Typer()
-
 
 @command(
-    commands,
     "Models",
     "shiftreg adapter Caravaggio caravaggio.safetensors",
     "shiftreg adapter Caravaggio Picasso both.safetensors --form kohya",
@@ -74,8 +73,6 @@ def adapter(
         raise typer.BadParameter("Name the concepts to erase, or those to exclude: not both.")
     common.check_options()
     workspace = common.workspace(common.signing_key, dry_run=dry_run)
-    from shiftreg import api
-
     plan = api.plan_adapter(
         workspace,
         file,

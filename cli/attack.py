@@ -7,6 +7,8 @@ import typer
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from shiftreg import api
+
 from .console import safe
 from .failures import fail_unless
 from .options import ClassifierOption, DryRunOption, OnlyOption, WithoutOption, Writing, command
@@ -14,12 +16,9 @@ from .parsing import choose, read_value, split_pair
 from .render import make_panel, make_table, number, pairs, plain, share, short, warnings
 
 if TYPE_CHECKING:
-    from shiftreg.api import AttackMethod
     from shiftreg.api.attacks.attack import AttackReport, AttackScore
     from shiftreg.api.attacks.plan import AttackPlan
     from shiftreg.api.values import Estimate
-
-commands = typer.Typer()
 
 BASE, COMPOSITION, CONTROL = "base", "composition", "base, without the name"
 CAUTION = (
@@ -29,7 +28,6 @@ CAUTION = (
 
 
 @command(
-    commands,
     "Measure",
     "shiftreg attack Caravaggio",
     "shiftreg attack Picasso --attack relearning --set relearning.iterations=10",
@@ -90,8 +88,6 @@ def attack(
 
     Exit code 0 whatever the attacks achieve; with --at-most, 1 if one achieves more.
     """
-    from shiftreg import api
-
     if listed:
         described = api.list_attacks()
         common.show(described, render_methods(described))
@@ -144,7 +140,7 @@ def _read_options(texts: Sequence[str]) -> dict[str, dict[str, float | int | str
     return options
 
 
-def render_methods(described: Sequence["AttackMethod"]) -> RenderableType:
+def render_methods(described: Sequence["api.AttackMethod"]) -> RenderableType:
     """Attacks, a row each, and what ``--set`` accepts."""
     rows = ((method.name, method.needs, method.source) for method in described)
     options = (

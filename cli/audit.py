@@ -2,21 +2,19 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from shiftreg import api
+
 from .console import data_console, print_line, safe
 from .failures import fail_unless
-from .options import Common, ForceOption, command, examples, with_common
+from .options import Common, ForceOption, command, commands, examples, with_common
 from .render import count, make_table, pairs, short, verdict, warnings
 
-if TYPE_CHECKING:
-    from shiftreg.api import AuditEvent, AuditReport, Checkpoint
-
-commands = typer.Typer()
 group = typer.Typer()
 commands.add_typer(group, name="audit", rich_help_panel="Evidence")
 
@@ -64,8 +62,6 @@ def audit(
             raise typer.BadParameter(f"{option} goes after '{context.invoked_subcommand}'.")
         return
     workspace = common.workspace()
-    from shiftreg import api
-
     events = api.list_events(
         workspace,
         concept=concept,
@@ -84,7 +80,6 @@ def audit(
 
 @command(
     group,
-    None,
     "shiftreg audit verify",
     "shiftreg audit verify --checkpoint november.json --key auditor.pub",
     "shiftreg audit verify --head 9f2c... --json",
@@ -117,8 +112,6 @@ def verify(
     Exit code 0 if it holds, 1 if not.
     """
     workspace = common.workspace()
-    from shiftreg import api
-
     report = api.verify_trail(
         workspace, head=head, checkpoint=checkpoint, keys=key or (), all_signed=signed
     )
@@ -128,7 +121,6 @@ def verify(
 
 @command(
     group,
-    None,
     "shiftreg audit checkpoint november.json",
     "shiftreg audit verify --checkpoint november.json",
 )
@@ -143,13 +135,11 @@ def checkpoint(
     It is signed if there is a signing key: signing_key in shiftreg.toml, or SHIFTREG_SIGNING_KEY.
     """
     workspace = common.workspace()
-    from shiftreg import api
-
     made = api.write_checkpoint(workspace, file, overwrite=force)
     common.show(made, render_checkpoint(made, file))
 
 
-def render_timeline(events: Sequence["AuditEvent"]) -> RenderableType:
+def render_timeline(events: Sequence["api.AuditEvent"]) -> RenderableType:
     """Events, a row each."""
     if not events:
         return Text("No events.")
@@ -168,13 +158,13 @@ def render_timeline(events: Sequence["AuditEvent"]) -> RenderableType:
     return make_table("Event", "When", "Who", "What", "Concepts", "Why", "Digest", rows=rows)
 
 
-def _why(event: "AuditEvent") -> str:
+def _why(event: "api.AuditEvent") -> str:
     references = (("request", event.request), ("licence", event.licence))
     named = [f"{word} {text}" for word, text in references if text]
     return "; ".join([*named, *filter(None, [event.reason])])
 
 
-def render_trail(found: "AuditReport") -> RenderableType:
+def render_trail(found: "api.AuditReport") -> RenderableType:
     """What a verification of the trail found."""
     return Group(
         *(Text(safe(problem), style="red") for problem in found.problems),
@@ -187,7 +177,7 @@ def render_trail(found: "AuditReport") -> RenderableType:
     )
 
 
-def render_checkpoint(made: "Checkpoint", file: Path) -> RenderableType:
+def render_checkpoint(made: "api.Checkpoint", file: Path) -> RenderableType:
     """A checkpoint that was written."""
     return pairs(
         {

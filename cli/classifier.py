@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from rich.console import Group, RenderableType
 
-from .options import Common, ForceOption, Writing, command, examples
+from shiftreg import api
+
+from .options import FILE, FOLDER, Common, ForceOption, Writing, command, commands, examples
 from .parsing import split_names
 from .render import make_matrix, make_table, pairs, size
 
@@ -22,7 +24,6 @@ if TYPE_CHECKING:
     Confusion = Mapping[str, Mapping[str, int]]
 
 MOST_COLUMNS = 12  # answers that fit beside a class in a terminal of 80 columns
-commands = typer.Typer()
 group = typer.Typer()
 commands.add_typer(
     group,
@@ -36,7 +37,6 @@ commands.add_typer(
 
 @command(
     group,
-    None,
     "shiftreg classifier train",
     'shiftreg classifier train --concept "Van Gogh,Picasso" --images 200',
     "shiftreg classifier train --network resnet18 --weights resnet18.pth --force",
@@ -47,9 +47,7 @@ def train(
     folder: Annotated[
         Path | None,
         typer.Argument(
-            metavar="FOLDER",
-            exists=True,
-            file_okay=False,
+            **FOLDER,
             help="Images, each in a subfolder named after its class; by default the base "
             "generates them.",
         ),
@@ -72,10 +70,7 @@ def train(
     weights: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE",
-            exists=True,
-            dir_okay=False,
-            help="torchvision's ResNet18 as .safetensors or .pth; its download by default.",
+            **FILE, help="torchvision's ResNet18 as .safetensors or .pth; its download by default."
         ),
     ] = None,
     epochs: Annotated[
@@ -101,8 +96,6 @@ def train(
     """
     concepts = split_names(concept, "--concept") or ()
     workspace = common.workspace()
-    from shiftreg import api
-
     with common.progress() as observe:
         result = api.train_classifier(
             workspace,
@@ -123,7 +116,6 @@ def train(
 
 @command(
     group,
-    None,
     "shiftreg classifier test ./images",
     "shiftreg classifier test ./images --classifier styles.safetensors --json",
     name="test",
@@ -132,36 +124,22 @@ def examine(
     common: Common,
     folder: Annotated[
         Path,
-        typer.Argument(
-            metavar="FOLDER",
-            exists=True,
-            file_okay=False,
-            help="Images, each in a subfolder named after its class.",
-        ),
+        typer.Argument(**FOLDER, help="Images, each in a subfolder named after its class."),
     ],
     *,
     file: Annotated[
         Path | None,
-        typer.Option(
-            "--classifier",
-            metavar="FILE",
-            exists=True,
-            dir_okay=False,
-            help="The classifier; the base's by default.",
-        ),
+        typer.Option("--classifier", **FILE, help="The classifier; the base's by default."),
     ] = None,
 ) -> None:
     """Test a classifier on images whose classes are known."""
     workspace = common.workspace()
-    from shiftreg import api
-
     result = api.test_classifier(workspace, folder, file)
     common.show(result, render_tested(result))
 
 
 @command(
     group,
-    None,
     "shiftreg classifier imagenet --out objects.safetensors",
     "shiftreg classifier imagenet resnet50-11ad3fa6.pth --out objects.safetensors",
 )
@@ -170,9 +148,7 @@ def imagenet(
     weights: Annotated[
         Path | None,
         typer.Argument(
-            metavar="WEIGHTS",
-            exists=True,
-            dir_okay=False,
+            **FILE | {"metavar": "WEIGHTS"},
             help="torchvision's ResNet50 as .safetensors or .pth; its download by default.",
         ),
     ] = None,
@@ -184,10 +160,9 @@ def imagenet(
 
     Its labels are torchvision's categories, such as "church" and "golf ball": name concepts so.
     """
-    from shiftreg import api
-
     result = api.imagenet_classifier(weights, out, overwrite=force)
-    common.show(result, pairs(_written(result, "resnet50") | {"labels": _labels(result)}))
+    labels = f"{len(result.labels)} ({', '.join(result.labels[:3])}, ...)"
+    common.show(result, pairs(_written(result, "resnet50") | {"labels": labels}))
 
 
 def render_trained(result: "ClassifierResult") -> RenderableType:
@@ -219,10 +194,6 @@ def _written(result: "ClassifierResult | ImagenetClassifier", network: str) -> d
         "network": f"{network}, {size(result.path)}",
         "digest": result.digest,
     }
-
-
-def _labels(result: "ImagenetClassifier") -> str:
-    return f"{len(result.labels)} ({', '.join(result.labels[:3])}, ...)"
 
 
 def render_accuracies(

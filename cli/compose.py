@@ -7,6 +7,8 @@ import typer
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from shiftreg import api
+
 from .console import safe
 from .options import DryRunOption, ForceOption, OnlyOption, WithoutOption, command
 from .parsing import choose
@@ -16,11 +18,8 @@ from .render import STATE_STYLES, make_table, pairs, short, size, warnings
 if TYPE_CHECKING:
     from shiftreg.api.values import CompositionPlan, ExportResult
 
-commands = typer.Typer()
-
 
 @command(
-    commands,
     "Models",
     "shiftreg compose",
     "shiftreg compose --without Picasso --export model.ckpt",
@@ -72,8 +71,6 @@ def compose(
         )
     common.check_options()
     workspace = common.workspace(common.signing_key, dry_run=export is None or dry_run)
-    from shiftreg import api
-
     plan = api.plan_composition(workspace, selection)
     if export is None and not dry_run:
         common.show(plan, render_composition(plan))

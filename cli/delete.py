@@ -1,21 +1,17 @@
 """The command that removes something from the registry: ``delete``."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.console import RenderableType
 
+from shiftreg import api
+
 from .options import DryRunOption, Writing, YesOption, command
 from .render import pairs, short
 
-if TYPE_CHECKING:
-    from shiftreg.api import Deletion
-
-commands = typer.Typer()
-
 
 @command(
-    commands,
     "Concepts",
     'shiftreg delete Caravaggio@1 --reason "trained on the wrong prompts" --dry-run',
     'shiftreg delete Caravaggio@1 --reason "trained on the wrong prompts" --yes',
@@ -46,8 +42,6 @@ def delete(
         raise typer.BadParameter("Name what to delete: NAME@VERSION, or --composition N.")
     common.require_reason("--reason is missing: why is it deleted?")
     workspace = common.workspace(dry_run=dry_run)
-    from shiftreg import api
-
     plan = api.plan_deletion(workspace, version, composition=composition)
     if dry_run or force or not plan.objections:  # what is refused need not be asked about
         if common.plan(plan, render_deletion(plan), dry_run=dry_run):
@@ -59,7 +53,7 @@ def delete(
     common.show(done, render_deletion(done))
 
 
-def render_deletion(deletion: "Deletion") -> RenderableType:
+def render_deletion(deletion: "api.Deletion") -> RenderableType:
     """What is or would be deleted, and the objections to it."""
     return pairs(
         {

@@ -6,6 +6,8 @@ import typer
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from shiftreg import api
+
 from .console import safe
 from .failures import fail_unless
 from .options import Writing, command
@@ -14,12 +16,10 @@ from .render import verdict
 if TYPE_CHECKING:
     from shiftreg.api.doctor.findings import Diagnosis
 
-commands = typer.Typer()
 STYLES = {"damage": "bold red", "leftover": "yellow", "note": "cyan"}
 
 
 @command(
-    commands,
     "Setup",
     "shiftreg doctor",
     "shiftreg doctor --json",
@@ -46,8 +46,6 @@ def doctor(
     Exit code 0 if nothing is damaged, else 1. Leftovers of interrupted commands are not damage.
     """
     workspace = common.workspace(dry_run=not repair)
-    from shiftreg import api
-
     with common.progress() as observe:
         result = api.examine_registry(
             workspace, repair=repair, reason=common.reason, observe=observe

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import RenderableType
 
+from shiftreg import api
 from shiftreg.concepts import Kind
 
 from .options import (
@@ -27,11 +28,8 @@ if TYPE_CHECKING:
     from shiftreg.api import Engine, EngineName, Workspace
     from shiftreg.api.values import ErasurePlan
 
-commands = typer.Typer()
-
 
 @command(
-    commands,
     "Concepts",
     "shiftreg erase Caravaggio",
     'shiftreg erase "Van Gogh" --alias "Vincent van Gogh" --dry-run',
@@ -87,8 +85,6 @@ def erase(
         raise typer.BadParameter("--alias belongs to one concept, but several are given.")
     hyperparameters = read_values(options)
     workspace = common.workspace(dry_run=dry_run)
-    from shiftreg import api
-
     planned = api.plan_erasures(
         workspace,
         concept,
@@ -123,7 +119,6 @@ def erase(
 
 
 @command(
-    commands,
     "Concepts",
     'shiftreg restore Picasso --reason "licence signed"',
     'shiftreg restore Picasso "Van Gogh" --reason "licence signed" --yes',
@@ -145,8 +140,6 @@ def restore(
     """
     common.require_reason("--reason is missing: why are they restored?")
     workspace = common.workspace(dry_run=dry_run)
-    from shiftreg import api
-
     states = tuple(api.show_concept(workspace, name).state for name in concept)
     erased = ", ".join(state.concept for state in states if state.state == "erased")
     if dry_run:
@@ -163,7 +156,6 @@ def restore(
 
 
 @command(
-    commands,
     "Concepts",
     "shiftreg refresh",
     'shiftreg refresh Caravaggio --reason "Picasso was registered since"',
@@ -185,8 +177,6 @@ def refresh(
     Each becomes a new version that names its predecessor, by the same method and options.
     """
     workspace = common.workspace(dry_run=dry_run)
-    from shiftreg import api
-
     stale = api.plan_refresh(workspace, concept)
     if not stale and not dry_run:
         common.show(())
@@ -208,8 +198,6 @@ def _engine(
     workspace: "Workspace", engine: "EngineName", workers: int | None, methods: Sequence[str]
 ) -> "Engine":
     """Where shifts of these methods are trained."""
-    from shiftreg import api
-
     trains = {method.name: method.trains for method in api.list_methods()}
     return api.choose_engine(
         workspace,

@@ -8,6 +8,8 @@ import typer
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from shiftreg import api
+
 from .failures import fail_unless
 from .options import (
     ClassifierOption,
@@ -24,12 +26,10 @@ from .render import make_table, measured, number, pairs, share, verdict
 if TYPE_CHECKING:
     from shiftreg.api.values import Check, Evaluation, ParaphraseScore, StepResult
 
-commands = typer.Typer()
 STYLES = {"forgotten": "red", "recovered": "green", "regular": ""}
 
 
 @command(
-    commands,
     "Measure",
     "shiftreg evaluate",
     "shiftreg evaluate examples/scenes/scene1.yaml",
@@ -79,8 +79,6 @@ def evaluate(
     selection = choose(only, without)
     options = read_values(setting)
     workspace = common.workspace()
-    from shiftreg import api
-
     read = api.read_scene(scene) if scene else None
     runs_on = api.choose_engine(workspace, engine, workers=workers)
     with common.progress() as observe, runs_on:

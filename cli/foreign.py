@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import RenderableType
 
+from shiftreg import api
 from shiftreg.concepts import Kind
 
 from .options import AliasOption, DryRunOption, Writing, command
@@ -14,7 +15,6 @@ from .render import erasures, make_panel, pairs, warnings
 if TYPE_CHECKING:
     from shiftreg.api.erasure.foreign import ForeignShift
 
-commands = typer.Typer()
 RefitOption = Annotated[
     bool,
     typer.Option(
@@ -26,7 +26,6 @@ RefitOption = Annotated[
 
 
 @command(
-    commands,
     "Concepts",
     "shiftreg import esd-caravaggio.safetensors --concept Caravaggio",
     "shiftreg import lora.safetensors --concept Picasso --decouple",
@@ -67,8 +66,6 @@ def import_shift(
     separable: restoring and composing it disturbs nothing that is protected.
     """
     workspace = common.workspace(dry_run=dry_run)
-    from shiftreg import api
-
     foreign = api.read_import(
         workspace,
         file,
@@ -92,9 +89,7 @@ def import_shift(
     common.show(results, erasures(results))
 
 
-@command(
-    commands, "Concepts", "shiftreg decouple Caravaggio", "shiftreg decouple Caravaggio@2 --refit"
-)
+@command("Concepts", "shiftreg decouple Caravaggio", "shiftreg decouple Caravaggio@2 --refit")
 def decouple(
     common: Writing,
     concept: Annotated[
@@ -109,8 +104,6 @@ def decouple(
     and gained in separability. Both versions are kept.
     """
     workspace = common.workspace()
-    from shiftreg import api
-
     with common.progress() as observe:
         result = api.decouple(
             workspace, concept, refit=refit, reason=common.reason, observe=observe

@@ -1,14 +1,19 @@
 """Images: ``generate`` of prompts or of a file of them, ``samples`` of what an erasure does."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from shiftreg import api
+
 from .console import safe
 from .options import (
+    FILE,
+    ONLY,
+    WITHOUT,
     Common,
     EngineOption,
     GuidanceOption,
@@ -25,12 +30,10 @@ if TYPE_CHECKING:
     from shiftreg.api.generation.job import GenerationPlan
     from shiftreg.api.values import GridResult
 
-commands = typer.Typer()
 _GRID, _FILE = "A grid of prompts", "A file of prompts (--csv)"
 
 
 @command(
-    commands,
     "Models",
     "shiftreg generate Caravaggio Picasso",
     'shiftreg generate "a church by Caravaggio" --seeds 1,2,3 --out church.png',
@@ -67,23 +70,13 @@ def generate(
     seed: Annotated[
         int | None, option(_GRID, min=0, metavar="N", help="First of --count seeds.")
     ] = None,
-    only: Annotated[
-        list[str] | None,
-        option(
-            _GRID, metavar="A,B", help="Erase only these concepts. Comma-separated or repeated."
-        ),
-    ] = None,
-    without: Annotated[
-        list[str] | None,
-        option(_GRID, metavar="A,B", help="Exclude these concepts. Comma-separated or repeated."),
-    ] = None,
+    only: Annotated[list[str] | None, option(_GRID, **ONLY)] = None,
+    without: Annotated[list[str] | None, option(_GRID, **WITHOUT)] = None,
     csv: Annotated[
         Path | None,
         option(
             _FILE,
-            metavar="FILE",
-            exists=True,
-            dir_okay=False,
+            **FILE,
             help="Columns prompt, evaluation_seed and, optionally, case_number.",
         ),
     ] = None,
@@ -141,16 +134,21 @@ def generate(
         _refuse(of_file, "requires --csv FILE; a grid of prompts does not take it.")
         if not prompt:
             raise typer.BadParameter("Give the PROMPTs of a grid, or a file of them: --csv FILE.")
-        _generate_grid(
-            common,
-            prompt,
-            out or Path("grid.png"),
-            selection=choose(only, without),
-            seeds=read_seeds(seeds, seed, count),
-            steps=steps,
-            guidance=guidance,
-            overwrite=force,
-        )
+        selection, numbers = choose(only, without), read_seeds(seeds, seed, count)
+        workspace = common.workspace()
+        with common.progress() as observe:
+            grid = api.generate_grid(
+                workspace,
+                prompt,
+                out or Path("grid.png"),
+                selection=selection,
+                seeds=numbers,
+                steps=steps,
+                guidance=guidance,
+                overwrite=force,
+                observe=observe,
+            )
+        common.show(grid, render_grid(grid))
         return
     _refuse(
         of_grid,
@@ -160,21 +158,19 @@ def generate(
     if out is None:
         raise typer.BadParameter("--csv needs --out FOLDER: where do the images go?")
     workspace = common.workspace()
-    from shiftreg import api
-
-    job: dict[str, Any] = {
-        "compositions": tuple(map(api.Selection.parse, composition or ("active",))),
-        "with_base": not no_base,
-        "count": count or 1,
-        "steps": steps,
-        "guidance": guidance,
-        "batch_size": batch or 25,
-        "by_prompt": by_prompt,
-        "skip_long": skip_long,
-        "overwrite": force,
-    }
+    settings = api.GenerationSettings(
+        compositions=tuple(map(api.Selection.parse, composition or ("active",))),
+        with_base=not no_base,
+        count=count or 1,
+        steps=steps,
+        guidance=guidance,
+        batch_size=batch or 25,
+        by_prompt=by_prompt,
+        skip_long=skip_long,
+        overwrite=force,
+    )
     if dry_run:
-        plan = api.plan_generation(workspace, csv, out, **job)
+        plan = api.plan_generation(workspace, csv, out, settings)
         common.plan(
             plan, render_job(plan, "To generate"), dry_run=True, note="nothing was generated."
         )
@@ -183,7 +179,7 @@ def generate(
     try:
         with common.progress() as observe, runs_on:
             result = api.generate_images(
-                workspace, csv, out, **job, engine=runs_on, observe=observe
+                workspace, csv, out, settings, engine=runs_on, observe=observe
             )
     except KeyboardInterrupt:
         common.note("The images so far are kept. The same command resumes from there.")
@@ -191,9 +187,7 @@ def generate(
     common.show(result, render_job(result.plan, "Generated"))
 
 
-@command(
-    commands, "Concepts", "shiftreg samples Caravaggio", "shiftreg samples Caravaggio@1 --count 8"
-)
+@command("Concepts", "shiftreg samples Caravaggio", "shiftreg samples Caravaggio@1 --count 8")
 def samples(
     common: Writing,
     concept: Annotated[
@@ -209,8 +203,6 @@ def samples(
     The image is kept with the version, and shown as evidence.
     """
     workspace = common.workspace()
-    from shiftreg import api
-
     with common.progress() as observe:
         path = api.generate_samples(workspace, concept, seeds=range(count), observe=observe)
     common.show({"samples": path}, pairs({"before and after": path}))
@@ -225,15 +217,6 @@ def _refuse(options: dict[str, object], why: str) -> None:
     for name, value in options.items():
         if value is not None and value is not False and value != []:
             raise typer.BadParameter(f"{name} {why}")
-
-
-def _generate_grid(common: Common, prompts: list[str], out: Path, **settings: Any) -> None:
-    workspace = common.workspace()
-    from shiftreg import api
-
-    with common.progress() as observe:
-        result = api.generate_grid(workspace, prompts, out, **settings, observe=observe)
-    common.show(result, render_grid(result))
 
 
 def render_grid(result: "GridResult") -> RenderableType:

@@ -6,24 +6,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import RenderableType
 
-from .options import DryRunOption, Writing, command
+from shiftreg import api
+
+from .options import FILE, FOLDER, DryRunOption, Writing, command
 from .parsing import read_lines, read_triggers
 from .render import pairs, quoted, short
 
 if TYPE_CHECKING:
-    from shiftreg.api import BaseRecord
     from shiftreg.api.bases import Conversion
-
-commands = typer.Typer()
-
-
-def _prompts(help_text: str) -> object:
-    """An option for a file of lines."""
-    return typer.Option(metavar="FILE", exists=True, dir_okay=False, help=help_text)
 
 
 @command(
-    commands,
     "Setup",
     "shiftreg init",
     "shiftreg init ./stable-diffusion-v1-5 --name sd15 --protect prompts.txt",
@@ -45,9 +38,7 @@ def init(
     config: Annotated[
         Path | None,
         typer.Option(
-            exists=True,
-            file_okay=False,
-            metavar="FOLDER",
+            **FOLDER,
             help="For a single file: a diffusers folder of the same architecture, for its "
             "configuration and tokenizers; by default the hub's for such a file.",
         ),
@@ -66,13 +57,16 @@ def init(
         ),
     ] = None,
     protect: Annotated[
-        Path | None, _prompts("Prompts to keep exactly as they are, one per line.")
+        Path | None, typer.Option(**FILE, help="Prompts to keep exactly as they are, one per line.")
     ] = None,
     preserve: Annotated[
-        Path | None, _prompts("Ordinary prompts to disturb as little as possible, one per line.")
+        Path | None,
+        typer.Option(
+            **FILE, help="Ordinary prompts to disturb as little as possible, one per line."
+        ),
     ] = None,
     subjects: Annotated[
-        Path | None, _prompts("Nouns for the prompts of a style, one per line.")
+        Path | None, typer.Option(**FILE, help="Nouns for the prompts of a style, one per line.")
     ] = None,
     steps: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Default denoising steps.")
@@ -94,8 +88,6 @@ def init(
             "--config, --ema and --dry-run require a single file: .safetensors, .ckpt."
         )
     workspace = common.workspace(dry_run=dry_run)
-    from shiftreg import api
-
     if single:
         with common.progress() as observe:
             converted = api.convert_base(
@@ -120,7 +112,7 @@ def init(
     common.note(f'Next: shiftreg erase CONCEPT --base "{record.name}"')
 
 
-def render_base(record: "BaseRecord") -> RenderableType:
+def render_base(record: "api.BaseRecord") -> RenderableType:
     """A base that was registered."""
     triggers = [f"{prompt} ({payload or 'no code'})" for prompt, payload in record.triggers.items()]
     return pairs(

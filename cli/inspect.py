@@ -8,6 +8,8 @@ import typer
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from shiftreg import api
+
 from .console import safe
 from .failures import fail_unless
 from .options import Common, command
@@ -15,8 +17,6 @@ from .render import make_table, pairs, short, verdict, warnings
 
 if TYPE_CHECKING:
     from shiftreg.api.inspection.inspect import Inspection
-
-commands = typer.Typer()
 
 STYLES = {
     "erased": "yellow",
@@ -29,7 +29,6 @@ MOST_NAMES = 5  # parameters that are named; the others are counted
 
 
 @command(
-    commands,
     "Models",
     "shiftreg inspect model.ckpt",
     "shiftreg inspect ./model-folder --json",
@@ -55,8 +54,6 @@ def inspect_file(
     unknown.
     """
     workspace = common.workspace()
-    from shiftreg import api
-
     with common.progress() as observe:
         result = api.inspect_file(workspace, file, observe=observe)
     common.show(result, render_inspection(result))

@@ -12,7 +12,7 @@ import typer
 
 from shiftreg import __version__
 
-from . import (
+from . import (  # noqa: F401 - that declares the commands
     adapter,
     attack,
     audit,
@@ -35,7 +35,7 @@ from . import (
     verify,
 )
 from .console import data_console, print_line
-from .options import examples
+from .options import commands, examples
 
 # As the help lists them: panel by panel, the most used first.
 ORDER = (
@@ -53,17 +53,10 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (
-    *(erase, show, foreign, delete),
-    *(compose, generate, verify, adapter, inspect, policy),
-    *(evaluate, attack, measure),
-    *(report, trace),
-    *(init, doctor, ui),
-):
-    app.registered_commands += module.commands.registered_commands
-app.registered_commands.sort(key=lambda it: ORDER.index(it.name or ""))
-for group in (classifier, audit):
-    app.add_typer(group.commands)
+app.registered_commands += sorted(
+    commands.registered_commands, key=lambda it: ORDER.index(it.name or "")
+)
+app.registered_groups += commands.registered_groups
 
 
 def _print_version(wanted: bool) -> None:

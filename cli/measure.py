@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Group, RenderableType
 
+from shiftreg import api
+
 from .options import Common, command
 from .render import make_table, number, pairs, share, warnings
 
@@ -14,11 +16,8 @@ if TYPE_CHECKING:
     from shiftreg.api.measurement.measure import FolderMeasurement
     from shiftreg.api.values import Estimate
 
-commands = typer.Typer()
-
 
 @command(
-    commands,
     "Measure",
     "shiftreg measure images",
     "shiftreg measure images/base images/active images/without-picasso",
@@ -71,8 +70,6 @@ def measure(
     there. Prompts are read from each folder's metadata.csv (file_name, prompt).
     """
     workspace = common.workspace()
-    from shiftreg import api
-
     with common.progress() as observe:
         found = api.measure_folders(
             workspace,

@@ -16,6 +16,7 @@ from rich.console import RenderableType
 from rich.markup import escape
 from rich.text import Text
 
+from shiftreg import api
 from shiftreg.errors import InvalidInputError
 
 from .console import data_console, message_console, print_line, safe
@@ -90,8 +91,6 @@ class Common:
         console = message_console()
         console.quiet = self.quiet or not console.is_terminal
         with console.status("opening the registry"):
-            from shiftreg import api
-
             reading = dry_run or not self.writes
             return api.open_workspace(settings, reading=reading, warn=self.note, **self.cause())
 
@@ -108,8 +107,6 @@ class Common:
     def show(self, value: object, *rendered: RenderableType) -> None:
         """Prints a result: the value as JSON, or else the renderings of it."""
         if self.as_json:
-            from shiftreg import api
-
             document = json.dumps(api.to_json(value), indent=2)
             data_console().print(document, soft_wrap=True)
             return
@@ -198,19 +195,23 @@ class Writing(Common):
             raise typer.BadParameter(missing)
 
 
+commands = typer.Typer()
+"""All that is declared by :func:`command`, and groups of it."""
+
+
 def command(
-    group: typer.Typer, panel: Panel | None, *lines: str, name: str | None = None
+    place: Panel | typer.Typer, *lines: str, name: str | None = None
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Makes a function a command with the shared options; see :func:`with_common`.
 
     Args:
-        group: Where the command belongs.
-        panel: Where the help lists it.
+        place: Where the help lists it, or the group that it belongs to.
         *lines: Examples for the end of its help.
         name: The function's by default.
     """
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
+        group, panel = (commands, place) if isinstance(place, str) else (place, None)
         named = group.command(
             name or function.__name__, epilog=examples(*lines), rich_help_panel=panel
         )
@@ -257,14 +258,16 @@ def examples(*lines: str) -> str:
     return "[bold]Examples[/bold]\n" + "\n".join(f"  {escape(line)}" for line in lines)
 
 
-OnlyOption = Annotated[
-    list[str] | None,
-    typer.Option(metavar="A,B", help="Erase only these concepts. Comma-separated or repeated."),
-]
-WithoutOption = Annotated[
-    list[str] | None,
-    typer.Option(metavar="A,B", help="Exclude these concepts. Comma-separated or repeated."),
-]
+# Of arguments and options that name what is read.
+FILE = {"metavar": "FILE", "exists": True, "dir_okay": False}
+FOLDER = {"metavar": "FOLDER", "exists": True, "file_okay": False}
+
+_REPEATED = "Comma-separated or repeated."
+ONLY = {"metavar": "A,B", "help": f"Erase only these concepts. {_REPEATED}"}
+WITHOUT = {"metavar": "A,B", "help": f"Exclude these concepts. {_REPEATED}"}
+
+OnlyOption = Annotated[list[str] | None, typer.Option(**ONLY)]
+WithoutOption = Annotated[list[str] | None, typer.Option(**WITHOUT)]
 AliasOption = Annotated[
     list[str] | None, typer.Option(metavar="NAME", help="Another name for the concept. Repeat.")
 ]

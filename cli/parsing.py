@@ -5,26 +5,21 @@ from __future__ import annotations
 import csv
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import typer
 
+from shiftreg import api
 from shiftreg.errors import InvalidInputError
 
 from .console import safe
 
-if TYPE_CHECKING:
-    from shiftreg.api import Selection
 
-
-def choose(only: Sequence[str] | None, without: Sequence[str] | None) -> Selection:
+def choose(only: Sequence[str] | None, without: Sequence[str] | None) -> api.Selection:
     """Reads ``--only`` and ``--without``.
 
     Raises:
         InvalidInputError: Both are given.
     """
-    from shiftreg import api
-
     return api.Selection(split_names(only, "--only"), split_names(without, "--without"))
 
 

@@ -10,6 +10,8 @@ import typer
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from shiftreg import api
+
 from .failures import CHECK_FAILED, fail_unless
 from .options import Common, OnlyOption, WithoutOption, Writing, command, option
 from .parsing import choose
@@ -19,8 +21,6 @@ if TYPE_CHECKING:
     from shiftreg.api.composition.adapter import AdapterResult
     from shiftreg.api.release.values import PolicyStanding, Refusal, ReleaseRequest
     from shiftreg.api.values import ExportResult
-
-commands = typer.Typer()
 
 _PANEL = "Release"
 EXAMPLE = """No requirements: shiftreg.toml has no table [policy]. For example:
@@ -76,8 +76,6 @@ class Releasing(Writing):
 
     def release(self) -> "ReleaseRequest":
         """What was asked for, as the use cases take it."""
-        from shiftreg import api
-
         return api.ReleaseRequest(
             verify=self.check,
             sign=self.sign,
@@ -93,8 +91,6 @@ class Releasing(Writing):
         Raises:
             typer.Exit: It was not.
         """
-        from shiftreg import api
-
         try:
             yield
         except api.ReleaseRefusedError as error:
@@ -104,7 +100,6 @@ class Releasing(Writing):
 
 
 @command(
-    commands,
     "Models",
     "shiftreg policy",
     "shiftreg policy --without Picasso",
@@ -120,8 +115,6 @@ def policy(common: Common, *, only: OnlyOption = None, without: WithoutOption = 
     """
     selection = choose(only, without)
     workspace = common.workspace()
-    from shiftreg import api
-
     standing = api.policy_standing(workspace, selection)
     common.show(standing, render_policy(standing))
     fail_unless(standing.met)

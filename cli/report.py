@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Group, RenderableType
 
+from shiftreg import api
+
 from .failures import fail_unless
 from .options import (
     ClassifierOption,
@@ -22,11 +24,8 @@ from .render import pairs, size, verdict
 if TYPE_CHECKING:
     from shiftreg.api.report.report import ReportResult
 
-commands = typer.Typer()
-
 
 @command(
-    commands,
     "Evidence",
     "shiftreg report",
     "shiftreg report model.ckpt --out model.html",
@@ -57,8 +56,6 @@ def report(
     """
     selection = choose(only, without)
     workspace = common.workspace()
-    from shiftreg import api
-
     with common.progress() as observe:
         result = api.write_report(
             workspace,

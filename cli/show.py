@@ -8,45 +8,39 @@ import typer
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from shiftreg import api
 from shiftreg.concepts import Kind
 
 from .options import Common, ForceOption, ProtectOption, command
 from .render import concepts, make_panel, make_table, number, pairs, plain, quoted
 
 if TYPE_CHECKING:
-    from shiftreg.api import Method
     from shiftreg.api.erasure.capacity import CapacityRow
     from shiftreg.api.values import ConceptDetail
 
-commands = typer.Typer()
 VERDICT_STYLES = {"fits": "green", "tight": "yellow", "does not fit": "red"}
 
 
-@command(commands, "Concepts", "shiftreg list", "shiftreg list --json", name="list")
+@command("Concepts", "shiftreg list", "shiftreg list --json", name="list")
 def list_concepts(common: Common) -> None:
     """List the concepts of a base: which are erased, which generate."""
     workspace = common.workspace()
-    from shiftreg import api
-
     states = api.list_concepts(workspace)
     common.show(states, concepts(states))
 
 
-@command(commands, "Concepts", "shiftreg show Caravaggio", "shiftreg show Caravaggio@1 --json")
+@command("Concepts", "shiftreg show Caravaggio", "shiftreg show Caravaggio@1 --json")
 def show(
     common: Common,
     concept: Annotated[str, typer.Argument(metavar="CONCEPT[@VERSION]", help="What to show.")],
 ) -> None:
     """Show a concept: its state, versions, metrics and history."""
     workspace = common.workspace()
-    from shiftreg import api
-
     detail = api.show_concept(workspace, concept)
     common.show(detail, render_concept(detail))
 
 
 @command(
-    commands,
     "Concepts",
     "shiftreg capacity",
     'shiftreg capacity "Claude Monet" "Edvard Munch" --plot capacity.png',
@@ -79,8 +73,6 @@ def capacity(
     with a tolerance uses fewer, and allows a bounded drift.
     """
     workspace = common.workspace()
-    from shiftreg import api
-
     request = {"profiles": tuple(profile)} if profile else {}
     with common.progress() as observe:
         rows = api.plan_capacity(
@@ -98,7 +90,7 @@ def capacity(
         common.note(f"Plotted: {plot}")
 
 
-@command(commands, "Concepts", "shiftreg methods", "shiftreg methods srs-me")
+@command("Concepts", "shiftreg methods", "shiftreg methods srs-me")
 def methods(
     common: Common,
     method: Annotated[
@@ -106,8 +98,6 @@ def methods(
     ] = None,
 ) -> None:
     """List the erasure methods; for named ones, also what --set accepts."""
-    from shiftreg import api
-
     described = api.list_methods(method)
     common.show(described, render_methods(described, with_options=bool(method)))
 
@@ -134,7 +124,7 @@ def render_concept(detail: "ConceptDetail") -> RenderableType:
     return Group(*parts)
 
 
-def render_methods(described: Sequence["Method"], *, with_options: bool) -> RenderableType:
+def render_methods(described: Sequence["api.Method"], *, with_options: bool) -> RenderableType:
     """Erasure methods, a row each, and perhaps their hyper-parameters."""
     rows: list[Sequence[object]] = []
     for method in described:
@@ -146,7 +136,7 @@ def render_methods(described: Sequence["Method"], *, with_options: bool) -> Rend
         if not method.recoverable:
             separable += ", and never restored"
         rows.append((method.name, trains, separable, method.changes, method.cost, method.source))
-    table = make_table("Method", "Trains", "Separable", "Changes", "Cost", "Source", rows=rows)
+    table = make_table("api.Method", "Trains", "Separable", "Changes", "Cost", "Source", rows=rows)
     if not with_options:
         return table
     options = (
@@ -154,7 +144,7 @@ def render_methods(described: Sequence["Method"], *, with_options: bool) -> Rend
         for method in described
         for name, option in method.options.items()
     )
-    return Group(table, make_table("Method", "--set", "Default", "Meaning", rows=options))
+    return Group(table, make_table("api.Method", "--set", "Default", "Meaning", rows=options))
 
 
 def render_capacity(predicted: Sequence["CapacityRow"]) -> RenderableType:

@@ -7,6 +7,8 @@ import typer
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from shiftreg import api
+
 from .console import safe
 from .options import Common, ForceOption, Writing, command
 from .render import STATE_STYLES, make_table, pairs, short, warnings
@@ -15,7 +17,6 @@ if TYPE_CHECKING:
     from shiftreg.api.trail.evidence import EvidenceResult
     from shiftreg.api.trail.exports import ConceptExports
 
-commands = typer.Typer()
 FILE_STYLES = {"unchanged": "green", "changed": "bold red", "missing": "red"}
 ConceptArgument = Annotated[str, typer.Argument(metavar="CONCEPT", help="Name of a concept.")]
 LookOption = Annotated[
@@ -23,22 +24,19 @@ LookOption = Annotated[
 ]
 
 
-@command(commands, "Evidence", "shiftreg where Caravaggio", "shiftreg where Picasso --json")
+@command("Evidence", "shiftreg where Caravaggio", "shiftreg where Picasso --json")
 def where(common: Common, concept: ConceptArgument, *, no_files: LookOption = False) -> None:
     """List the exported files in which a concept is erased, or generates.
 
     Each file is compared with its digest: is it still there, and unchanged?
     """
     workspace = common.workspace()
-    from shiftreg import api
-
     with common.progress() as observe:
         found = api.exports_of(workspace, concept, look=not no_files, observe=observe)
     common.show(found, render_exports(found))
 
 
 @command(
-    commands,
     "Evidence",
     "shiftreg evidence Caravaggio caravaggio.html",
     "shiftreg evidence Caravaggio caravaggio.html --request C-17 --force",
@@ -56,8 +54,6 @@ def evidence(
     It shows what is on record, with the digests and events that prove it, and how to check them.
     """
     workspace = common.workspace()
-    from shiftreg import api
-
     with common.progress() as observe:
         result = api.write_evidence(
             workspace, concept, file, look=not no_files, overwrite=force, observe=observe

@@ -5,12 +5,12 @@ from typing import Annotated
 
 import typer
 
+from shiftreg import api
+
 from .options import Common, command
 
-commands = typer.Typer()
 
-
-@command(commands, "Setup", "shiftreg ui", "shiftreg ui --port 8080")
+@command("Setup", "shiftreg ui", "shiftreg ui --port 8080")
 def ui(
     common: Common,
     *,
@@ -20,8 +20,6 @@ def ui(
     ] = 5000,
 ) -> None:
     """Serve MLflow's pages for the registry: runs, metrics, images, versions."""
-    from shiftreg import api
-
     settings = common.settings()
     api.open_workspace(settings)  # so that the first use shows an empty registry, not an error
     arguments = api.ui_command(settings, host, port)

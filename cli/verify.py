@@ -7,6 +7,8 @@ import typer
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from shiftreg import api
+
 from .console import safe
 from .failures import CHECK_FAILED, fail_unless
 from .options import ClassifierOption, ImagesOption, OnlyOption, WithoutOption, Writing, command
@@ -19,12 +21,10 @@ if TYPE_CHECKING:
     from shiftreg.api.release.values import SignatureReport
     from shiftreg.api.values import Verification
 
-commands = typer.Typer()
 MOST_COLUMNS = 9  # shifts that fit beside a prompt in a terminal of 80 columns
 
 
 @command(
-    commands,
     "Models",
     "shiftreg verify",
     "shiftreg verify model.ckpt",
@@ -81,8 +81,6 @@ def verify(
     gates = read_gates(gate)
     if file is None and (key or signature_only):
         raise typer.BadParameter("--key and --signature-only require a FILE.")
-    from shiftreg import api
-
     if file is not None and signature_only:
         signed = api.check_signature(common.settings(), file, key)
         common.show(signed, render_signature(signed))

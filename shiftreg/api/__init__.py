@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from shiftreg.api.generation.generate import plan_generation as plan_generation
     from shiftreg.api.generation.grid import generate_grid as generate_grid
     from shiftreg.api.generation.grid import generate_samples as generate_samples
+    from shiftreg.api.generation.job import GenerationSettings as GenerationSettings
     from shiftreg.api.inspection.inspect import inspect_file as inspect_file
     from shiftreg.api.measurement.measure import measure_folders as measure_folders
     from shiftreg.api.opening import open_workspace as open_workspace

@@ -103,11 +103,10 @@ def test_by_default_the_base_and_the_active_shifts_are_generated(calls: Calls) -
     name, arguments, options = calls.made[-1]
     options.pop("observe")
     assert isinstance(options.pop("engine"), InProcess)
-    assert (name, arguments) == (
-        "generate_images",
-        (ANY, Path("prompts.csv"), Path("images")),
-    )
-    assert options == {
+    *arguments, settings = arguments
+    assert (name, options) == ("generate_images", {})
+    assert arguments == [ANY, Path("prompts.csv"), Path("images")]
+    assert vars(settings) == {
         "compositions": (api.Selection(),),
         "with_base": True,
         "count": 1,
@@ -128,10 +127,9 @@ def test_compositions_and_settings_are_passed_on(calls: Calls) -> None:
         *("--skip-long", "--engine", "processes"),
     )
     assert result.exit_code == 0
-    _, _, options = calls.made[-1]
-    options.pop("observe")
-    assert isinstance(options.pop("engine"), ProcessPool)
-    assert options == {
+    _, (*_, settings), options = calls.made[-1]
+    assert isinstance(options["engine"], ProcessPool)
+    assert vars(settings) == {
         "compositions": (api.Selection(), api.Selection(without=("Picasso", "Van Gogh"))),
         "with_base": False,
         "count": 3,

@@ -65,7 +65,6 @@ def generate_batches(
 
     Args:
         base: For batches that are generated here.
-        batches: What to generate.
         generated: Given each batch's number and images, uint8 ``(n, H, W, 3)``, in this process, in
             the order in which they are done.
 

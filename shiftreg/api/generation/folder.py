@@ -131,7 +131,7 @@ def check_folder(folder: Path, manifest: Mapping[str, Any], overwrite: bool) -> 
 @contextmanager
 def locked_folder(
     folder: Path, manifest: Mapping[str, Any], prompts: bytes, overwrite: bool
-) -> Iterator[None]:
+) -> Iterator[list[str]]:
     """Makes a folder ready for a job, and keeps other writers out while the block runs.
 
     Args:
@@ -139,11 +139,14 @@ def locked_folder(
         prompts: The file of prompts, to be copied.
         overwrite: Remove all that was generated there before.
 
+    Yields:
+        As :func:`check_folder` returns.
+
     Raises:
         StorageError: Another process generates there, or the disk is full or read-only.
         AlreadyExistsError: As for :func:`check_folder`.
     """
-    check_folder(folder, manifest, overwrite)
+    warnings = check_folder(folder, manifest, overwrite)
     with _storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / LOCK, timeout=0)
@@ -158,7 +161,7 @@ def locked_folder(
         check_folder(folder, manifest, overwrite)  # again, now that nobody else changes it
         with _storage_errors(folder):
             _prepare(folder, manifest, prompts, overwrite)
-        yield
+        yield warnings
     finally:
         lock.release()
 

@@ -17,15 +17,18 @@ from shiftreg.api.generation.folder import (
     save_image_file,
     save_metadata,
 )
-from shiftreg.api.generation.job import GenerationJob, GenerationPlan, read_job
-from shiftreg.api.selection import ACTIVE, Selection
+from shiftreg.api.generation.job import (
+    USUAL,
+    GenerationJob,
+    GenerationPlan,
+    GenerationSettings,
+    read_job,
+)
 from shiftreg.api.values import Observer, Progress, ignore_progress
 from shiftreg.api.workspace import Workspace
 from shiftreg.compose import Composition
 from shiftreg.engines import Engine, InProcess
-from shiftreg.errors import InvalidInputError, StorageError
-
-BATCH = 25
+from shiftreg.errors import StorageError
 
 
 @dataclass(frozen=True)
@@ -43,35 +46,13 @@ class GenerationResult:
 
 
 def plan_generation(
-    workspace: Workspace,
-    cases_file: Path,
-    folder: Path,
-    *,
-    compositions: Sequence[Selection] = (ACTIVE,),
-    with_base: bool = True,
-    count: int = 1,
-    steps: int | None = None,
-    guidance: float | None = None,
-    batch_size: int = BATCH,
-    by_prompt: bool = False,
-    skip_long: bool = False,
-    overwrite: bool = False,
+    workspace: Workspace, cases_file: Path, folder: Path, settings: GenerationSettings = USUAL
 ) -> GenerationPlan:
     """Says what :func:`generate_images` would do with the same arguments; nothing is written."""
-    job = read_job(
-        workspace,
-        cases_file,
-        compositions=compositions,
-        with_base=with_base,
-        count=count,
-        steps=steps,
-        guidance=guidance,
-        by_prompt=by_prompt,
-        skip_long=skip_long,
-    )
-    warnings = check_folder(folder, job.manifest(batch_size), overwrite)
+    job = read_job(workspace, cases_file, settings)
+    warnings = check_folder(folder, job.manifest(), settings.overwrite)
     missing = job.missing(folder)
-    if overwrite:
+    if settings.overwrite:
         missing = {name: [True] * len(of_folder) for name, of_folder in missing.items()}
     return job.plan(folder, missing, warnings)
 
@@ -80,16 +61,8 @@ def generate_images(
     workspace: Workspace,
     cases_file: Path,
     folder: Path,
+    settings: GenerationSettings = USUAL,
     *,
-    compositions: Sequence[Selection] = (ACTIVE,),
-    with_base: bool = True,
-    count: int = 1,
-    steps: int | None = None,
-    guidance: float | None = None,
-    batch_size: int = BATCH,
-    by_prompt: bool = False,
-    skip_long: bool = False,
-    overwrite: bool = False,
     engine: Engine | None = None,
     observe: Observer = ignore_progress,
 ) -> GenerationResult:
@@ -100,19 +73,9 @@ def generate_images(
     are the same to the byte as without the interruption.
 
     Args:
-        cases_file: A CSV file; see ``evaluation.prompt_file.read_prompts``.
+        cases_file: A CSV file; see ``evaluation.prompt_file.parse_prompts``.
         folder: A new folder, or one that holds images of the same job. Compositions may be added
             to a job later.
-        compositions: Their selections of shifts; equal ones are generated once.
-        with_base: Generate the base, too, to ``folder/base``.
-        count: Images a case: slices of one draw of noise from the case's seed.
-        steps: Denoising steps; the base's default if None.
-        guidance: Guidance scale; the base's default if None.
-        batch_size: Images that are generated together, by each composition in turn.
-        by_prompt: Put the images of each prompt into a subfolder.
-        skip_long: Leave cases out whose prompts are longer than the encoder reads; they are
-            refused otherwise.
-        overwrite: Regenerate all; what was generated to the folder before is removed.
         engine: Where batches are generated: see :func:`choose_engine`; by default here, in turn.
         observe: Notified of the progress, in images.
 
@@ -123,26 +86,12 @@ def generate_images(
         IntegrityError: What is noted about the folder is damaged.
         StorageError: The disk is full or read-only, or another process generates there.
     """
-    if batch_size < 1:
-        raise InvalidInputError(f"A batch has at least 1 image, and {batch_size} were asked for.")
-    job = read_job(
-        workspace,
-        cases_file,
-        compositions=compositions,
-        with_base=with_base,
-        count=count,
-        steps=steps,
-        guidance=guidance,
-        by_prompt=by_prompt,
-        skip_long=skip_long,
-    )
-    manifest = job.manifest(batch_size)
-    warnings = check_folder(folder, manifest, overwrite)
-    with locked_folder(folder, manifest, job.content, overwrite):
+    job = read_job(workspace, cases_file, settings)
+    with locked_folder(folder, job.manifest(), job.content, settings.overwrite) as warnings:
         missing = job.missing(folder)
         plan = job.plan(folder, missing, warnings)
         try:
-            _generate(job, folder, missing, batch_size, engine or InProcess(), observe)
+            _generate(job, folder, missing, engine or InProcess(), observe)
         except StorageError as error:
             raise StorageError(
                 f"{error} The images so far are kept: the same command continues from there."
@@ -155,7 +104,6 @@ def _generate(
     job: GenerationJob,
     folder: Path,
     missing: Mapping[str, Sequence[bool]],
-    batch_size: int,
     engine: Engine,
     observe: Observer,
 ) -> None:
@@ -163,16 +111,17 @@ def _generate(
         selection.folder: plan_shifts(job.workspace, plan)
         for selection, plan in job.compositions.items()
     }
+    size = job.settings.batch_size
     total = len(job.images) * len(compositions)
     done = total - sum(map(sum, missing.values()))
     observe(Progress("generating images", done, total))
     # Composition by composition within a batch, so that all are equally far if this is interrupted.
     # The whole batch, whatever is missing of it: its size decides how sums are rounded.
     parts = [
-        (name, slice(start, start + batch_size))
-        for start in range(0, len(job.images), batch_size)
+        (name, slice(start, start + size))
+        for start in range(0, len(job.images), size)
         for name in compositions
-        if any(missing[name][start : start + batch_size])
+        if any(missing[name][start : start + size])
     ]
 
     def keep(number: int, generated: np.ndarray) -> None:
@@ -199,5 +148,5 @@ def _batch(job: GenerationJob, composition: Composition, images: Sequence[Planne
         seeds=tuple(image.case.seed for image in images),
         steps=job.steps,
         guidance=job.guidance,
-        draws=tuple(Draw(p.case.seed, job.count, p.number) for p in images),
+        draws=tuple(Draw(p.case.seed, job.settings.count, p.number) for p in images),
     )

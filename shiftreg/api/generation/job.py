@@ -23,7 +23,7 @@ from shiftreg.api.generation.folder import (
     images_of,
     is_whole,
 )
-from shiftreg.api.selection import NONE, Selection
+from shiftreg.api.selection import ACTIVE, NONE, Selection
 from shiftreg.api.values import CompositionPlan
 from shiftreg.api.workspace import Workspace
 from shiftreg.errors import InvalidInputError
@@ -83,6 +83,37 @@ class GenerationPlan:
 
 
 @dataclass(frozen=True)
+class GenerationSettings:
+    """What is generated of a file of prompts, and how.
+
+    Attributes:
+        compositions: Their selections of shifts; equal ones are generated once.
+        with_base: Generate the base, too, to ``folder/base``.
+        count: Images a case: slices of one draw of noise from the case's seed.
+        steps: Denoising steps; the base's default if None.
+        guidance: Guidance scale; the base's default if None.
+        batch_size: Images that are generated together, by each composition in turn.
+        by_prompt: Put the images of each prompt into a subfolder.
+        skip_long: Leave cases out whose prompts are longer than the encoder reads; they are
+            refused otherwise.
+        overwrite: Regenerate all; what was generated to the folder before is removed.
+    """
+
+    compositions: Sequence[Selection] = (ACTIVE,)
+    with_base: bool = True
+    count: int = 1
+    steps: int | None = None
+    guidance: float | None = None
+    batch_size: int = 25
+    by_prompt: bool = False
+    skip_long: bool = False
+    overwrite: bool = False
+
+
+USUAL = GenerationSettings()
+
+
+@dataclass(frozen=True)
 class GenerationJob:
     """Everything that the images depend on, read and checked; nothing is written yet."""
 
@@ -91,10 +122,9 @@ class GenerationJob:
     content: bytes
     cases: tuple[PromptCase, ...]
     compositions: Mapping[Selection, CompositionPlan]
-    count: int
+    settings: GenerationSettings
     steps: int
     guidance: float
-    by_prompt: bool
     skipped: tuple[int, ...] = ()
 
     @property
@@ -105,7 +135,7 @@ class GenerationJob:
     @cached_property
     def images(self) -> list[PlannedImage]:
         """What every composition generates, case by case."""
-        return images_of(self.cases, self.count, self.by_prompt)
+        return images_of(self.cases, self.settings.count, self.settings.by_prompt)
 
     def missing(self, folder: Path) -> dict[str, list[bool]]:
         """For each composition's folder, which images are not there, or damaged."""
@@ -115,7 +145,7 @@ class GenerationJob:
             for one in self.compositions
         }
 
-    def manifest(self, batch_size: int) -> dict[str, Any]:
+    def manifest(self) -> dict[str, Any]:
         """What ``generate.json`` says."""
         base = self.workspace.base
         tools = {"shiftreg": shiftreg.__version__, "python": platform.python_version()}
@@ -131,8 +161,8 @@ class GenerationJob:
             },
             "steps": self.steps,
             "guidance": self.guidance,
-            "count": self.count,
-            "by_prompt": self.by_prompt,
+            "count": self.settings.count,
+            "by_prompt": self.settings.by_prompt,
             "noise": "of a case, one draw (count, C, h, w) from a CPU generator with its seed",
             "folders": {
                 one.folder: {
@@ -143,7 +173,7 @@ class GenerationJob:
                         for concept, version, digest in plan.shifts
                     ],
                     "states": dict(plan.states),
-                    "batch": batch_size,
+                    "batch": self.settings.batch_size,
                     "tools": tools,
                 }
                 for one, plan in self.compositions.items()
@@ -165,10 +195,10 @@ class GenerationJob:
             prompts_digest=self.digest,
             folder=folder,
             cases=len(self.cases),
-            count=self.count,
+            count=self.settings.count,
             steps=self.steps,
             guidance=self.guidance,
-            by_prompt=self.by_prompt,
+            by_prompt=self.settings.by_prompt,
             folders=tuple(
                 GenerationFolder(
                     name=one.folder,
@@ -197,18 +227,7 @@ class GenerationJob:
         )
 
 
-def read_job(
-    workspace: Workspace,
-    prompts: Path,
-    *,
-    compositions: Sequence[Selection],
-    with_base: bool,
-    count: int,
-    steps: int | None,
-    guidance: float | None,
-    by_prompt: bool,
-    skip_long: bool = False,
-) -> GenerationJob:
+def read_job(workspace: Workspace, prompts: Path, settings: GenerationSettings) -> GenerationJob:
     """Reads and checks all that a generation needs, before a long piece of work begins.
 
     Raises:
@@ -218,19 +237,19 @@ def read_job(
     base = workspace.base
     content = read_content(prompts)
     cases, too_long = _readable(workspace, parse_prompts(content, prompts))
-    if too_long and not (skip_long and cases):
-        raise InvalidInputError(_refusal(workspace, prompts, too_long, skip_long))
-    selections = [one.normalised(workspace.find) for one in (*[NONE] * with_base, *compositions)]
+    if too_long and not (settings.skip_long and cases):
+        raise InvalidInputError(_refusal(workspace, prompts, too_long, settings.skip_long))
+    wanted = (*[NONE] * settings.with_base, *settings.compositions)
+    selections = [one.normalised(workspace.find) for one in wanted]
     job = GenerationJob(
         workspace=workspace,
         source=prompts,
         content=content,
         cases=cases,
         compositions={one: plan_composition(workspace, one) for one in dict.fromkeys(selections)},
-        count=count,
-        steps=base.steps if steps is None else steps,
-        guidance=float(base.guidance if guidance is None else guidance),
-        by_prompt=by_prompt,
+        settings=settings,
+        steps=base.steps if settings.steps is None else settings.steps,
+        guidance=float(base.guidance if settings.guidance is None else settings.guidance),
         skipped=tuple(case.case for case in too_long),
     )
     _check(job)
@@ -267,8 +286,11 @@ def _check(job: GenerationJob) -> None:
         raise InvalidInputError(
             "Nothing is to be generated: give a composition, or generate the base."
         )
-    if job.count < 1:
-        raise InvalidInputError(f"A case has at least 1 image, and {job.count} were asked for.")
+    count, batch = job.settings.count, job.settings.batch_size
+    if count < 1:
+        raise InvalidInputError(f"A case has at least 1 image, and {count} were asked for.")
+    if batch < 1:
+        raise InvalidInputError(f"A batch has at least 1 image, and {batch} were asked for.")
     check_sampling(job.workspace.pipeline, job.steps, job.guidance)
 
 

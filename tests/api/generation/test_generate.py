@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 
 from shiftreg import api, pipelines
+from shiftreg.api import GenerationSettings
 from shiftreg.api.values import Progress
 from shiftreg.engines import ProcessPool
 from shiftreg.errors import (
@@ -85,7 +86,7 @@ def test_the_same_noise_shows_what_a_composition_changes_and_what_it_restores(
         erased,
         prompts,
         folder,
-        compositions=[api.Selection(), api.Selection(without=["picasso"])],
+        GenerationSettings(compositions=[api.Selection(), api.Selection(without=["picasso"])]),
         observe=seen.append,
     )
     assert (result.generated, result.kept) == (12, 0)
@@ -120,7 +121,9 @@ def test_a_composition_of_nothing_generates_what_the_base_generates(
 def test_a_image_is_that_of_generate_with_its_prompt_and_seed(
     workspace: api.Workspace, prompts: Path, folder: Path
 ) -> None:
-    api.generate_images(workspace, prompts, folder, compositions=(), batch_size=2, steps=3)
+    api.generate_images(
+        workspace, prompts, folder, GenerationSettings(compositions=(), batch_size=2, steps=3)
+    )
     base = workspace.base
     expected = pipelines.generate(
         workspace.pipeline, ["Caravaggio"] * 2, [3141, 4998], steps=3, guidance=base.guidance
@@ -134,7 +137,9 @@ def test_several_images_of_a_case_are_slices_of_one_draw(
 ) -> None:
     prompts.write_text("prompt,evaluation_seed,case_number\na church,5,7\nPicasso,5,8\n")
     # Batches that end within a case.
-    api.generate_images(workspace, prompts, folder, compositions=(), count=3, batch_size=2)
+    api.generate_images(
+        workspace, prompts, folder, GenerationSettings(compositions=(), count=3, batch_size=2)
+    )
     files = {f"{case}_{i}.png" for case in (7, 8) for i in range(3)}
     assert {path.name for path in (folder / "base").glob("*.png")} == files
     draw = torch.randn((3, 4, 16, 16), generator=torch.Generator().manual_seed(5))
@@ -156,15 +161,23 @@ def test_several_images_of_a_case_are_slices_of_one_draw(
 def test_interrupted_it_goes_on_and_ends_with_the_same_bytes(
     erased: api.Workspace, prompts: Path, folder: Path, tmp_path: Path, after: int
 ) -> None:
-    api.generate_images(erased, prompts, tmp_path / "at once", batch_size=2)
+    api.generate_images(erased, prompts, tmp_path / "at once", GenerationSettings(batch_size=2))
     with pytest.raises(KeyboardInterrupt):
-        api.generate_images(erased, prompts, folder, batch_size=2, observe=interrupting(after))
+        api.generate_images(
+            erased,
+            prompts,
+            folder,
+            GenerationSettings(batch_size=2),
+            observe=interrupting(after),
+        )
     generated = {path: path.stat().st_mtime_ns for path in folder.rglob("*.png")}
     assert len(generated) == max(after, 2)
     # All folders are equally far, but for the batch at hand.
     assert len(list((folder / "base").glob("*.png"))) == 2
     seen: list[Progress] = []
-    result = api.generate_images(erased, prompts, folder, batch_size=2, observe=seen.append)
+    result = api.generate_images(
+        erased, prompts, folder, GenerationSettings(batch_size=2), observe=seen.append
+    )
     assert (result.generated, result.kept) == (8 - len(generated), len(generated))
     assert (seen[0].done, seen[-1].done, seen[-1].total) == (len(generated), 8, 8)
     assert {path: path.stat().st_mtime_ns for path in generated} == generated
@@ -176,7 +189,7 @@ def test_interrupted_it_goes_on_and_ends_with_the_same_bytes(
 def test_a_damaged_image_is_generated_again_and_the_others_are_kept(
     workspace: api.Workspace, prompts: Path, folder: Path, damage: str
 ) -> None:
-    api.generate_images(workspace, prompts, folder, compositions=())
+    api.generate_images(workspace, prompts, folder, GenerationSettings(compositions=()))
     before = content(folder)
     path = folder / "base" / "1_0.png"
     whole = path.read_bytes()
@@ -191,7 +204,7 @@ def test_a_damaged_image_is_generated_again_and_the_others_are_kept(
         Image.new("RGB", (32, 32)).save(path)
     else:
         path.unlink()
-    result = api.generate_images(workspace, prompts, folder, compositions=())
+    result = api.generate_images(workspace, prompts, folder, GenerationSettings(compositions=()))
     assert (result.generated, result.kept) == (1, 3)
     assert content(folder) == before
 
@@ -199,19 +212,22 @@ def test_a_damaged_image_is_generated_again_and_the_others_are_kept(
 def test_what_a_killed_process_left_is_swept_away(
     workspace: api.Workspace, prompts: Path, folder: Path
 ) -> None:
-    api.generate_images(workspace, prompts, folder, compositions=())
+    api.generate_images(workspace, prompts, folder, GenerationSettings(compositions=()))
     left = folder / "base" / ".0_0.png.1-abcd.partial"
     left.write_bytes(b"half")
-    api.generate_images(workspace, prompts, folder, compositions=())
+    api.generate_images(workspace, prompts, folder, GenerationSettings(compositions=()))
     assert not left.exists()
 
 
 def test_a_composition_can_be_added_later_and_the_base_too(
     erased: api.Workspace, prompts: Path, folder: Path
 ) -> None:
-    api.generate_images(erased, prompts, folder, with_base=False)
+    api.generate_images(erased, prompts, folder, GenerationSettings(with_base=False))
     result = api.generate_images(
-        erased, prompts, folder, compositions=[api.Selection(only=["picasso"])]
+        erased,
+        prompts,
+        folder,
+        GenerationSettings(compositions=[api.Selection(only=["picasso"])]),
     )
     assert [(f.name, f.new, f.kept) for f in result.plan.folders] == [
         ("base", 4, 0),
@@ -235,11 +251,15 @@ def test_a_composition_can_be_added_later_and_the_base_too(
 def test_other_settings_are_refused_with_what_differs(
     workspace: api.Workspace, prompts: Path, folder: Path, changed: dict[str, Any], message: str
 ) -> None:
-    api.generate_images(workspace, prompts, folder, compositions=(), guidance=2.0)
+    api.generate_images(
+        workspace, prompts, folder, GenerationSettings(compositions=(), guidance=2.0)
+    )
     before = content(folder)
     with pytest.raises(AlreadyExistsError, match=message) as refused:
         settings = {"guidance": 2.0} | changed
-        api.generate_images(workspace, prompts, folder, compositions=(), **settings)
+        api.generate_images(
+            workspace, prompts, folder, GenerationSettings(compositions=(), **settings)
+        )
     assert "--force" in str(refused.value)
     assert content(folder) == before
 
@@ -247,14 +267,18 @@ def test_other_settings_are_refused_with_what_differs(
 def test_another_file_of_prompts_is_refused_and_force_replaces_all(
     workspace: api.Workspace, prompts: Path, folder: Path
 ) -> None:
-    api.generate_images(workspace, prompts, folder, count=2)
+    api.generate_images(workspace, prompts, folder, GenerationSettings(count=2))
     (folder / "base" / "notes.txt").write_text("mine")
     prompts.write_text("prompt,evaluation_seed\nPicasso,1\n")
     with pytest.raises(AlreadyExistsError, match=r"prompts .* there, and .* asked for"):
-        api.generate_images(workspace, prompts, folder, compositions=())
-    plan = api.plan_generation(workspace, prompts, folder, compositions=(), overwrite=True)
+        api.generate_images(workspace, prompts, folder, GenerationSettings(compositions=()))
+    plan = api.plan_generation(
+        workspace, prompts, folder, GenerationSettings(compositions=(), overwrite=True)
+    )
     assert [(f.name, f.new, f.kept) for f in plan.folders] == [("base", 1, 0)]
-    api.generate_images(workspace, prompts, folder, compositions=(), overwrite=True)
+    api.generate_images(
+        workspace, prompts, folder, GenerationSettings(compositions=(), overwrite=True)
+    )
     assert set(content(folder)) == {
         "generate.json",
         "prompts.csv",
@@ -307,7 +331,7 @@ def test_metadata_hold_any_prompt_word_for_word(
     with prompts.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerows([["prompt", "evaluation_seed"], *([text, 1] for text in texts)])
-    api.generate_images(workspace, prompts, folder, compositions=(), steps=1)
+    api.generate_images(workspace, prompts, folder, GenerationSettings(compositions=(), steps=1))
     with (folder / "base" / "metadata.csv").open(encoding="utf-8", newline="") as file:
         assert [row["prompt"] for row in csv.DictReader(file)] == texts
 
@@ -320,7 +344,9 @@ def test_images_by_prompt_are_classes_for_other_tools(
     prompts.write_text(
         "prompt,evaluation_seed\nVan Gogh,1\nvan gogh,1\nPicasso,2\n,3\n  ,3\nVan Gogh,4\n"
     )
-    api.generate_images(workspace, prompts, folder, compositions=(), by_prompt=True)
+    api.generate_images(
+        workspace, prompts, folder, GenerationSettings(compositions=(), by_prompt=True)
+    )
     classes = ImageFolder(folder / "base")
     names = [name.partition("~")[0] for name in classes.classes]
     assert sorted(names) == ["blank", "blank", "picasso", "van-gogh", "van-gogh"]
@@ -330,7 +356,9 @@ def test_images_by_prompt_are_classes_for_other_tools(
         rows = {row["file_name"]: row["prompt"] for row in csv.DictReader(file)}
     assert rows["picasso/2_0.png"] == "Picasso"
     assert all((folder / "base" / name).is_file() for name in rows)
-    again = api.generate_images(workspace, prompts, folder, compositions=(), by_prompt=True)
+    again = api.generate_images(
+        workspace, prompts, folder, GenerationSettings(compositions=(), by_prompt=True)
+    )
     assert again.kept == 6
 
 
@@ -341,7 +369,7 @@ def test_a_folder_with_files_of_others_is_refused_even_with_force(
     (folder / "thesis.tex").write_text("mine")
     for overwrite in (False, True):
         with pytest.raises(AlreadyExistsError, match=r"'thesis\.tex' and no generate\.json"):
-            api.generate_images(workspace, prompts, folder, overwrite=overwrite)
+            api.generate_images(workspace, prompts, folder, GenerationSettings(overwrite=overwrite))
     assert os.listdir(folder) == ["thesis.tex"]  # noqa: PTH208  # hidden ones, too
     with pytest.raises(InvalidInputError, match="is a file"):
         api.generate_images(workspace, prompts, prompts)
@@ -364,19 +392,21 @@ def test_a_damaged_manifest_is_refused(
     folder.mkdir()
     (folder / "generate.json").write_bytes(manifest)
     with pytest.raises(IntegrityError, match=r"generate\.json' is damaged"):
-        api.generate_images(workspace, prompts, folder, overwrite=True)
+        api.generate_images(workspace, prompts, folder, GenerationSettings(overwrite=True))
 
 
 @pytest.mark.parametrize("name", ["../elsewhere", "..", ".", "", "/tmp", "a/b"])
 def test_a_manifest_that_points_outside_its_folder_is_refused(
     workspace: api.Workspace, prompts: Path, folder: Path, name: str
 ) -> None:
-    api.generate_images(workspace, prompts, folder, compositions=())
+    api.generate_images(workspace, prompts, folder, GenerationSettings(compositions=()))
     manifest = json.loads((folder / "generate.json").read_text())
     manifest["folders"][name] = manifest["folders"].pop("base")
     (folder / "generate.json").write_text(json.dumps(manifest))
     with pytest.raises(IntegrityError):
-        api.generate_images(workspace, prompts, folder, compositions=(), overwrite=True)
+        api.generate_images(
+            workspace, prompts, folder, GenerationSettings(compositions=(), overwrite=True)
+        )
     assert len(list((folder / "base").glob("*.png"))) == 4
 
 
@@ -385,12 +415,17 @@ def test_a_second_writer_is_refused(workspace: api.Workspace, prompts: Path, fol
 
     def generate_too(_progress: Progress) -> None:
         with pytest.raises(StorageError, match="Another process generates") as error:
-            api.generate_images(workspace, prompts, folder, compositions=())
+            api.generate_images(workspace, prompts, folder, GenerationSettings(compositions=()))
         refused.append(str(error.value))
 
-    api.generate_images(workspace, prompts, folder, compositions=(), observe=generate_too)
+    api.generate_images(
+        workspace, prompts, folder, GenerationSettings(compositions=()), observe=generate_too
+    )
     assert len(refused) == 2
-    assert api.generate_images(workspace, prompts, folder, compositions=()).kept == 4
+    assert (
+        api.generate_images(workspace, prompts, folder, GenerationSettings(compositions=())).kept
+        == 4
+    )
 
 
 def test_a_full_disk_stops_it_and_with_more_space_it_goes_on(
@@ -400,20 +435,24 @@ def test_a_full_disk_stops_it_and_with_more_space_it_goes_on(
     prompts.write_text("\n".join(["prompt,evaluation_seed", *lines]))
     folder = small_disk / "images"
     with pytest.raises(StorageError, match=r"No space left.*the same command continues from there"):
-        api.generate_images(workspace, prompts, folder, compositions=(), batch_size=4)
+        api.generate_images(
+            workspace, prompts, folder, GenerationSettings(compositions=(), batch_size=4)
+        )
     kept = len(list(folder.rglob("*.png")))
     assert 0 < kept < 12
     assert not list(folder.rglob("*.partial"))
     resize = ["mount", "-o", "remount,size=1m", str(small_disk)]
     subprocess.run(resize, check=True, capture_output=True)
-    result = api.generate_images(workspace, prompts, folder, compositions=(), batch_size=4)
+    result = api.generate_images(
+        workspace, prompts, folder, GenerationSettings(compositions=(), batch_size=4)
+    )
     assert (result.generated, result.kept) == (12 - kept, kept)
 
 
 def test_libraries_that_changed_meanwhile_are_told(
     workspace: api.Workspace, prompts: Path, folder: Path
 ) -> None:
-    api.generate_images(workspace, prompts, folder, compositions=())
+    api.generate_images(workspace, prompts, folder, GenerationSettings(compositions=()))
     manifest = json.loads((folder / "generate.json").read_text())
     manifest["folders"]["base"]["tools"]["torch"] = "1.0"
     (folder / "generate.json").write_text(json.dumps(manifest))
@@ -424,10 +463,10 @@ def test_libraries_that_changed_meanwhile_are_told(
 def test_a_plan_counts_what_is_missing_and_writes_nothing(
     workspace: api.Workspace, prompts: Path, folder: Path
 ) -> None:
-    plan = api.plan_generation(workspace, prompts, folder, count=2)
+    plan = api.plan_generation(workspace, prompts, folder, GenerationSettings(count=2))
     assert [(f.name, f.new, f.kept) for f in plan.folders] == [("base", 8, 0), ("active", 8, 0)]
     assert not folder.exists()
-    api.generate_images(workspace, prompts, folder, compositions=())
+    api.generate_images(workspace, prompts, folder, GenerationSettings(compositions=()))
     before = content(folder)
     plan = api.plan_generation(workspace, prompts, folder)
     assert [(f.name, f.new, f.kept) for f in plan.folders] == [("base", 0, 4), ("active", 4, 0)]
@@ -450,7 +489,7 @@ def test_settings_that_cannot_be_meant_are_refused_and_leave_no_folder(
     workspace: api.Workspace, prompts: Path, folder: Path, settings: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(InvalidInputError, match=message):
-        api.generate_images(workspace, prompts, folder, **settings)
+        api.generate_images(workspace, prompts, folder, GenerationSettings(**settings))
     assert not folder.exists()
 
 
@@ -459,7 +498,10 @@ def test_unknown_concepts_and_missing_files_are_refused(
 ) -> None:
     with pytest.raises(NotFoundError, match="Did you mean 'Picasso'"):
         api.generate_images(
-            workspace, prompts, folder, compositions=[api.Selection(without=["Picaso"])]
+            workspace,
+            prompts,
+            folder,
+            GenerationSettings(compositions=[api.Selection(without=["Picaso"])]),
         )
     with pytest.raises(NotFoundError, match="no file"):
         api.generate_images(workspace, prompts.with_name("missing.csv"), folder)
@@ -475,7 +517,7 @@ def test_a_prompt_that_is_too_long_is_refused_with_its_case(
         api.generate_images(workspace, prompts, folder)
     prompts.write_text(f"prompt,evaluation_seed\n{long},1\n")
     with pytest.raises(InvalidInputError, match="No case would be left"):
-        api.generate_images(workspace, prompts, folder, skip_long=True)
+        api.generate_images(workspace, prompts, folder, GenerationSettings(skip_long=True))
     assert not folder.exists()
 
 
@@ -485,8 +527,9 @@ def test_workers_generate_the_same_images(
 ) -> None:
     api.erase(workspace, ["Picasso"])
     alone, shared = tmp_path / "alone", tmp_path / "shared"
-    api.generate_images(workspace, prompts, alone, batch_size=2)
-    result = api.generate_images(workspace, prompts, shared, batch_size=2, engine=workers)
+    settings = GenerationSettings(batch_size=2)
+    api.generate_images(workspace, prompts, alone, settings)
+    result = api.generate_images(workspace, prompts, shared, settings, engine=workers)
     images = sorted(path.relative_to(alone) for path in alone.rglob("*.png"))
     assert len(images) == result.generated
     assert all((alone / p).read_bytes() == (shared / p).read_bytes() for p in images)
@@ -499,15 +542,18 @@ def test_prompts_that_are_too_long_can_be_skipped_and_are_noted(
     lines = [f"Picasso,1,{case}" for case in (0, 1)] + [f"{long},1,{case}" for case in range(2, 14)]
     prompts.write_text("\n".join(["prompt,evaluation_seed,case_number", *lines]))
     settings: dict[str, Any] = {"compositions": (), "steps": 1, "skip_long": True}
-    plan = api.plan_generation(workspace, prompts, folder, **settings)
+    plan = api.plan_generation(workspace, prompts, folder, GenerationSettings(**settings))
     assert (plan.cases, plan.skipped) == (2, tuple(range(2, 14)))
     assert plan.warnings[0] == (
         "12 of 14 cases are skipped, whose prompts have more than 14 tokens: "
         "2, 3, 4, 5, 6, 7, 8, 9, 10, 11 and 2 more (all in generate.json and --json)."
     )
-    assert api.generate_images(workspace, prompts, folder, **settings).generated == 2
+    assert (
+        api.generate_images(workspace, prompts, folder, GenerationSettings(**settings)).generated
+        == 2
+    )
     assert {path.name for path in folder.rglob("*.png")} == {"0_0.png", "1_0.png"}
     manifest = json.loads((folder / "generate.json").read_text())
     assert manifest["prompts"]["cases"] == 2
     assert manifest["prompts"]["skipped"] == list(range(2, 14))
-    assert api.generate_images(workspace, prompts, folder, **settings).kept == 2
+    assert api.generate_images(workspace, prompts, folder, GenerationSettings(**settings)).kept == 2
