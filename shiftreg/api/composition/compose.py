@@ -48,6 +48,11 @@ def plan_composition(workspace: Workspace, selection: Selection = ACTIVE) -> Com
         IntegrityError: The registry and the audit trail disagree on what is active.
     """
     workspace.require_agreement()
+    return compose_registered(workspace, selection)
+
+
+def compose_registered(workspace: Workspace, selection: Selection = ACTIVE) -> CompositionPlan:
+    """The same by the registry alone, whatever the audit trail says: for what is not released."""
     base, registry = workspace.base, workspace.registry
     active = {version.concept: version for version in registry.shifts.active(base.name)}
     warnings: list[str] = []

@@ -13,7 +13,7 @@ import numpy as np
 
 from shiftreg import __version__, miniature
 from shiftreg.api.changes import change, kept_report
-from shiftreg.api.composition.compose import plan_composition
+from shiftreg.api.composition.compose import compose_registered, plan_composition
 from shiftreg.api.erasure.erase import erase, refresh
 from shiftreg.api.evaluation.classifiers import require_classifier
 from shiftreg.api.evaluation.gallery import Gallery, shots
@@ -234,7 +234,9 @@ class SceneRun:
                 with atomic_file(self._played, overwrite=True) as partial:
                     partial.write_text(json.dumps(played, indent=2), encoding="utf-8")
             erased_before |= set(step.erase)
-            yield PlayedStep(step, plan_composition(self.workspace), frozenset(erased_before))
+            # What is played again is made active without an event.
+            plan = compose_registered(self.workspace)
+            yield PlayedStep(step, plan, frozenset(erased_before))
 
     def _take(self, step: SceneStep, erased_before: set[str], observe: Observer) -> None:
         if step.restore:

@@ -70,8 +70,9 @@ def test_an_edited_event_is_told_as_a_broken_chain(erased: api.Workspace) -> Non
 
 def test_a_line_that_is_no_event_is_told_in_place_of_the_events(erased: api.Workspace) -> None:
     path = erased.audit.store.path
+    plan = api.plan_composition(erased)
     path.write_text("nonsense\n" + path.read_text())
-    events, chain, head = records.event_lines(erased, api.plan_composition(erased))
+    events, chain, head = records.event_lines(erased, plan)
     assert (events, head) == ((), "")
     assert "line 1" in chain
 
