@@ -10,6 +10,7 @@ from rich.console import RenderableType
 from shiftreg import api
 from shiftreg.concepts import Kind
 
+from .failures import fail_unless
 from .options import (
     AliasOption,
     DryRunOption,
@@ -69,6 +70,10 @@ def erase(
     samples: Annotated[
         int, typer.Option(min=0, max=16, metavar="N", help="Images to make of each prompt, too.")
     ] = 0,
+    force: Annotated[
+        bool,
+        typer.Option("--force", help="Make a shift active also where most of its concept is left."),
+    ] = False,
     engine: EngineOption = "auto",
     workers: WorkersOption = None,
     dry_run: DryRunOption = False,
@@ -77,6 +82,8 @@ def erase(
 
     The base is never changed, so restoring is exact. Protected prompts stay exactly as they are;
     preserved prompts are disturbed as little as possible.
+
+    Each ends with a measurement: a shift that hardly changes its concept is kept, and not active.
 
     Methods that train erase several concepts at once. One that fails does not stop the others:
     they are registered, and the error says which are missing.
@@ -100,7 +107,13 @@ def erase(
     runs_on = _engine(workspace, engine, workers, [plan.method for plan in planned.plans])
     with common.progress() as observe, runs_on:
         results = api.erase(
-            workspace, planned, reason=common.reason, seed=seed, engine=runs_on, observe=observe
+            workspace,
+            planned,
+            reason=common.reason,
+            seed=seed,
+            engine=runs_on,
+            force=force,
+            observe=observe,
         )
         if samples:
             results = tuple(
@@ -116,6 +129,7 @@ def erase(
                 for result in results
             )
     common.show(results, erasures(results))
+    fail_unless(all(result.erased for result in results))
 
 
 @command(
@@ -192,6 +206,7 @@ def refresh(
             workspace, concept, reason=common.reason, engine=runs_on, observe=observe
         )
     common.show(results, erasures(results))
+    fail_unless(all(result.erased for result in results))
 
 
 def _engine(

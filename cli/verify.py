@@ -71,8 +71,8 @@ def verify(
 
     If a file is signed, or should be, its signature is checked first.
 
-    Gates: separability, noise, half_noise, plain_noise, images, ordinary, watermark, name,
-    held_out_prompts, attack. The last requires a recorded attack on each erased concept, see
+    Gates: separability, noise, half_noise, plain_noise, remaining, images, ordinary, watermark,
+    name, held_out_prompts, attack. The last requires a recorded attack on each erased concept, see
     shiftreg attack.
 
     Exit code 0 if all checks pass, 1 if one fails.
@@ -113,6 +113,7 @@ def render_verification(result: "Verification") -> RenderableType:
         parts.append(render_separability(result.separability))
     failed = [check for check in result.checks if not check.passed]
     parts += [Text(safe(f"{check.subject}: {check.explanation}"), style="red") for check in failed]
+    parts += [Text(safe(sentence), style="yellow") for sentence in result.unmeasured]
     if result.rounding:
         parts.append(Text(safe(result.rounding.statement)))
     parts += warnings(result.plan.warnings)

@@ -12,7 +12,8 @@ class Check:
     """A measurement against its limit.
 
     Attributes:
-        name: "separability", "noise", "images", "watermark", "erasure", "file" or "rounding".
+        name: "separability", "noise", "remaining", "images", "watermark", "erasure", "file" or
+            "rounding".
         subject: What was looked at, e.g. a prompt or "Caravaggio -> Picasso".
         limit: What it is compared with.
         interval: Lower and upper end of the value's 95% interval, where it is an average over

@@ -6,8 +6,9 @@ import difflib
 import hashlib
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from typing import Literal
 
 from shiftreg.errors import InvalidInputError, NotFoundError
@@ -106,6 +107,19 @@ class Concept:
                     anchor = fill(template.anchor, subject, "")
                     pairs.setdefault(prompt, PromptPair(prompt, stem, anchor))
         return list(pairs.values())
+
+    def held_out_pairs(self, templates: Sequence[str], subjects: Sequence[str]) -> list[PromptPair]:
+        """Prompts that no erasure uses, one a template, each with what should take its place."""
+        slots = PROMPT_TEMPLATES[self.kind]
+        anchor = next((t for t in slots if "{subject}" in t.prompt), slots[0]).anchor
+        return [
+            PromptPair(
+                fill(template, subject, self.name),
+                fill(template, subject, ""),
+                fill(anchor, subject, ""),
+            )
+            for template, subject in zip(templates, cycle(subjects), strict=False)
+        ]
 
 
 def fill(template: str, subject: str = "", concept: str = "") -> str:

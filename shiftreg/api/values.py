@@ -80,6 +80,7 @@ class ErasureResult:
         stale: Older active shifts that do not protect this concept: run ``shiftreg refresh``.
         statement: "Caravaggio: erased (version 1)".
         samples: Image of before and after, a local file, if it was asked for.
+        erased: Whether the version is active: one that hardly changes the concept is not.
     """
 
     plan: ErasurePlan
@@ -89,6 +90,7 @@ class ErasureResult:
     stale: tuple[str, ...]
     statement: str
     samples: Path | None = None
+    erased: bool = True
 
 
 @dataclass(frozen=True)
@@ -243,6 +245,7 @@ class Verification:
         report_path: The report as JSON, a local file.
         rounding: What half precision does to protected prompts; None of other precisions.
         images: The images that were looked at, a local file.
+        unmeasured: Sentences on what was not looked at, and what that would take.
     """
 
     plan: CompositionPlan
@@ -255,6 +258,7 @@ class Verification:
     report_path: Path | None = None
     rounding: RoundingResult | None = None
     images: Path | None = None
+    unmeasured: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from shiftreg.pipelines.denoiser import Denoiser as Denoiser
     from shiftreg.pipelines.denoiser import applied_weights as applied_weights
     from shiftreg.pipelines.denoiser import noise_difference as noise_difference
+    from shiftreg.pipelines.denoiser import noise_left as noise_left
     from shiftreg.pipelines.families import network_of as network_of
     from shiftreg.pipelines.image_to_image import continue_images as continue_images
     from shiftreg.pipelines.images import generate as generate

@@ -184,38 +184,70 @@ def _noise_schedule(pipeline: DiffusionPipeline) -> Tensor:
     return alphas
 
 
-_COMPARED = (900, 500, 100)  # timesteps
+TIMESTEPS = (900, 500, 100)
+"""At which noise predictions are compared: of 1000."""
 
 
 @torch.no_grad()
 def noise_difference(
-    pipeline: DiffusionPipeline,
-    weights: Mapping[str, Tensor],
-    prompt_embeds: Tensor,
+    pipeline: DiffusionPipeline, weights: Mapping[str, Tensor], prompt_embeds: Tensor
 ) -> Tensor:
     """How far changed weights move the noise predictions of prompts.
 
     A prompt is what cross-attention receives of it, as in :class:`Denoiser`.
 
     Args:
+        weights: The changed weights.
         prompt_embeds: ``(n, L, d_in)``.
 
     Returns:
-        ``(n,)``: the largest ``|changed - base| / |base|`` over some timesteps, from latents that
-        are the same for all prompts.
+        ``(n,)``: the largest ``|changed - base| / |base|`` over the timesteps.
     """
-    latents = starting_noise(pipeline, 0).expand(len(prompt_embeds), -1, -1, -1)
+    before = _predictions(pipeline, prompt_embeds)
+    with applied_weights(network_of(pipeline), weights):
+        after = _predictions(pipeline, prompt_embeds)
+    return ((after - before).norm(dim=2) / before.norm(dim=2)).amax(dim=0)
+
+
+@torch.no_grad()
+def noise_left(
+    pipeline: DiffusionPipeline,
+    weights: Mapping[str, Tensor],
+    prompt_embeds: Tensor,
+    anchor_embeds: Tensor,
+) -> Tensor:
+    """How much changed weights leave of what tells prompts from their anchors: see ``remaining``.
+
+    Args:
+        weights: The changed weights.
+        prompt_embeds: ``e(c) (n, L, d_in)``.
+        anchor_embeds: ``e(a) (n, L, d_in)``, what each prompt should mean.
+
+    Returns:
+        ``(n,)``: the share of ``base(c) - base(a)`` in ``changed(c) - base(a)``, as the mean over
+        the timesteps; 1 where nothing happened.
+    """
+    before, anchors = (_predictions(pipeline, e) for e in (prompt_embeds, anchor_embeds))
+    with applied_weights(network_of(pipeline), weights):
+        after = _predictions(pipeline, prompt_embeds)
+    whole = before - anchors
+    return (((after - anchors) * whole).sum(dim=2) / whole.square().sum(dim=2)).mean(dim=0)
+
+
+def _predictions(pipeline: DiffusionPipeline, prompt_embeds: Tensor) -> Tensor:
+    """What the base predicts of one noise, ``(timesteps, n, C h w)``."""
+    latents = starting_noise(pipeline, seed=0)
     denoiser = Denoiser(pipeline)
 
-    def predict(step: int) -> Tensor:
-        steps = torch.full((len(prompt_embeds),), step)
-        chunks = zip(latents.split(16), steps.split(16), prompt_embeds.split(16), strict=True)
-        return torch.cat([denoiser.output(*chunk) for chunk in chunks]).flatten(1)
+    def predict(step: int, embeds: Tensor) -> Tensor:
+        count = len(embeds)
+        return denoiser.output(
+            latents.expand(count, -1, -1, -1), torch.full((count,), step), embeds
+        )
 
-    worst = torch.zeros(len(prompt_embeds))
-    for step in _COMPARED:
-        before = predict(step)
-        with applied_weights(network_of(pipeline), weights):
-            after = predict(step)
-        worst = torch.maximum(worst, (after - before).norm(dim=1) / before.norm(dim=1))
-    return worst
+    return torch.stack(
+        [
+            torch.cat([predict(step, chunk) for chunk in prompt_embeds.split(16)]).flatten(1)
+            for step in TIMESTEPS
+        ]
+    )

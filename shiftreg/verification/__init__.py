@@ -10,4 +10,10 @@ from shiftreg.verification.images import (
     watermark_checks,
 )
 from shiftreg.verification.policy import Policy
+from shiftreg.verification.remaining import (
+    left_in_layers,
+    remaining_checks,
+    unknown_to_classifier,
+    unmeasured_checks,
+)
 from shiftreg.verification.separability import separability_checks, separability_row

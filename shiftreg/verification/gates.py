@@ -21,6 +21,7 @@ class Gates:
         noise: Relative change of noise predictions of untouched prompts.
         half_noise: The same in a file in half precision, beside the base in that precision.
         plain_noise: The same where its weights were rounded plainly, without error compensation.
+        remaining: Share of what makes a prompt one of an erased concept, in noise predictions.
         images: Worst LPIPS of an untouched prompt's images.
         ordinary: Mean LPIPS of ordinary prompts.
         watermark: Share of a trigger's images that no longer decode, of those that did.
@@ -33,6 +34,7 @@ class Gates:
     noise: float = 1e-4
     half_noise: float = 1e-4
     plain_noise: float = 1e-3
+    remaining: float = 0.35
     images: float = 1e-3
     ordinary: float = 0.03
     watermark: float = 0.0

@@ -26,7 +26,7 @@ from shiftreg.api.workspace import Workspace
 from shiftreg.canonical import canonical_json
 from shiftreg.checkpoints import atomic_file, file_digest
 from shiftreg.checkpoints.stored import raw_bytes
-from shiftreg.concepts import fill
+from shiftreg.concepts import Concept, fill
 from shiftreg.errors import IntegrityError, StorageError
 from shiftreg.evaluation.classifier import Classifier
 from shiftreg.verification import (
@@ -36,9 +36,11 @@ from shiftreg.verification import (
     image_checks,
     noise_checks,
     ordinary_checks,
+    remaining_checks,
     watermark_checks,
 )
 
+PROMPTS_A_KIND = 4  # what is left is a mean over as many
 CONTROL_TEMPLATE = "a picture of a {subject}"
 
 
@@ -61,6 +63,35 @@ def noise(
     embeds = pipelines.encode_prompts(workspace.prompt_encoder, prompts)
     differences = pipelines.noise_difference(workspace.pipeline, weights, embeds)
     return noise_checks(dict(zip(prompts, differences.tolist(), strict=True)), limit)
+
+
+def remaining(workspace: Workspace, contents: Contents, limit: float) -> list[Check]:
+    """Measures what is left of each erased concept in noise predictions.
+
+    Args:
+        contents: What is verified; the base has its ``reference`` applied.
+        limit: The gate.
+    """
+    base, encoder = workspace.base, workspace.prompt_encoder
+    left = {}
+    for shift in contents.composition.shifts:
+        concept = Concept(shift.concept, shift.aliases, shift.kind)  # type: ignore[arg-type]
+        pairs = concept.prompt_pairs(base.subjects)
+        kinds = {
+            "its name": [pair for pair in pairs if pair.prompt in concept.names],
+            "trained prompts": [pair for pair in pairs if pair.prompt not in concept.names],
+            "held-out prompts": concept.held_out_pairs(base.held_out_templates, base.subjects),
+        }
+        for kind, found in kinds.items():
+            fits = pipelines.fitting(encoder, [pair.prompt for pair in found])
+            picked = [pair for pair, fit in zip(found, fits, strict=True) if fit]
+            picked = picked[:: max(1, len(picked) // PROMPTS_A_KIND)][:PROMPTS_A_KIND]
+            if picked:
+                embeds = pipelines.encode_prompts(encoder, [pair.prompt for pair in picked])
+                anchors = pipelines.encode_prompts(encoder, [pair.anchor for pair in picked])
+                shares = pipelines.noise_left(workspace.pipeline, contents.weights, embeds, anchors)
+                left[f"{concept.name}, {kind}"] = float(shares.mean())
+    return remaining_checks(left, limit)
 
 
 def generated(

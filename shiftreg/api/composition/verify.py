@@ -12,7 +12,7 @@ from shiftreg import checkpoints, pipelines
 from shiftreg.api.changes import change, unique_name
 from shiftreg.api.composition.compose import plan_composition
 from shiftreg.api.composition.contents import Contents, contents_of_file, contents_of_plan
-from shiftreg.api.composition.images import generated, noise
+from shiftreg.api.composition.images import generated, noise, remaining
 from shiftreg.api.erasure.measures import disturbance
 from shiftreg.api.evaluation.classifiers import find_classifier
 from shiftreg.api.front_end import to_json
@@ -25,7 +25,13 @@ from shiftreg.api.workspace import Workspace
 from shiftreg.compose import Composition
 from shiftreg.errors import InvalidInputError, ShiftregError
 from shiftreg.settings import PROJECT_FILE
-from shiftreg.verification import Check, Gates, separability_checks
+from shiftreg.verification import (
+    Check,
+    Gates,
+    separability_checks,
+    unknown_to_classifier,
+    unmeasured_checks,
+)
 
 
 class VerifyRequest(TypedDict, total=False):
@@ -129,14 +135,20 @@ def _examine(
     reader = find_classifier(workspace, classifier)
     contents = read()
     plan = contents.plan
+    asked = {*workspace.settings.gates, *(gates or {})}
+    erased = [shift.concept for shift in contents.composition.shifts]
+    unknown = [concept for concept in erased if not (reader and reader.knows(concept))]
     matrix = _separability_matrix(workspace, contents.composition)
     with pipelines.applied_weights(workspace.network, contents.reference):
         seen = noise(workspace, plan, contents.weights, contents.noise_limit(limits))
+        left = remaining(workspace, contents, limits.remaining)
         of_images, path = generated(workspace, contents, images, limits, reader, observe)
         checks = (
             *separability_checks(matrix, contents.composition.shifts, limits.separability),
             *seen,
+            *left,
             *of_images,
+            *unmeasured_checks(unknown, asked),
             *attack_checks(workspace, plan, limits),
             *contents.checks,
         )
@@ -150,6 +162,7 @@ def _examine(
         classifier=reader.digest if reader else "",
         rounding=contents.rounding,
         images=path,
+        unmeasured=tuple(map(unknown_to_classifier, unknown)),
     )
     return verification, contents
 

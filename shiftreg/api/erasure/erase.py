@@ -34,6 +34,7 @@ def erase(
     reason: str = "",
     seed: int = 0,
     engine: Engine | None = None,
+    force: bool = False,
     observe: Observer = ignore_progress,
     **request: Unpack[ErasureRequest],
 ) -> tuple[ErasureResult, ...]:
@@ -46,6 +47,7 @@ def erase(
             makes that stored version active again instead.
         seed: The same seed gives the same shift.
         engine: Where the work is done: see :func:`choose_engine`; here, one by one, by default.
+        force: Make a shift active also where most of its concept is left.
         **request: How named concepts are erased.
 
     Raises:
@@ -72,7 +74,13 @@ def erase(
     ]
     made = iter(
         run_erasures(
-            workspace, tasks, reason, engine or InProcess(), observe, prepared=planned.prepared
+            workspace,
+            tasks,
+            reason,
+            engine or InProcess(),
+            observe,
+            planned.prepared,
+            force=force,
         )
     )
     return tuple(stored.get(name) or next(made) for name in planned.names)

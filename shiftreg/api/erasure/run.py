@@ -21,6 +21,8 @@ from shiftreg.erasers import Step
 from shiftreg.errors import IncompleteError, ShiftregError
 from shiftreg.registry.training import TrainingLog
 
+HARDLY_CHANGED = 0.8  # measured: see docs/measurements.md
+
 
 def run_erasures(
     workspace: Workspace,
@@ -29,12 +31,15 @@ def run_erasures(
     engine: Engine,
     observe: Observer,
     prepared: Sequence[PreparedErasure] = (),
+    *,
+    force: bool = False,
 ) -> list[ErasureResult]:
     """Erases, and registers each concept's shift: one that fails does not stop the others.
 
     Args:
         engine: Where the tasks run.
         prepared: The erasures of the only task, if they are ready to run.
+        force: Make versions active also where most of their concept is left.
 
     Returns:
         The results, in the order of the tasks.
@@ -44,7 +49,7 @@ def run_erasures(
         ShiftregError: The only one failed.
     """
     work = partial(run_task, workspace, prepared) if isinstance(engine, InProcess) else None
-    with _Registrar(workspace, tasks, reason, observe) as registrar:
+    with _Registrar(workspace, tasks, reason, observe, force=force) as registrar:
         try:
             engine.run(tasks, work or run_anywhere, registrar)
         except ShiftregError as error:  # of the registry, or of the engine itself
@@ -84,12 +89,18 @@ class _Registrar:
     """
 
     def __init__(
-        self, workspace: Workspace, tasks: Sequence[ErasureTask], reason: str, observe: Observer
+        self,
+        workspace: Workspace,
+        tasks: Sequence[ErasureTask],
+        reason: str,
+        observe: Observer,
+        *,
+        force: bool,
     ) -> None:
         self.results: dict[int, list[ErasureResult]] = {}
         self.errors: dict[int, Exception] = {}
         self._workspace, self._tasks, self._reason = workspace, tasks, reason
-        self._observe = observe
+        self._observe, self._force = observe, force
         self._runs: dict[int, list[ExitStack]] = {}
         self._logs: dict[int, list[TrainingLog]] = {}
 
@@ -179,6 +190,8 @@ class _Registrar:
         workspace, plan, shift = self._workspace, result.plan, result.shift
         predecessor = self._tasks[number].predecessor
         log.metrics(**result.metrics, **{f"capacity.{k}": v for k, v in plan.capacity.items()})
+        left = result.metrics["remaining"]
+        erased = self._force or left <= HARDLY_CHANGED
         version = register_shift(
             workspace,
             log,
@@ -187,7 +200,14 @@ class _Registrar:
             action="refresh" if predecessor else "erase",
             predecessor=predecessor.digest if predecessor else None,
             reason=self._reason,
+            activate=erased,
         )
+        outcome = f"erased (version {version.version})"
+        if not erased:
+            outcome = (
+                f"not erased: {left:.0%} of the concept is left, so version {version.version} is "
+                "kept and not active. Try another method; or make it active all the same: --force"
+            )
         return ErasureResult(
             plan=plan,
             version=version.version,
@@ -196,7 +216,8 @@ class _Registrar:
             stale=tuple(
                 name for name, towards in plan_refresh(workspace) if plan.concept in towards
             ),
-            statement=f"{plan.concept}: erased (version {version.version})",
+            statement=f"{plan.concept}: {outcome}",
+            erased=erased,
         )
 
     def _show(self, number: int, progress: Progress) -> None:

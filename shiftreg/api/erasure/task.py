@@ -21,11 +21,13 @@ from shiftreg.api.erasure.plan import (
 from shiftreg.api.loaded_base import LoadedBase, recorded_base
 from shiftreg.api.values import ErasurePlan, Observer, Progress
 from shiftreg.checkpoints import Unfinished
+from shiftreg.compose import Composition, merged_weights
 from shiftreg.concepts import Concept, label
-from shiftreg.erasers import Erasure, Step, TrainingData, Words
+from shiftreg.erasers import Erasure, ErasureProblem, Step, TrainingData, Words
 from shiftreg.profiles import drift_bound
 from shiftreg.registry import BaseRecord, ShiftVersion
 from shiftreg.shift import ConceptShift, tensor_digest
+from shiftreg.verification import left_in_layers
 
 TRAINING_LATENTS = 32
 
@@ -201,12 +203,29 @@ def _result(
         metrics=_drift_bound(base, plan, erasure, prepared.protected_embeds),
     )
     metrics = {
+        "remaining": _remaining(base, prepared.problem, shift),
         **erasure.metrics,
         **shift.metrics,
         **measure_shift(base, shift, prepared.protected_embeds),
         "seconds": time.monotonic() - began,
     }
     return ShiftResult(plan, shift, metrics, unfinished.folder)
+
+
+def _remaining(base: LoadedBase, problem: ErasureProblem, shift: ConceptShift) -> float:
+    """What is left of the concept: of its keys and values, or of what the network makes of them.
+
+    Noise predictions tell where a shift changes more than the layers that see the text alone.
+    """
+    weights = base.layer_weights
+    if weights.keys() >= set(shift.layers):
+        return left_in_layers(weights, shift, *problem.suffix_rows())
+    names = list(problem.bare_names)
+    prompts, anchors = problem.prompt_embeds[names], problem.anchor_embeds[names]
+    alone = merged_weights(
+        pipelines.parameters(base.network), Composition.of(shift.base_digest, [shift])
+    )
+    return float(pipelines.noise_left(base.pipeline, alone, prompts, anchors).mean())
 
 
 def _drift_bound(
