@@ -23,7 +23,7 @@ from shiftreg.api.values import ErasurePlan, Observer, Progress
 from shiftreg.checkpoints import Unfinished
 from shiftreg.compose import Composition, merged_weights
 from shiftreg.concepts import Concept, label
-from shiftreg.erasers import Erasure, ErasureProblem, Step, TrainingData, Words
+from shiftreg.erasers import Erasure, Step, TrainingData, Words
 from shiftreg.profiles import drift_bound
 from shiftreg.registry import BaseRecord, ShiftVersion
 from shiftreg.shift import ConceptShift, tensor_digest
@@ -203,7 +203,7 @@ def _result(
         metrics=_drift_bound(base, plan, erasure, prepared.protected_embeds),
     )
     metrics = {
-        "remaining": _remaining(base, prepared.problem, shift),
+        **_left(base, prepared, shift),
         **erasure.metrics,
         **shift.metrics,
         **measure_shift(base, shift, prepared.protected_embeds),
@@ -212,20 +212,28 @@ def _result(
     return ShiftResult(plan, shift, metrics, unfinished.folder)
 
 
-def _remaining(base: LoadedBase, problem: ErasureProblem, shift: ConceptShift) -> float:
-    """What is left of the concept: of its keys and values, or of what the network makes of them.
+def _left(base: LoadedBase, prepared: PreparedErasure, shift: ConceptShift) -> dict[str, float]:
+    """What is left of the concept in keys and values, and in noise predictions.
 
-    Noise predictions tell where a shift changes more than the layers that see the text alone.
+    The latter where the network is loaded anyway, or where the shift reaches other layers than
+    those that see the text alone: then keys and values do not tell what it does.
     """
-    weights = base.layer_weights
-    if weights.keys() >= set(shift.layers):
-        return left_in_layers(weights, shift, *problem.suffix_rows())
-    names = list(problem.bare_names)
-    prompts, anchors = problem.prompt_embeds[names], problem.anchor_embeds[names]
-    alone = merged_weights(
-        pipelines.parameters(base.network), Composition.of(shift.base_digest, [shift])
-    )
-    return float(pipelines.noise_left(base.pipeline, alone, prompts, anchors).mean())
+    problem, weights = prepared.problem, base.layer_weights
+    is_of_text = weights.keys() >= set(shift.layers)
+    left = {}
+    if is_of_text:
+        left["left_in_layers"] = left_in_layers(weights, shift, *problem.suffix_rows())
+    if prepared.eraser.trains or not is_of_text:
+        names = list(problem.bare_names)
+        alone = Composition.of(shift.base_digest, [shift])
+        shares = pipelines.noise_left(
+            base.pipeline,
+            merged_weights(pipelines.parameters(base.network), alone),
+            problem.prompt_embeds[names],
+            problem.anchor_embeds[names],
+        )
+        left["left_in_noise"] = float(shares.mean())
+    return left
 
 
 def _drift_bound(

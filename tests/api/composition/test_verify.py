@@ -41,7 +41,13 @@ def by_name(checks: tuple[Check, ...], name: str) -> list[Check]:
 def test_every_part_of_a_composition_is_checked(erased: api.Workspace) -> None:
     result = api.verify(erased, images=1)
     names = {check.name for check in result.checks}
-    assert names == {"separability", "noise", "images", "ordinary", "watermark", "erasure"}
+    seen = {"images", "ordinary", "watermark", "erasure"}
+    assert names == {"separability", "noise", "remaining"} | seen
+    left = {check.subject: check for check in by_name(result.checks, "remaining")}
+    kinds = ("its name", "trained prompts", "held-out prompts")
+    assert left.keys() == {f"Caravaggio, {kind}" for kind in kinds}
+    assert all(check.value < 0.2 and check.passed for check in left.values())
+    assert result.unmeasured == ()
     assert all(check.passed for check in by_name(result.checks, "separability"))
     assert all(check.passed for check in by_name(result.checks, "noise"))
     assert all(check.passed for check in by_name(result.checks, "images"))
@@ -256,3 +262,23 @@ def test_a_gate_for_attacks_needs_one_that_was_recorded(
     (lost,) = attack_checks(erased, plan, Gates(attack=0.5))
     assert not lost.passed
     assert "no true report of the last one" in lost.explanation
+
+
+def test_a_concept_that_no_classifier_knows_is_measured_all_the_same(
+    workspace: api.Workspace,
+) -> None:
+    """Nobody sees Georgia O'Keeffe in images, and what is left of her is a number."""
+    name = "Georgia O'Keeffe"
+    api.erase(workspace, [name], method="uce", force=True)
+    result = api.verify(workspace, images=1)
+    left = by_name(result.checks, "remaining")
+    assert left
+    assert not any(check.passed for check in left)
+    assert all(check.value > 0.9 for check in left)
+    assert not result.passed
+    assert by_name(result.checks, "erasure") == []
+    (sentence,) = result.unmeasured
+    assert sentence.startswith(f"{name} in images: not measured")
+    asked = api.verify(workspace, images=1, gates={"name": 0.02})
+    (check,) = by_name(asked.checks, "erasure")
+    assert (check.subject, check.passed) == (f"{name}, its name", False)

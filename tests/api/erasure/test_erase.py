@@ -226,3 +226,21 @@ def test_weights_return_bit_for_bit_after_a_block(workspace: api.Workspace) -> N
         raise RuntimeError
     after = pipelines.layer_weights(unet)
     assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_a_shift_that_hardly_changes_its_concept_is_kept_and_not_active(
+    workspace: api.Workspace,
+) -> None:
+    (result,) = api.erase(workspace, ["Picasso"], method="uce")
+    assert not result.erased
+    assert result.statement.startswith("Picasso: not erased: ")
+    assert result.metrics["left_in_layers"] > 0.9
+    (version,) = workspace.versions("Picasso")
+    assert not version.active
+    assert states(workspace)["Picasso"] == "generates"
+    (forced,) = api.erase(workspace, ["Picasso"], method="uce", force=True)
+    assert forced.erased
+    assert states(workspace)["Picasso"] == "erased"
+    (closed,) = api.erase(workspace, ["Picasso"])
+    assert closed.erased
+    assert closed.metrics["left_in_layers"] < 0.4

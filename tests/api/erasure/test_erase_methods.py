@@ -30,7 +30,7 @@ def test_every_method_gives_a_version_that_composes_and_restores(
         options = QUICK_HARDENED
     if method in ("esd", "concept-ablation"):
         options = options | {"learning_rate": 1e-3}
-    api.erase(workspace, ["Caravaggio"], method=method, options=options)
+    api.erase(workspace, ["Caravaggio"], method=method, options=options, force=True)
     (version,) = workspace.registry.shifts.versions("miniature", "Caravaggio")
     assert version.method == method
     assert version.metrics["relative_change"] > 0
@@ -47,7 +47,7 @@ def test_a_dense_shift_of_every_other_layer_exports_and_verifies_against_its_fil
     tmp_path,  # noqa: ANN001
 ) -> None:
     options = QUICK | {"layers": "u", "learning_rate": 1e-4}
-    api.erase(workspace, ["Caravaggio"], method="esd", options=options)
+    api.erase(workspace, ["Caravaggio"], method="esd", options=options, force=True)
     (version,) = workspace.registry.shifts.versions("miniature", "Caravaggio")
     shift = workspace.shift(version)
     assert "conv_in.bias" in shift.dense
@@ -69,7 +69,9 @@ def test_parameters_that_are_zero_in_the_base_may_change(
     options = {"subjects": ["owl"], "preserved": ["an owl"], "steps": 1, "guidance": 1.0}
     api.register_base(workspace, str(stable_diffusion_base), name="other", **options)  # type: ignore[arg-type]
     assert any(not p.any() for p in pipelines.parameters(workspace.pipeline.unet).values())
-    (result,) = api.erase(workspace, ["mo"], method="esd", options=QUICK | {"layers": "u"})
+    (result,) = api.erase(
+        workspace, ["mo"], method="esd", options=QUICK | {"layers": "u"}, force=True
+    )
     assert 0 < result.metrics["relative_change"] < float("inf")
     (version,) = workspace.registry.shifts.versions("other", "mo")
     assert len(workspace.shift(version).dense) > 200
@@ -81,7 +83,7 @@ def test_a_method_that_is_not_separable_is_never_stale_and_says_so_in_its_plan(
     (plan,) = api.plan_erasures(workspace, ["Caravaggio"], method="uce").plans
     assert plan.protected == ()
     assert any("uce is not separable" in warning for warning in plan.warnings)
-    api.erase(workspace, ["Caravaggio"], method="uce")
+    api.erase(workspace, ["Caravaggio"], method="uce", force=True)
     api.erase(workspace, ["Somebody New"])
     assert "Caravaggio" not in dict(api.plan_refresh(workspace))
 
@@ -110,7 +112,7 @@ def test_what_must_never_return_is_neither_restored_nor_released(
     workspace: api.Workspace,
     tmp_path,  # noqa: ANN001
 ) -> None:
-    api.erase(workspace, ["Caravaggio"], method="srs-me-free", options=QUICK)
+    api.erase(workspace, ["Caravaggio"], method="srs-me-free", options=QUICK, force=True)
     with pytest.raises(InvalidInputError, match="must never return"):
         api.restore(workspace, ["Caravaggio"], reason="licence")
     plan = api.plan_composition(workspace, api.Selection(without=["Caravaggio"]))
@@ -176,7 +178,7 @@ def test_a_bounded_drift_is_recorded_and_verified(workspace: api.Workspace) -> N
 def test_training_leaves_the_base_bit_for_bit(workspace: api.Workspace) -> None:
     unet = workspace.pipeline.unet
     before = {name: p.detach().clone() for name, p in pipelines.parameters(unet).items()}
-    api.erase(workspace, ["Caravaggio"], method="esd", options=QUICK)
+    api.erase(workspace, ["Caravaggio"], method="esd", options=QUICK, force=True)
     after = pipelines.parameters(unet)
     assert all(torch.equal(before[name], after[name]) for name in before)
     assert not any(p.requires_grad for p in after.values())

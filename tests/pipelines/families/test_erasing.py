@@ -81,7 +81,7 @@ def assert_erased_and_separable(workspace: api.Workspace) -> None:
 def test_a_concept_is_erased_composed_verified_and_exported(
     workspace: api.Workspace, tmp_path: Path, folder: Path
 ) -> None:
-    api.erase(workspace, ["ann"], options={"preservation": 1.0}, reason="request 1")
+    api.erase(workspace, ["ann"], options={"preservation": 1.0}, reason="request 1", force=True)
     assert_erased_and_separable(workspace)
     export(workspace, tmp_path / "erased")
     verification = api.verify(workspace, tmp_path / "erased", images=1)
@@ -126,7 +126,7 @@ def test_a_concept_is_erased_composed_verified_and_exported(
 
 @every_other
 def test_a_shift_is_trained(workspace: api.Workspace) -> None:
-    api.erase(workspace, ["ann"], method="srs-me", options=QUICK, reason="request 2")
+    api.erase(workspace, ["ann"], method="srs-me", options=QUICK, reason="request 2", force=True)
     shift = active_shift(workspace)
     kept = pipelines.encode_prompts(workspace.pipeline, ["", TRIGGER, OTHER]).double()
     base = pipelines.layer_weights(workspace.network)
@@ -138,7 +138,7 @@ def test_a_shift_is_trained(workspace: api.Workspace) -> None:
 @every_other
 @pytest.mark.parametrize("method", ["esd", "forget-me-not"])
 def test_methods_that_bind_themselves_to_nothing_run(workspace: api.Workspace, method: str) -> None:
-    api.erase(workspace, ["ann"], method=method, options=QUICK, reason="request 3")
+    api.erase(workspace, ["ann"], method=method, options=QUICK, reason="request 3", force=True)
     assert active_shift(workspace).dense
 
 
