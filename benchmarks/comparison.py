@@ -64,7 +64,7 @@ def measure(label: str, images: int) -> dict[str, object]:
         bench = Bench(workspace, images)
         before_erasing = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         artists = bench.artists[:ERASED]
-        results = api.erase(workspace, artists, method=method, options=options)
+        results = api.erase(workspace, artists, method=method, options=options, force=True)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         seconds = [result.metrics["seconds"] for result in results]
         cells = {artist: bench.names([artist]) for artist in bench.artists}

@@ -194,7 +194,9 @@ def main() -> None:
         workspace = api.open_workspace(load_settings(home=Path(home), base=miniature.NAME))
         bench = Bench(workspace, arguments.images)
         artists = [arguments.only_artist] if arguments.only_artist else bench.artists
-        erasures = api.erase(workspace, artists, method=arguments.method, options=options)
+        erasures = api.erase(
+            workspace, artists, method=arguments.method, options=options, force=True
+        )
         for erasure in erasures:
             shown = {key: round(value, 6) for key, value in erasure.metrics.items()}
             print(erasure.statement, shown, erasure.plan.capacity, flush=True)

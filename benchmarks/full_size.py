@@ -83,7 +83,7 @@ def run(label: str, home: Path) -> dict[str, object]:
     workspace = api.open_workspace(load_settings(home=home, base="full-size"))
     names, options = METHODS[label]
     method = label.partition(" ")[0]
-    results = api.erase(workspace, names, method=method, options=options)
+    results = api.erase(workspace, names, method=method, options=options, force=True)
     worst = max(result.metrics["max_drift"] for result in results)
     return {
         "method": label,

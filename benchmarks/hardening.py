@@ -48,7 +48,9 @@ def measure(
     method, options = PLAIN, {}
     if rounds:
         method, options = "closed-form-hardened", {"rounds": rounds}
-    (erased,) = api.erase(workspace, [artist], method=method, options=options, seed=seed)
+    (erased,) = api.erase(
+        workspace, [artist], method=method, options=options, seed=seed, force=True
+    )
     costs = erasure_costs(workspace, erased, images)
     found: dict[str, list[float]] = {BASE: [], COMPOSITION: []}
     for number in range(attacks):

@@ -23,7 +23,9 @@ def main() -> None:
         settings = load_settings(home=Path(home), base=miniature.NAME)
         workspace = api.open_workspace(settings)
         api.register_base(workspace, steps=1)  # the samples of each erasure are not looked at
-        results = api.erase(workspace, names, profile="svd:0.01", options={"naming": 32})
+        results = api.erase(
+            workspace, names, profile="svd:0.01", options={"naming": 32}, force=True
+        )
         drifts = [result.metrics["max_drift"] for result in results]
         bounds = [result.metrics["drift_bound"] for result in results]
         print(f"{len(results)} erased; max drift {max(drifts):.2f}, bounds up to {max(bounds):.2f}")

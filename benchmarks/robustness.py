@@ -34,7 +34,7 @@ def measure(
     costs, versions = {}, {}
     for label in methods:
         method, options = METHODS.get(label, (label, {}))
-        (result,) = api.erase(workspace, [artist], method=method, options=options)
+        (result,) = api.erase(workspace, [artist], method=method, options=options, force=True)
         costs[label] = erasure_costs(workspace, result, images)
         versions[label] = result.version
     # The last one is attacked as the composition, the others as versions.

@@ -29,6 +29,11 @@ if TYPE_CHECKING:
     from shiftreg.api import Engine, EngineName, Workspace
     from shiftreg.api.values import ErasurePlan
 
+ForceActive = Annotated[
+    bool,
+    typer.Option("--force", help="Make a shift active also where most of its concept is left."),
+]
+
 
 @command(
     "Concepts",
@@ -70,10 +75,7 @@ def erase(
     samples: Annotated[
         int, typer.Option(min=0, max=16, metavar="N", help="Images to make of each prompt, too.")
     ] = 0,
-    force: Annotated[
-        bool,
-        typer.Option("--force", help="Make a shift active also where most of its concept is left."),
-    ] = False,
+    force: ForceActive = False,
     engine: EngineOption = "auto",
     workers: WorkersOption = None,
     dry_run: DryRunOption = False,
@@ -182,6 +184,7 @@ def refresh(
         typer.Argument(metavar="CONCEPT", help="Names; all stale shifts by default."),
     ] = None,
     *,
+    force: ForceActive = False,
     engine: EngineOption = "auto",
     workers: WorkersOption = None,
     dry_run: DryRunOption = False,
@@ -203,7 +206,12 @@ def refresh(
     runs_on = _engine(workspace, engine, workers, methods)
     with common.progress() as observe, runs_on:
         results = api.refresh(
-            workspace, concept, reason=common.reason, engine=runs_on, observe=observe
+            workspace,
+            concept,
+            reason=common.reason,
+            engine=runs_on,
+            force=force,
+            observe=observe,
         )
     common.show(results, erasures(results))
     fail_unless(all(result.erased for result in results))

@@ -197,7 +197,7 @@ def _pieces(value: object) -> Iterator[bytes | memoryview]:
     """The bytes of nested values, such that different ones differ."""
     if isinstance(value, Tensor):
         yield f"{value.dtype} {tuple(value.shape)}".encode()
-        yield raw_bytes(value.detach().contiguous())
+        yield raw_bytes(value.detach().clone(memory_format=torch.contiguous_format))
     elif isinstance(value, Mapping):
         yield from _pieces([[name, value[name]] for name in sorted(value)])
     elif isinstance(value, list | tuple):

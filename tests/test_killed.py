@@ -42,6 +42,7 @@ COMMANDS = (
     "erase Caravaggio@1",
     "compose --export {folder}/model --force",
     "refresh",
+    "samples Caravaggio --count 1",
     "verify --images 1",
     # All others that write, to the registry or elsewhere.
     "adapter Picasso {folder}/lora.safetensors --force",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -184,8 +184,9 @@ def _noise_schedule(pipeline: DiffusionPipeline) -> Tensor:
     return alphas
 
 
-TIMESTEPS = (900, 500, 100)
-"""At which noise predictions are compared: of 1000."""
+# Of 1000: what must not change is compared at all times; what must be gone, where images begin to
+# become one thing or another, and pure noise is much like what the network sees then.
+_ALL_TIMES, _EARLY = (900, 500, 100), (900, 800, 700)
 
 
 @torch.no_grad()
@@ -203,9 +204,9 @@ def noise_difference(
     Returns:
         ``(n,)``: the largest ``|changed - base| / |base|`` over the timesteps.
     """
-    before = _predictions(pipeline, prompt_embeds)
+    before = _predictions(pipeline, prompt_embeds, _ALL_TIMES)
     with applied_weights(network_of(pipeline), weights):
-        after = _predictions(pipeline, prompt_embeds)
+        after = _predictions(pipeline, prompt_embeds, _ALL_TIMES)
     return ((after - before).norm(dim=2) / before.norm(dim=2)).amax(dim=0)
 
 
@@ -227,14 +228,16 @@ def noise_left(
         ``(n,)``: the share of ``base(c) - base(a)`` in ``changed(c) - base(a)``, as the mean over
         the timesteps; 1 where nothing happened.
     """
-    before, anchors = (_predictions(pipeline, e) for e in (prompt_embeds, anchor_embeds))
+    before, anchors = (_predictions(pipeline, e, _EARLY) for e in (prompt_embeds, anchor_embeds))
     with applied_weights(network_of(pipeline), weights):
-        after = _predictions(pipeline, prompt_embeds)
+        after = _predictions(pipeline, prompt_embeds, _EARLY)
     whole = before - anchors
     return (((after - anchors) * whole).sum(dim=2) / whole.square().sum(dim=2)).mean(dim=0)
 
 
-def _predictions(pipeline: DiffusionPipeline, prompt_embeds: Tensor) -> Tensor:
+def _predictions(
+    pipeline: DiffusionPipeline, prompt_embeds: Tensor, timesteps: Sequence[int]
+) -> Tensor:
     """What the base predicts of one noise, ``(timesteps, n, C h w)``."""
     latents = starting_noise(pipeline, seed=0)
     denoiser = Denoiser(pipeline)
@@ -248,6 +251,6 @@ def _predictions(pipeline: DiffusionPipeline, prompt_embeds: Tensor) -> Tensor:
     return torch.stack(
         [
             torch.cat([predict(step, chunk) for chunk in prompt_embeds.split(16)]).flatten(1)
-            for step in TIMESTEPS
+            for step in timesteps
         ]
     )

@@ -88,7 +88,7 @@ def test_erase_shows_the_plan_then_erases_then_says_so(calls: Calls, values: Any
     assert (name, arguments) == ("erase", ("workspace", planned(values.erasure_plan)))
     options.pop("observe")
     assert isinstance(options.pop("engine"), Engine)
-    assert options == {"reason": "request 17", "seed": 3}
+    assert options == {"reason": "request 17", "seed": 3, "force": False}
 
 
 def test_where_concepts_are_erased_can_be_chosen(calls: Calls, values: Any) -> None:

@@ -201,7 +201,7 @@ def test_every_command_is_run_on_both() -> None:
 def test_a_training_keeps_its_curves(shiftreg: Run, place: Path) -> None:
     shiftreg("init", "miniature", "--steps", "1")
     quick = ("--set", "iterations=3", "--set", "pool_size=4", "--set", "batch_size=2")
-    shiftreg("erase", "Picasso", "--method", "srs-me", *quick)
+    shiftreg("erase", "Picasso", "--method", "srs-me", "--force", *quick)
     from shiftreg import api
     from shiftreg.settings import load_settings
 

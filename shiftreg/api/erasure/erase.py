@@ -92,11 +92,13 @@ def refresh(
     *,
     reason: str = "",
     engine: Engine | None = None,
+    force: bool = False,
     observe: Observer = ignore_progress,
 ) -> tuple[ErasureResult, ...]:
     """Makes new versions of stale shifts, decoupled from everything that is registered now.
 
     Each keeps its method, options, seed, aliases and protected prompts, and names its predecessor.
+    One that hardly changes its concept is not active, and its predecessor stays: see :func:`erase`.
     """
     context = ErasureContext.of(workspace)
     results: dict[str, ErasureResult] = {}
@@ -108,7 +110,7 @@ def refresh(
             results[name] = decouple_again(workspace, version, old, reason)
         else:
             tasks.append(_next_version(workspace, version, old, context))
-    made = run_erasures(workspace, tasks, reason, engine or InProcess(), observe)
+    made = run_erasures(workspace, tasks, reason, engine or InProcess(), observe, force=force)
     results |= {result.plan.concept: result for result in made}
     return tuple(results.values())
 

@@ -253,9 +253,16 @@ class SceneRun:
                 seed=self._seed,
                 reason=f"{self._scene.name}: {step.action}",
                 engine=self._engine,
+                force=True,  # what a method leaves is measured here
                 observe=observe,
             )
-            refresh(self.workspace, reason=self._scene.name, engine=self._engine, observe=observe)
+            refresh(
+                self.workspace,
+                reason=self._scene.name,
+                engine=self._engine,
+                force=True,
+                observe=observe,
+            )
 
     def _activate(self, versions: Mapping[str, int]) -> None:
         """Makes exactly these versions active: concept -> version."""

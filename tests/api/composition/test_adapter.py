@@ -129,7 +129,7 @@ def test_an_adapter_imports_as_the_shift_that_it_was(
 
 
 def test_dense_changes_round_trip_bit_for_bit(workspace: api.Workspace, tmp_path: Path) -> None:
-    api.erase(workspace, ["Caravaggio"], method="esd", options={**QUICK, "layers": "u"})
+    api.erase(workspace, ["Caravaggio"], method="esd", options={**QUICK, "layers": "u"}, force=True)
     (version,) = workspace.registry.shifts.active("miniature")
     shift = workspace.shift(version)
     assert any(name.endswith(".bias") for name in shift.dense)
@@ -323,7 +323,7 @@ def test_bad_wishes_are_refused_by_name(erased: api.Workspace, tmp_path: Path) -
 
 @pytest.mark.erased("Picasso")
 def test_what_must_never_return_has_no_switch(workspace: api.Workspace, tmp_path: Path) -> None:
-    api.erase(workspace, ["Caravaggio"], method="srs-me-free", options=QUICK)
+    api.erase(workspace, ["Caravaggio"], method="srs-me-free", options=QUICK, force=True)
     with pytest.raises(InvalidInputError, match="can be switched off"):
         api.plan_adapter(
             workspace, tmp_path / "c.safetensors", api.Selection(only=["Caravaggio"]), form="diff"

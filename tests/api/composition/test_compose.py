@@ -60,7 +60,7 @@ def test_unknown_concepts_and_contradictions_are_refused(erased: api.Workspace) 
 
 
 def test_stale_shifts_are_pointed_out_where_they_matter(erased: api.Workspace) -> None:
-    api.erase(erased, ["Rembrandt"])
+    api.erase(erased, ["Rembrandt"], force=True)
     assert not api.plan_composition(erased).warnings
     warnings = api.plan_composition(erased, api.Selection(without=["Rembrandt"])).warnings
     assert any("Caravaggio does not protect Rembrandt" in warning for warning in warnings)
@@ -206,7 +206,7 @@ def test_bad_wishes_are_refused_by_name(erased: api.Workspace) -> None:
 
 
 def test_what_must_never_return_is_not_let_out(workspace: api.Workspace) -> None:
-    api.erase(workspace, ["Caravaggio"], method="srs-me-free", options=QUICK)
+    api.erase(workspace, ["Caravaggio"], method="srs-me-free", options=QUICK, force=True)
     assert api.composition_weights(workspace, dtype="float32")
     with pytest.raises(InvalidInputError, match="Caravaggio"):
         api.composition_weights(workspace, api.Selection(without=["Caravaggio"]), dtype="float32")

@@ -267,14 +267,13 @@ def test_a_gate_for_attacks_needs_one_that_was_recorded(
 def test_a_concept_that_no_classifier_knows_is_measured_all_the_same(
     workspace: api.Workspace,
 ) -> None:
-    """Nobody sees Georgia O'Keeffe in images, and what is left of her is a number."""
+    """Of her prompts only the name fits, and erasing that one leaves her images as they were."""
     name = "Georgia O'Keeffe"
-    api.erase(workspace, [name], method="uce", force=True)
+    api.erase(workspace, [name])
     result = api.verify(workspace, images=1)
-    left = by_name(result.checks, "remaining")
-    assert left
-    assert not any(check.passed for check in left)
-    assert all(check.value > 0.9 for check in left)
+    (left,) = by_name(result.checks, "remaining")
+    assert left.value > 0.4
+    assert not left.passed
     assert not result.passed
     assert by_name(result.checks, "erasure") == []
     (sentence,) = result.unmeasured

@@ -84,7 +84,7 @@ def test_a_method_that_is_not_separable_is_never_stale_and_says_so_in_its_plan(
     assert plan.protected == ()
     assert any("uce is not separable" in warning for warning in plan.warnings)
     api.erase(workspace, ["Caravaggio"], method="uce", force=True)
-    api.erase(workspace, ["Somebody New"])
+    api.erase(workspace, ["Somebody New"], force=True)
     assert "Caravaggio" not in dict(api.plan_refresh(workspace))
 
 
@@ -95,6 +95,7 @@ def test_a_joint_training_gives_one_separable_version_a_concept(workspace: api.W
         ["Caravaggio", "Picasso"],
         method="srs-me-joint",
         options=QUICK,
+        force=True,
         observe=seen.append,
     )
     assert [result.plan.concept for result in results] == ["Caravaggio", "Picasso"]
@@ -159,7 +160,7 @@ def test_an_interrupted_training_continues_to_the_very_same_shift(
 
 def test_a_bounded_drift_is_recorded_and_verified(workspace: api.Workspace) -> None:
     names = [f"{first} {last}" for first in ("Ada", "Bo") for last in ("Nox", "Orb")]
-    api.erase(workspace, names, profile="svd:0.003")
+    api.erase(workspace, names, profile="svd:0.003", force=True)
     for version in workspace.registry.shifts.active("miniature"):
         shift = workspace.shift(version)
         assert 1e-5 < shift.metrics["drift_bound"] < 10

@@ -118,7 +118,7 @@ def test_a_decoupled_shift_is_refreshed_from_its_origin(
 
 
 def test_our_own_unconstrained_shift_can_be_decoupled_later(workspace: api.Workspace) -> None:
-    api.erase(workspace, ["Caravaggio"], method="uce", options={"erasing": 1000})
+    api.erase(workspace, ["Caravaggio"], method="uce", options={"erasing": 1000}, force=True)
     result = api.decouple(workspace, "caravaggio", reason="licence of Picasso")
     assert result.metrics["max_drift"] <= 1e-5 < result.metrics["drift_before"]
     with pytest.raises(InvalidInputError, match="nothing to decouple"):
@@ -147,7 +147,7 @@ def test_a_whole_erased_checkpoint_comes_back_as_the_shift_that_made_it(
     workspace: api.Workspace, tmp_path: Path, worlds: Worlds
 ) -> None:
     options = {"layers": "u", "iterations": 2, "pool_size": 4, "learning_rate": 1e-3}
-    api.erase(workspace, ["Caravaggio"], method="esd", options=options)
+    api.erase(workspace, ["Caravaggio"], method="esd", options=options, force=True)
     target = tmp_path / "erased.ckpt"
     plan = api.plan_composition(workspace)
     api.export_composition(workspace, plan, target)

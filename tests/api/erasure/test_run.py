@@ -60,7 +60,7 @@ def test_shifts_found_by_workers_are_those_found_one_after_the_other(
 def test_concepts_that_are_new_in_one_go_protect_each_other_alike(
     workspace: api.Workspace,
 ) -> None:
-    for result in api.erase(workspace, ["Edvard Munch", "Rembrandt"]):
+    for result in api.erase(workspace, ["Edvard Munch", "Rembrandt"], force=True):
         assert result.stale == ()
         other = {"Edvard Munch": "Rembrandt", "Rembrandt": "Edvard Munch"}[result.plan.concept]
         assert other in result.plan.protected
@@ -83,7 +83,7 @@ def test_one_that_fails_leaves_the_others_registered_and_is_named(
     workspace: api.Workspace,
 ) -> None:
     with pytest.raises(IncompleteError) as caught:
-        api.erase(workspace, NAMES, engine=Failing())
+        api.erase(workspace, NAMES, engine=Failing(), force=True)
     assert caught.value.missing == ("Caravaggio",)
     message = str(caught.value)
     assert "1 of 3 concepts are not erased. Caravaggio: the machine caught fire." in message
@@ -103,7 +103,7 @@ def test_what_was_trained_together_is_registered_one_by_one(
 
     monkeypatch.setattr(run, "register_shift", refuse_the_second)
     with pytest.raises(IncompleteError, match="1 of 2 concepts are not erased") as caught:
-        api.erase(workspace, NAMES[:2], method="srs-me-joint", options=OPTIONS)
+        api.erase(workspace, NAMES[:2], method="srs-me-joint", options=OPTIONS, force=True)
     assert caught.value.missing == ("Caravaggio",)
     assert "Picasso: erased (version 1)" in str(caught.value)
     (version,) = workspace.registry.shifts.versions("miniature", "Picasso")
@@ -168,7 +168,7 @@ def test_an_interrupt_leaves_what_is_registered_and_no_run_behind(
 @pytest.mark.second_tier
 @pytest.mark.erased("Caravaggio", "Picasso")
 def test_refreshing_shares_the_work_out_too(workspace: api.Workspace) -> None:
-    api.erase(workspace, ["Edvard Munch"])
+    api.erase(workspace, ["Edvard Munch"], force=True)
     assert {name for name, _ in api.plan_refresh(workspace)} == {"Picasso", "Caravaggio"}
     with ProcessPool(2, torch.get_num_threads()) as pool:
         results = api.refresh(workspace, engine=pool)

@@ -268,6 +268,7 @@ def bytes_read() -> int:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux counts the bytes")
+@pytest.mark.usefixtures("computed_anew")
 def test_verify_reads_no_byte_of_a_signed_file_twice(
     shop: api.Workspace, copied: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -420,7 +421,7 @@ def test_what_must_be_erased_is_not_what_only_resembles_it(workspace: api.Worksp
     assert [check.passed for check in standing.checks] == [True, False, False]
     plan = api.plan_erasures(workspace, ["C#"]).plans[0]
     assert any("another concept than 'C++'" in warning for warning in plan.warnings)
-    api.erase(workspace, ["C#"])
+    api.erase(workspace, ["C#"], force=True)
     erased = {
         (version.concept, version.version)
         for version in workspace.registry.shifts.active("miniature")

@@ -23,7 +23,7 @@ def erased(home: Path, worlds: Worlds) -> api.Workspace:
 
 
 def test_a_shift_names_its_origin(erased: api.Workspace) -> None:
-    api.erase(erased, ["Rembrandt"])
+    api.erase(erased, ["Rembrandt"], force=True)
     api.refresh(erased, reason="a newer neighbour")
     plan = api.plan_composition(erased)
     caravaggio, rembrandt = records.shift_parts(erased, plan)
@@ -39,7 +39,7 @@ def test_a_shift_names_its_origin(erased: api.Workspace) -> None:
 
 def test_a_trained_shift_has_curves(workspace: api.Workspace) -> None:
     options = {"iterations": 3, "pool_size": 4, "batch_size": 2}
-    api.erase(workspace, ["Picasso"], method="srs-me", options=options)
+    api.erase(workspace, ["Picasso"], method="srs-me", options=options, force=True)
     (part,) = records.shift_parts(workspace, api.plan_composition(workspace))
     loss = next(curve for curve in part.curves if curve.name == "loss")
     assert (loss.start, loss.end) == (1, 3)
