@@ -204,9 +204,10 @@ def noise_difference(
     Returns:
         ``(n,)``: the largest ``|changed - base| / |base|`` over the timesteps.
     """
-    before = _predictions(pipeline, prompt_embeds, _ALL_TIMES)
+    latents = starting_noise(pipeline, seed=0).expand(len(prompt_embeds), -1, -1, -1)
+    before = _predictions(pipeline, latents, prompt_embeds, _ALL_TIMES)
     with applied_weights(network_of(pipeline), weights):
-        after = _predictions(pipeline, prompt_embeds, _ALL_TIMES)
+        after = _predictions(pipeline, latents, prompt_embeds, _ALL_TIMES)
     return ((after - before).norm(dim=2) / before.norm(dim=2)).amax(dim=0)
 
 
@@ -221,36 +222,30 @@ def noise_left(
 
     Args:
         weights: The changed weights.
-        prompt_embeds: ``e(c) (n, L, d_in)``.
+        prompt_embeds: ``e(c) (n, L, d_in)``, each of which meets a noise of its own.
         anchor_embeds: ``e(a) (n, L, d_in)``, what each prompt should mean.
 
     Returns:
         ``(n,)``: the share of ``base(c) - base(a)`` in ``changed(c) - base(a)``, as the mean over
         the timesteps; 1 where nothing happened.
     """
-    before, anchors = (_predictions(pipeline, e, _EARLY) for e in (prompt_embeds, anchor_embeds))
+    latents = starting_noise(pipeline, seed=0, count=len(prompt_embeds))
+    before = _predictions(pipeline, latents, prompt_embeds, _EARLY)
+    anchors = _predictions(pipeline, latents, anchor_embeds, _EARLY)
     with applied_weights(network_of(pipeline), weights):
-        after = _predictions(pipeline, prompt_embeds, _EARLY)
+        after = _predictions(pipeline, latents, prompt_embeds, _EARLY)
     whole = before - anchors
     return (((after - anchors) * whole).sum(dim=2) / whole.square().sum(dim=2)).mean(dim=0)
 
 
 def _predictions(
-    pipeline: DiffusionPipeline, prompt_embeds: Tensor, timesteps: Sequence[int]
+    pipeline: DiffusionPipeline, latents: Tensor, prompt_embeds: Tensor, timesteps: Sequence[int]
 ) -> Tensor:
-    """What the base predicts of one noise, ``(timesteps, n, C h w)``."""
-    latents = starting_noise(pipeline, seed=0)
+    """What the base predicts of latents ``(n, C, h, w)``, as ``(timesteps, n, C h w)``."""
     denoiser = Denoiser(pipeline)
 
-    def predict(step: int, embeds: Tensor) -> Tensor:
-        count = len(embeds)
-        return denoiser.output(
-            latents.expand(count, -1, -1, -1), torch.full((count,), step), embeds
-        )
+    def predict(step: int) -> Tensor:
+        chunks = zip(latents.split(16), prompt_embeds.split(16), strict=True)
+        return torch.cat([denoiser.output(x, torch.full((len(x),), step), e) for x, e in chunks])
 
-    return torch.stack(
-        [
-            torch.cat([predict(step, chunk) for chunk in prompt_embeds.split(16)]).flatten(1)
-            for step in timesteps
-        ]
-    )
+    return torch.stack([predict(step).flatten(1) for step in timesteps])

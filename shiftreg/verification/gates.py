@@ -34,7 +34,7 @@ class Gates:
     noise: float = 1e-4
     half_noise: float = 1e-4
     plain_noise: float = 1e-3
-    remaining: float = 0.35
+    remaining: float = 0.3
     images: float = 1e-3
     ordinary: float = 0.03
     watermark: float = 0.0

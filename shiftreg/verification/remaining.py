@@ -45,19 +45,21 @@ def unknown_to_classifier(concept: str) -> str:
     )
 
 
-def unmeasured_checks(concepts: Iterable[str], asked: Iterable[str]) -> list[Check]:
+def unmeasured_checks(concepts: Iterable[str], stated: Mapping[str, float]) -> list[Check]:
     """What somebody states a limit for has to be measured, and was not.
 
     Args:
         concepts: Erased ones that no classifier knows.
-        asked: Names of the gates that were stated.
+        stated: Gate -> limit, of those that somebody stated.
     """
     where = {"name": "its name", "held_out_prompts": "held-out prompts"}
     return [
-        Check("erasure", f"{one}, {where[gate]}", 1.0, 0.0, False, unknown_to_classifier(one))
+        Check.at_most(
+            "erasure", f"{one}, {where[gate]}", 1.0, stated[gate], unknown_to_classifier(one)
+        )
         for one in concepts
         for gate in where
-        if gate in asked
+        if stated.get(gate, 1.0) < 1.0
     ]
 
 

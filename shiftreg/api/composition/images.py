@@ -12,6 +12,7 @@ import platform
 import zipfile
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version as library_version
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ from shiftreg.verification import (
     watermark_checks,
 )
 
-PROMPTS_A_KIND = 4  # what is left is a mean over as many
+PROMPTS_A_KIND = 4  # what is left is a mean over as many, each from a noise of its own
 CONTROL_TEMPLATE = "a picture of a {subject}"
 
 
@@ -85,8 +86,8 @@ def remaining(workspace: Workspace, contents: Contents, limit: float) -> list[Ch
         for kind, found in kinds.items():
             fits = pipelines.fitting(encoder, [pair.prompt for pair in found])
             picked = [pair for pair, fit in zip(found, fits, strict=True) if fit]
-            picked = picked[:: max(1, len(picked) // PROMPTS_A_KIND)][:PROMPTS_A_KIND]
-            if picked:
+            picked = picked[:: max(1, len(picked) // PROMPTS_A_KIND)]
+            if picked := list(islice(cycle(picked), PROMPTS_A_KIND)):
                 embeds = pipelines.encode_prompts(encoder, [pair.prompt for pair in picked])
                 anchors = pipelines.encode_prompts(encoder, [pair.anchor for pair in picked])
                 shares = pipelines.noise_left(workspace.pipeline, contents.weights, embeds, anchors)

@@ -135,7 +135,7 @@ def _examine(
     reader = find_classifier(workspace, classifier)
     contents = read()
     plan = contents.plan
-    asked = {*workspace.settings.gates, *(gates or {})}
+    stated = {**workspace.settings.gates, **(gates or {})}
     erased = [shift.concept for shift in contents.composition.shifts]
     unknown = [concept for concept in erased if not (reader and reader.knows(concept))]
     matrix = _separability_matrix(workspace, contents.composition)
@@ -148,7 +148,7 @@ def _examine(
             *seen,
             *left,
             *of_images,
-            *unmeasured_checks(unknown, asked),
+            *unmeasured_checks(unknown, stated),
             *attack_checks(workspace, plan, limits),
             *contents.checks,
         )

@@ -224,7 +224,7 @@ def _left(base: LoadedBase, prepared: PreparedErasure, shift: ConceptShift) -> d
     if is_of_text:
         left["left_in_layers"] = left_in_layers(weights, shift, *problem.suffix_rows())
     if prepared.eraser.trains or not is_of_text:
-        names = list(problem.bare_names)
+        names = [*problem.bare_names] * 4  # each from a noise of its own
         alone = Composition.of(shift.base_digest, [shift])
         shares = pipelines.noise_left(
             base.pipeline,

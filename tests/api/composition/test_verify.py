@@ -272,7 +272,7 @@ def test_a_concept_that_no_classifier_knows_is_measured_all_the_same(
     api.erase(workspace, [name])
     result = api.verify(workspace, images=1)
     (left,) = by_name(result.checks, "remaining")
-    assert left.value > 0.4
+    assert left.value > 0.3
     assert not left.passed
     assert not result.passed
     assert by_name(result.checks, "erasure") == []

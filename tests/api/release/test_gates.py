@@ -26,6 +26,7 @@ LENIENT = dict.fromkeys(
         "watermark",
         "name",
         "held_out_prompts",
+        "remaining",
     ),
     1e9,
 )
