@@ -48,7 +48,7 @@ def test_layers_that_a_shift_leaves_alone_count_as_they_are() -> None:
 
 
 def test_a_share_above_the_gate_fails_and_says_what_it_means() -> None:
-    low, high = remaining_checks({"a": 0.1, "b": 0.9}, 0.35)
+    low, high = remaining_checks({"a": 0.1, "b": 0.9}, 0.3)
     assert (low.passed, high.passed) == (True, False)
     assert "90% of what makes these prompts the concept's" in high.explanation
     assert high.explanation.endswith("it still generates.")
