@@ -58,7 +58,11 @@ class Build:
     def run(self, *arguments: str, expect: Sequence[int] = (0,)) -> None:
         """Runs ``shiftreg``, and notes its peak of memory."""
         environment = {name: v for name, v in os.environ.items() if not name.startswith("SHIFTREG")}
-        environment |= {"PYTHONPATH": str(self.folder / "code"), "SHIFTREG_HOME": "home"}
+        environment |= {
+            "PYTHONPATH": str(self.folder / "code"),
+            "SHIFTREG_HOME": "home",
+            "SHIFTREG_CACHE": "cache",
+        }
         process = subprocess.Popen(
             [sys.executable, "-c", RUN, *arguments],
             cwd=self.work,
@@ -81,7 +85,7 @@ class Build:
         shutil.copytree(self.folder / name, self.work)
 
     def prepare(self) -> None:
-        """Makes what commands start from: nothing, a base, and a signed release of two shifts."""
+        """Makes what commands start from: nothing, a base, a shift, a signed release of two."""
         key = ec.generate_private_key(ec.SECP256R1())
         (self.work / "key.pem").write_bytes(
             key.private_bytes(
@@ -98,7 +102,9 @@ class Build:
         self.keep("fresh")
         self.run("init", "miniature")
         self.keep("registered")
-        self.run("erase", "Caravaggio", "Picasso")
+        self.run("erase", "Picasso")
+        self.keep("erased")
+        self.run("erase", "Caravaggio")
         self.run("compose", "--export", VERIFY[1], "--sign", "--signing-key", "key.pem")
         self.keep("released")
 
@@ -114,6 +120,7 @@ def measure(setting: Setting) -> list[Line]:
     for what, start, arguments, limit in (
         ("erase Caravaggio, in a new home", "fresh", ("erase", "Caravaggio"), 1 / 2.5),
         ("erase Caravaggio", "registered", ("erase", "Caravaggio"), 1 / 2.5),
+        ("erase Caravaggio, after Picasso", "erased", ("erase", "Caravaggio"), 1 / 2.5),
         ("verify FILE, signed", "released", VERIFY, 1 / 2),
         ("list", "released", ("list",), 1),
     ):
