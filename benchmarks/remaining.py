@@ -62,7 +62,7 @@ def measured(
         yield {
             "method": method if part == 1 else f"{part:.0%} of closed-form",
             "artist": artist,
-            "left_in_layers": result.metrics["left_in_layers"] if part == 1 else None,
+            "left_in_layers": result.metrics.get("left_in_layers") if part == 1 else None,
             **looked_at(workspace, replace(shift, factors=factors), images),
         }
 

@@ -17,6 +17,8 @@ from shiftreg.checkpoints.base_folder import stored_component
 from shiftreg.compose import Composition, LazyWeights
 from shiftreg.concepts import Concept, PromptPair
 from shiftreg.erasers import ErasureProblem
+from shiftreg.pipelines.families import family_of, find_family
+from shiftreg.pipelines.load import load_text_side
 from shiftreg.profiles import Profile, profile_null_basis, weighted_rows
 from shiftreg.shift import ConceptShift
 
@@ -133,7 +135,9 @@ def world(setting: Setting, count: int = 100) -> World:
 
 
 def _encoded(setting: Setting, count: int) -> dict[str, object]:
-    pipeline = pipelines.load_prompt_encoder(setting.base("float32"))
+    folder = setting.base("float32")
+    text_side = family_of(load_text_side(folder))
+    pipeline = pipelines.PromptEncoder(find_family(folder), lambda: text_side)
 
     @torch.no_grad()
     def encode(prompts: Sequence[str]) -> Tensor:
