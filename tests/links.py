@@ -35,6 +35,7 @@ class Link:
         self.uri = f"http://127.0.0.1:{self._here[1]}"
         self._cut: _Cut | None = None
         self._open: set[socket.socket] = set()
+        self._changing = threading.Lock()
         self.mend()
 
     def cut_at(
@@ -57,19 +58,21 @@ class Link:
 
     def cut(self) -> None:
         """Fails now: whoever is connected is cut off, nobody else gets through."""
-        self._cut = None
-        self.is_up = False
-        # What waits in accept() is woken by this, not by closing.
-        for one in {self._listener, *self._open}:
-            with suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
-            one.close()
-        self._open.clear()
+        with self._changing:
+            self._cut = None
+            self.is_up = False
+            # What waits in accept() is woken by this, not by closing.
+            for one in {self._listener, *self._open}:
+                with suppress(OSError):
+                    one.shutdown(socket.SHUT_RDWR)
+                one.close()
+            self._open.clear()
 
     def mend(self) -> None:
         """Works (again)."""
-        self._listener = socket.create_server(self._here)
-        self.is_up = True
+        with self._changing:  # who asks hears of a cut before all of it is done
+            self._listener = socket.create_server(self._here)
+            self.is_up = True
         threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
 
     def _accept(self, listener: socket.socket) -> None:
