@@ -93,7 +93,7 @@ def generate_samples(
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{shift.digest[:16]}.png"
     with atomic_file(path, overwrite=True) as partial:
-        save_image(image_grid(rows, ("before", f"after: {shift.concept} erased")), partial)
+        save_image(image_grid(rows, ("before", "after")), partial)
     workspace.registry.shifts.keep_samples(version, path)
     workspace.audit.append(
         "samples",
